@@ -1,0 +1,1 @@
+"""The input: which image, which crop, and how it is decoded."""

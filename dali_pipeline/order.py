@@ -1,0 +1,44 @@
+"""Which image is at which place of which minibatch: pure functions of the seed (Remark 4).
+
+Each epoch is one random permutation of the whole training set. Minibatch ``s`` of kn images takes
+places ``s * kn`` to ``(s + 1) * kn`` of the permutations laid end to end, and logical worker ``j``
+takes the ``j``-th run of n of them. So no image is ever left out: what does not fill the last
+minibatch of an epoch opens the first one of the next. Nothing here depends on the number of
+processes or on what was computed before.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+
+@lru_cache(maxsize=2)  # a minibatch touches at most two epochs
+def permutation(seed: int, epoch: int, num_images: int) -> np.ndarray:
+    """Return the epoch's order of all image ids, int32 of shape (num_images,): one shuffle (Remark 4)."""
+    generator = np.random.Generator(np.random.Philox(key=np.uint64([seed, epoch])))
+    order = generator.permutation(np.arange(num_images, dtype=np.int32))
+    order.setflags(write=False)  # it is cached
+    return order
+
+
+def images_at(seed: int, first: int, count: int, num_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return epochs and image ids, each of shape (count,), of a run of places of the whole job."""
+    places = np.arange(first, first + count)
+    epochs, offsets = places // num_images, places % num_images
+    ids = np.empty(count, dtype=np.int32)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        ids[here] = permutation(seed, int(epoch), num_images)[offsets[here]]
+    return epochs, ids
+
+
+def worker_images(
+    seed: int, step: int, worker: int, *, workers: int, batch: int, num_images: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return epochs and image ids, each of shape (batch,), for one logical worker's part of a step.
+
+    ``workers`` is k, ``batch`` is n; see the module's text for the rule.
+    """
+    return images_at(seed, (step * workers + worker) * batch, batch, num_images)

@@ -1,0 +1,147 @@
+"""Checkpoints: written whole or not at all, found again, and refused when they do not fit."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hvd_utils.failure import BadInput
+
+FORMAT = 1
+_NAME = re.compile(r"checkpoint-(\d+)\.pt")
+
+# Settings that may differ when a run goes on: they do not change the steps already made.
+MAY_CHANGE = frozenset({"epochs"})
+
+
+def checkpoint_path(output: Path, step: int) -> Path:
+    """Return where the checkpoint after ``step`` updates lies."""
+    return output / "checkpoints" / f"checkpoint-{step:08d}.pt"
+
+
+def list_checkpoints(output: Path) -> list[Path]:
+    """Return the finished checkpoints of a run, newest first."""
+    folder = output / "checkpoints"
+    found = [path for path in folder.glob("*.pt") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(_NAME.fullmatch(path.name)[1]), reverse=True)
+
+
+def save_checkpoint(output: Path, state: Mapping[str, Any], *, keep: int) -> Path:
+    """Write ``state`` under its step, and remove all but the newest ``keep`` (0: none).
+
+    Written under a temporary name, synced, then renamed: whenever it is interrupted, what carries
+    a checkpoint's name is whole. Raises BadInput if it cannot be written; earlier ones stay.
+    """
+    path = checkpoint_path(output, state["step"])
+    temporary = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+        for old in list_checkpoints(output)[keep:] if keep else ():
+            old.unlink()
+    except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into RuntimeError
+        _remove_quietly(temporary)
+        intact = [str(old) for old in list_checkpoints(output)[:1]]
+        raise BadInput(
+            f"cannot save {path}: {_reason(error)}; make room or choose another --output; "
+            f"{f'saved before and intact: {intact[0]}' if intact else 'none was saved before'}"
+        ) from error
+    return path
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return what ``save_checkpoint`` wrote, on the CPU, refusing pickled code.
+
+    Raises BadInput if the file is not there, damaged or not ours.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise BadInput(f"no checkpoint {path}") from error
+    except OSError as error:
+        raise BadInput(f"cannot read checkpoint {path}: {error.strerror}") from error
+    except Exception as error:  # PyTorch raises many kinds on damaged bytes
+        raise BadInput(
+            f"checkpoint {path} is damaged or no checkpoint: give another with --resume FILE, "
+            "or remove it"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise BadInput(f"{path} is not a checkpoint of this program (format {FORMAT})")
+    return state
+
+
+def newest_valid(output: Path) -> tuple[Path | None, dict[str, Any] | None, list[Path]]:
+    """Return the newest checkpoint that loads, its content, and the damaged ones passed over.
+
+    Raises BadInput if there are checkpoints but none is whole: starting anew must be asked for.
+    """
+    damaged: list[Path] = []
+    for path in list_checkpoints(output):
+        try:
+            return path, load_checkpoint(path), damaged
+        except BadInput:
+            damaged.append(path)
+    if damaged:
+        raise BadInput(
+            f"every checkpoint of {output} is damaged ({damaged[0].name} is the newest): remove "
+            f"{damaged[0].parent} to start anew, or choose another --output"
+        )
+    return None, None, []
+
+
+def check_model(state: Mapping[str, Any], path: Path, model: str, num_classes: int) -> None:
+    """Raise BadInput unless the checkpoint is of this model and number of classes."""
+    theirs = state["experiment"]["model"], state["num_classes"]
+    if theirs != (model, num_classes):
+        raise BadInput(
+            f"checkpoint {path} is of {theirs[0]} with {theirs[1]} classes, this run is "
+            f"{model} with {num_classes}: set --model, --recipe or --data to match"
+        )
+
+
+def check_experiment(state: Mapping[str, Any], path: Path, experiment: Mapping[str, Any]) -> None:
+    """Raise BadInput if the run would not be the same one, naming each setting with both values."""
+    theirs = state["experiment"]
+    differ = [
+        f"--{name.replace('_', '-')} was {theirs.get(name)}, now {value}"
+        for name, value in experiment.items()
+        if name not in MAY_CHANGE and theirs.get(name) != value
+    ]
+    if differ:
+        raise BadInput(
+            f"{path} is of another run: {'; '.join(differ)}: set them back or choose "
+            "another --output"
+        )
+
+
+def _reason(error: Exception) -> str:
+    while error.__cause__ or error.__context__:
+        if isinstance(error, OSError) and error.strerror:
+            break
+        error = error.__cause__ or error.__context__
+    return getattr(error, "strerror", None) or " ".join(str(error).split())
+
+
+def _remove_quietly(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        pass
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

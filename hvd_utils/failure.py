@@ -1,0 +1,81 @@
+"""How a run ends when something is wrong: one line, and every rank leaves within seconds."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+EXIT_FAILED = 1  # an unexpected error: a bug, or a machine that broke
+EXIT_BAD_INPUT = 2  # what the user gave cannot work; a restart would not mend it
+
+# Rank 0 speaks first. Another rank that fails waits this long: had rank 0 failed for the same
+# reason, the launcher would have ended everyone by then.
+GRACE_SECONDS = 3.0
+
+# The rank as the launchers tell it, for failures before Horovod has started.
+RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+
+
+class BadInput(Exception):
+    """Something the user gave cannot work; the text names it and the remedy, in one line."""
+
+
+def launched_rank() -> int:
+    """Return this process's rank as its launcher set it, 0 without a launcher."""
+    return next((int(os.environ[v]) for v in RANK_VARIABLES if v in os.environ), 0)
+
+
+def run(main: Callable[[], None], crash_reports: Callable[[], Path | None]) -> None:
+    """Run ``main`` and turn any failure into one line and a non-zero exit of the whole job.
+
+    A rank that fails leaves without Horovod's farewell, so that the launcher ends the others
+    instead of their waiting for it. The traceback of an unexpected error goes to a file in the
+    folder that ``crash_reports`` returns, or to stderr where there is none.
+    """
+    # Imported here: pure modules use BadInput, and --help need not wait for Horovod.
+    try:
+        main()
+    except BadInput as error:
+        _leave(" ".join(str(error).split()), EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+    except Exception as error:
+        if type(error).__name__ == "HorovodInternalError":
+            # Another rank left in the middle of a sum. It says why; the launcher ends us.
+            time.sleep(2 * GRACE_SECONDS)
+            _leave(f"another rank left the job ({error})", EXIT_FAILED)
+        _leave(f"{_summary(error)}; {_keep_traceback(crash_reports())}", EXIT_FAILED)
+
+
+def _leave(message: str, code: int) -> None:
+    rank = launched_rank()
+    if rank == 0:
+        line = f"error: {message}"
+    else:
+        time.sleep(GRACE_SECONDS)
+        line = f"error on rank {rank} ({socket.gethostname()}): {message}"
+    sys.stdout.flush()
+    print(line, file=sys.stderr, flush=True)
+    os._exit(code)
+
+
+def _summary(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}"
+
+
+def _keep_traceback(folder: Path | None) -> str:
+    if folder is not None:
+        path = folder / f"error-rank{launched_rank()}.txt"
+        try:
+            path.write_text(traceback.format_exc())
+            return f"the traceback is in {path}"
+        except OSError:
+            pass  # the folder may be what failed
+    traceback.print_exc()
+    return "the traceback is above"

@@ -1,0 +1,69 @@
+"""SGD as the paper runs it, inside Horovod's ring allreduce (sections 2.1, 3 and 5.1)."""
+
+from __future__ import annotations
+
+import horovod.torch as hvd
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, *, decay_batch_norm: bool = False
+) -> list[dict]:
+    """Split parameters into those that decay and batch norms' γ and β, which do not (section 5.1).
+
+    By module type: a test of names misses the batch norm of a downsampling shortcut.
+    """
+    if decay_batch_norm:
+        return [{"params": list(model.parameters()), "weight_decay": weight_decay}]
+    exempt = {
+        parameter
+        for module in model.modules()
+        if isinstance(module, _BatchNorm)
+        for parameter in module.parameters(recurse=False)
+    }
+    decayed = [parameter for parameter in model.parameters() if parameter not in exempt]
+    kept = [parameter for parameter in model.parameters() if parameter in exempt]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
+
+
+def build_optimizer(model: nn.Module, recipe, share: int) -> torch.optim.Optimizer:
+    """Return Nesterov SGD whose gradients Horovod sums while backprop still runs (section 4).
+
+    ``share`` is how many backward passes this process makes a step, one a logical worker; the sums
+    start in the last. PyTorch's momentum keeps the rate out of its buffer, u ← m·u + g and
+    w ← w − η·u, so a changing rate needs no momentum correction (Remark 2). The rate is set at
+    every step by ``set_rate``.
+    """
+    optimizer = torch.optim.SGD(
+        parameter_groups(model, recipe.weight_decay, decay_batch_norm=recipe.decay_batch_norm),
+        lr=recipe.reference_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+    )
+    return hvd.DistributedOptimizer(
+        optimizer,
+        named_parameters=model.named_parameters(),
+        op=hvd.Sum,
+        backward_passes_per_step=share,
+    )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters for the next update."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def minibatch_loss(logits: torch.Tensor, labels: torch.Tensor, minibatch: int) -> torch.Tensor:
+    """Return one worker's part of the loss: its sum over images, by the total kn (Remark 3).
+
+    The gradients of all workers are then summed, not averaged, so shares may be uneven. ``logits``
+    has shape (n, classes), ``labels`` (n,); the result is a scalar.
+    """
+    return functional.cross_entropy(logits, labels, reduction="sum") / minibatch

@@ -1,0 +1,269 @@
+"""The settings of a run: their names, units, defaults and bounds, from recipe file and command line.
+
+A setting is declared once, below. Those in ``Recipe`` are part of the experiment: together with the
+data they determine every weight. Those in ``RunSettings`` say where and how it is carried out. The
+defaults are the paper's. A recipe file overrides the defaults, the command line the recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from hvd_utils.failure import BadInput
+
+RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+DIGITS = "digits"  # the embedded data set's name, where a folder's would stand
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelSettings(_Section):
+    """model (§5.1)."""
+
+    model: str = Field("resnet50", description="any ResNet of torchvision, resnet8 or resnet20")
+    zero_gamma: bool = Field(
+        True, description="start the last batch norm of each residual block at γ = 0, not 1"
+    )
+
+
+class MinibatchSettings(_Section):
+    """minibatch (§2.1, §2.3)."""
+
+    batch_per_worker: int = Field(32, gt=0, description="n, images of one worker in one step")
+    workers: int | None = Field(
+        None, gt=0, description="k, logical workers; none: as many as processes"
+    )
+    seed: int = Field(1, ge=0, lt=2**63, description="of weights, order, crops and flips")
+
+
+class RateSettings(_Section):
+    """learning rate (§2.1, §2.2, §5.1)."""
+
+    reference_rate: float = Field(0.1, gt=0, description="rate for the reference minibatch")
+    reference_minibatch: int = Field(256, gt=0, description="reference minibatch, images")
+    scaling: Literal["linear", "sqrt", "none"] = Field(
+        "linear", description="how the rate grows with kn: linear, sqrt or none"
+    )
+    warmup: Literal["gradual", "constant", "none"] = Field(
+        "gradual", description="where kn exceeds the reference: gradual, constant or none"
+    )
+    warmup_epochs: float = Field(5, ge=0, description="length of warmup, epochs")
+    epochs: int = Field(90, gt=0, description="length of training, epochs")
+    decay_epochs: tuple[float, ...] = Field(
+        (30, 60, 80), description="when the rate decays, epochs, as 30,60,80"
+    )
+    decay_factor: float = Field(0.1, gt=0, le=1, description="what it is multiplied by")
+
+    @field_validator("decay_epochs", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+    @field_validator("decay_epochs")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(epoch <= 0 for epoch in value):
+            raise ValueError("every decay epoch must be greater than 0")
+        return value
+
+
+class OptimizerSettings(_Section):
+    """optimizer (§5.1)."""
+
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum m")
+    nesterov: bool = Field(True, description="Nesterov momentum")
+    weight_decay: float = Field(1e-4, ge=0, description="λ of the weights")
+    decay_batch_norm: bool = Field(
+        False, description="decay batch norms' γ and β too, which the paper does not"
+    )
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> OptimizerSettings:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("Nesterov needs a momentum: set --momentum, or --no-nesterov")
+        return self
+
+
+class AugmentationSettings(_Section):
+    """images (§5.1)."""
+
+    resolution: int = Field(224, gt=0, description="side of a training and validation crop, pixels")
+    val_resize: int = Field(256, gt=0, description="shorter side before the validation crop, pixels")
+    min_crop_area: float = Field(0.08, gt=0, le=1, description="smallest crop, share of the image")
+    max_crop_ratio: float = Field(4 / 3, ge=1, description="most elongated crop, long over short")
+    flip: bool = Field(True, description="mirror half of the training images")
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> AugmentationSettings:
+        if self.val_resize < self.resolution:
+            raise ValueError("--val-resize may not be smaller than --resolution")
+        return self
+
+
+class Recipe(
+    AugmentationSettings, OptimizerSettings, RateSettings, MinibatchSettings, ModelSettings
+):
+    """What is trained: with the data, it determines every weight."""
+
+
+class RunSettings(_Section):
+    """the run."""
+
+    data: str | None = Field(
+        None, description=f"folder with train/ and val/ in class folders, or '{DIGITS}'"
+    )
+    output: Path | None = Field(
+        None, description="folder of the run; none: a new one below runs/, named after the recipe"
+    )
+    loader: Literal["dali", "torchvision", "synthetic"] = Field(
+        "dali", description="dali, torchvision (the reference) or synthetic (no files)"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
+    max_steps: int | None = Field(None, gt=0, description="stop after so many steps of the run")
+    log_every: int = Field(20, gt=0, description="between two logged steps, steps")
+    resume: str = Field(
+        "auto", description="auto: newest checkpoint of --output, if any; never; or a checkpoint"
+    )
+    eval_only: Path | None = Field(
+        None, description="print the errors of this checkpoint and stop"
+    )
+    keep_checkpoints: int = Field(3, ge=0, description="newest checkpoints kept; 0: all")
+    val_batch: int = Field(100, gt=0, description="validation images decoded at once in a process")
+    loader_threads: int | None = Field(
+        None, gt=0, description="decoding threads of a process; none: its share of the cores"
+    )
+    synthetic_images: int = Field(
+        1_281_167, gt=0, description="length of an epoch of the synthetic loader, images"
+    )
+
+
+class Settings(RunSettings, Recipe):
+    """All settings of a run."""
+
+    recipe: str
+
+    def experiment(self) -> dict[str, Any]:
+        """Return the settings that determine the weights, as plain values."""
+        return self.model_dump(mode="json", include=set(Recipe.model_fields))
+
+
+SECTIONS = (
+    RunSettings,
+    MinibatchSettings,
+    RateSettings,
+    OptimizerSettings,
+    ModelSettings,
+    AugmentationSettings,
+)
+
+
+def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Return the settings of a command line: recipe file, then ``IMAGENET_DIR``, then flags.
+
+    Without --recipe the recipe is ``paper`` where data is named, ``demo`` where not.
+    Raises BadInput naming the setting, its value and its bound.
+    """
+    given = vars(_parser().parse_args(arguments))
+    imagenet = environment.get("IMAGENET_DIR")
+    name = given.pop("recipe", None) or ("paper" if given.get("data") or imagenet else "demo")
+    values = read_recipe(name)
+    if imagenet and values.get("data") is None:
+        values["data"] = imagenet
+    return validate({**values, **given, "recipe": name}, f"recipe {name} or the command line")
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Return what a recipe sets. ``name`` is a file, or the name of one in ``recipes/``.
+
+    Raises BadInput if there is no such recipe or it is not a list of known settings.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
+        raise BadInput(
+            f"no recipe {name} ({path}: {error.strerror}): give one of {known}, or a .yaml file"
+        ) from error
+    except yaml.YAMLError as error:
+        raise BadInput(f"recipe {path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise BadInput(f"recipe {path} must be lines of the form 'setting: value'")
+    values = {str(key).replace("-", "_"): value for key, value in values.items()}
+    for key in values:
+        if key not in Settings.model_fields or key == "recipe":
+            raise BadInput(f"unknown setting {key} in recipe {path}{_suggest(key)}")
+    return values
+
+
+def validate(values: Mapping[str, Any], source: str) -> Settings:
+    """Return checked settings; raise BadInput naming each that is wrong, its value and ``source``."""
+    try:
+        return Settings.model_validate(dict(values))
+    except ValidationError as error:
+        wrong = []
+        for item in error.errors():
+            reason = item["msg"].removeprefix("Value error, ")
+            if item["loc"]:
+                flag = "--" + str(item["loc"][0]).replace("_", "-")
+                wrong.append(f"{flag} {item['input']}: {reason}")
+            else:
+                wrong.append(reason)
+        raise BadInput(f"{'; '.join(wrong)} ({source}; --help lists all settings)") from None
+
+
+def _suggest(name: str) -> str:
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    return f": did you mean {close[0]}?" if close else ": --help lists all settings"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        _, _, unknown = message.partition("unrecognized arguments: ")
+        if unknown:
+            flag = unknown.split()[0].partition("=")[0]
+            close = _suggest(flag.lstrip("-").replace("-", "_")).replace("_", "-")
+            raise BadInput(f"unknown setting {flag}{close.replace('mean ', 'mean --')}")
+        raise BadInput(f"{message} (--help lists all settings)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Build the command line from the declarations; values are checked later, with the recipe's."""
+    parser = _Parser(
+        prog="train_imagenet.py",
+        description="Train a ResNet by the recipe of Goyal et al. 2017 on any number of workers.",
+        epilog="Launch with horovodrun, mpirun or srun; alone, it is one worker. "
+        "Defaults are the paper's; a recipe file overrides them, a flag overrides both.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="name of a file in recipes/ or path of one (default: paper with --data, else demo)",
+    )
+    for section in SECTIONS:
+        group = parser.add_argument_group(section.__doc__.rstrip("."))
+        for name, field in section.model_fields.items():
+            flag = "--" + name.replace("_", "-")
+            default = field.default
+            if isinstance(default, tuple):
+                default = ",".join(f"{value:g}" for value in default)
+            text = f"{field.description} (default: {'none' if default is None else default})"
+            if isinstance(default, bool):
+                group.add_argument(
+                    flag, dest=name, action=argparse.BooleanOptionalAction, help=text
+                )
+            else:
+                metavar = {int: "N", float: "X"}.get(type(default), "VALUE")
+                group.add_argument(flag, dest=name, metavar=metavar, help=text.replace("%", "%%"))
+    return parser

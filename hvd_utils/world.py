@@ -1,0 +1,111 @@
+"""This process among the others: Horovod's ranks, its device and cores, and small sums over all."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import horovod.torch as hvd
+import numpy as np
+import torch
+
+from hvd_utils.failure import BadInput
+
+# Open MPI spins while it waits and would take the cores from the decoding threads.
+os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of this job, seen from one of them."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    host: str
+    device: torch.device
+    cores: int  # for this process: its share of the node's
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return self.rank == 0
+
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's ``value`` (anything that pickles) on every rank; collective."""
+        return hvd.broadcast_object(value, root_rank=0) if self.size > 1 else value
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every rank's ``value``, in the order of ranks, on every rank; collective."""
+        return hvd.allgather_object(value) if self.size > 1 else [value]
+
+    def sum(self, values: torch.Tensor | Sequence[float], name: str) -> np.ndarray:
+        """Return element-wise sums over all ranks, float64, of a small vector; collective."""
+        total = torch.as_tensor(values, dtype=torch.float64).cpu()
+        if self.size > 1:
+            total = hvd.allreduce(total, op=hvd.Sum, name=name)
+        return total.numpy()
+
+
+def start_world(device: str) -> World:
+    """Start Horovod and settle on a device (``auto``, ``cpu`` or ``cuda``), one GPU a local rank.
+
+    Raises BadInput where the device asked for is not there, or not for every rank.
+    """
+    hvd.init()
+    cores = max(1, min(len(os.sched_getaffinity(0)), (os.cpu_count() or 1) // hvd.local_size()))
+    torch.set_num_threads(cores)
+    world = World(
+        rank=hvd.rank(),
+        size=hvd.size(),
+        local_rank=hvd.local_rank(),
+        local_size=hvd.local_size(),
+        host=socket.gethostname(),
+        device=_choose_device(device, hvd.local_rank(), hvd.local_size()),
+        cores=cores,
+    )
+    kinds = world.gather((world.device.type, world.host))
+    without = sorted({host for kind, host in kinds if kind != kinds[0][0]})
+    if without:
+        raise BadInput(
+            f"rank 0 ({kinds[0][1]}) runs on {kinds[0][0]} but ranks on {', '.join(without)} do "
+            "not: mend their GPUs, leave those hosts out, or set --device cpu"
+        )
+    if world.device.type == "cuda":
+        torch.cuda.set_device(world.device)
+        if world.size > 1 and not hvd.nccl_built():
+            raise BadInput(
+                "Horovod was built without NCCL: run tools/install_horovod.py --force where a CUDA "
+                "toolkit is, or set --device cpu"
+            )
+    return world
+
+
+def _choose_device(device: str, local_rank: int, local_size: int) -> torch.device:
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise BadInput(
+            f"no CUDA device on {socket.gethostname()}: set --device cpu, or ask the scheduler "
+            "for GPUs and check nvidia-smi"
+        )
+    return torch.device("cuda", gpu_index(local_rank, local_size, torch.cuda.device_count()))
+
+
+def gpu_index(local_rank: int, local_size: int, visible: int) -> int:
+    """Return the GPU of a local rank among those ``visible`` to it.
+
+    A scheduler may show each task only its own GPU, which then is number 0 for all of them.
+    """
+    if visible == 1:
+        return 0
+    if local_size > visible:
+        raise BadInput(
+            f"{local_size} processes but {visible} GPUs on {socket.gethostname()}: "
+            f"start {visible} processes a node"
+        )
+    return local_rank

@@ -1,0 +1,320 @@
+#!/usr/bin/env python3
+"""Build Horovod 0.28.1 from its source distribution into this Python's environment, and prove it.
+
+Horovod's last release neither compiles with a current PyTorch nor launches under Open MPI 5. The
+list ``EDITS`` is everything that is changed in its source, each with its reason. The MPI is the one
+whose ``mpirun`` comes first on the PATH. With a CUDA toolkit of PyTorch's CUDA version the build
+has NCCL for GPU tensors (it runs on a machine without a GPU too); otherwise MPI and Gloo only.
+
+    python tools/install_horovod.py [--log FILE] [--force]
+
+Environment: ``CUDA_HOME`` names the toolkit; ``HOROVOD_WITHOUT_GPU=1`` leaves NCCL out;
+``HOROVOD_BUILD_CUDA_CC_LIST=80,90`` limits the GPU generations; ``MAKEFLAGS=-j16`` the parallelism.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+VERSION = "0.28.1"
+SHA256 = "92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0"
+
+
+class Edit(NamedTuple):
+    """One replacement in Horovod's source; ``old`` must occur exactly once."""
+
+    file: str
+    old: str
+    new: str
+    why: str
+
+
+EDITS = [
+    Edit(
+        "CMakeLists.txt",
+        "set(CMAKE_CXX_STANDARD 14)",
+        "set(CMAKE_CXX_STANDARD 20)",
+        "PyTorch's headers need C++17 since 2.1 and C++20 since 2.13",
+    ),
+    Edit(
+        "horovod/torch/CMakeLists.txt",
+        "set(CMAKE_CXX_STANDARD 14)",
+        "set(CMAKE_CXX_STANDARD 20)",
+        "the same, for the PyTorch binding",
+    ),
+    Edit(
+        "horovod/runner/mpi_run.py",
+        "_NO_BINDING_ARGS = ['-bind-to none', '-map-by slot']",
+        "_NO_BINDING_ARGS = ['--bind-to none', '--map-by slot']",
+        "Open MPI 5 reads -bind-to as the name of a program; Open MPI 4 takes both spellings",
+    ),
+    Edit(
+        "horovod/runner/mpi_run.py",
+        "_SOCKET_BINDING_ARGS = ['-bind-to socket', '-map-by socket', '-rank-by core']",
+        "_SOCKET_BINDING_ARGS = ['--bind-to socket', '--map-by socket', '--rank-by core']",
+        "the same, for nodes with several sockets",
+    ),
+    Edit(
+        "horovod/runner/js_run.py",
+        "from distutils.spawn import find_executable",
+        "from shutil import which as find_executable",
+        "Python 3.12 has no distutils, and horovodrun imports this file",
+    ),
+    Edit(
+        "horovod/runner/launch.py",
+        "    _run(args)\n\n\nif __name__",
+        """\
+    try:
+        _run(args)
+    except RuntimeError as error:
+        code = str(error).rpartition('Exit code: ')[2].strip()
+        sys.exit(int(code) if code.isdigit() else str(error))
+
+
+if __name__""",
+        "under Gloo a job that fails ends in horovodrun's own traceback, which buries the job's "
+        "message; now horovodrun ends with the job's exit code, as mpirun does",
+    ),
+]
+
+ALLREDUCE = """
+import horovod.torch as hvd, torch
+hvd.init()
+assert hvd.size() == 2, f"{hvd.size()} ranks, not 2"
+total = hvd.allreduce(torch.tensor([1.0 + hvd.rank()]), op=hvd.Sum)
+assert total.item() == 3.0, total
+"""
+
+
+class Failure(Exception):
+    """A step failed; the message says in one line what to do."""
+
+
+def run(command: list[str], log: Path, remedy: str, timeout: float = 3600, **options) -> str:
+    """Run ``command``, append its output to ``log``, and return it; raise Failure with ``remedy``."""
+    with log.open("a") as file:
+        file.write(f"\n$ {' '.join(command)}\n")
+        file.flush()
+        start = file.tell()
+        try:
+            code = subprocess.run(
+                command, stdout=file, stderr=subprocess.STDOUT, timeout=timeout, **options
+            ).returncode
+        except (subprocess.TimeoutExpired, OSError) as error:
+            file.write(f"{error}\n")
+            code = -1
+    output = log.read_bytes()[start:].decode(errors="replace")
+    if code != 0:
+        print("\n".join(output.splitlines()[-12:]), file=sys.stderr)
+        raise Failure(remedy)
+    return output
+
+
+def mpi_compiler() -> Path:
+    """The compiler wrapper that belongs to the first mpirun on the PATH."""
+    mpirun = shutil.which("mpirun")
+    if mpirun is None:
+        raise Failure("no mpirun on the PATH: run tools/setup.sh, or load your site's MPI module")
+    mpicxx = Path(mpirun).parent / "mpicxx"
+    if not mpicxx.exists():
+        raise Failure(f"{mpirun} has no mpicxx beside it: install the MPI's development files")
+    return mpicxx
+
+
+def cuda_toolkit() -> Path | str:
+    """The CUDA toolkit to build with, or the reason for building without one."""
+    import torch
+
+    if os.environ.get("HOROVOD_WITHOUT_GPU") == "1":
+        return "HOROVOD_WITHOUT_GPU=1"
+    if torch.version.cuda is None:
+        return "PyTorch is a CPU build"
+    nvcc = shutil.which("nvcc")
+    # A wrapper script named nvcc may lie anywhere, so what counts is the folder's content.
+    candidates = [
+        os.environ.get("CUDA_HOME"),
+        os.environ.get("CUDA_PATH"),
+        nvcc and Path(nvcc).resolve().parent.parent,
+        "/usr/local/cuda",
+    ]
+    reason = "no CUDA toolkit found (set CUDA_HOME to use one)"
+    for home in (Path(c) for c in candidates if c):
+        if not (home / "bin/nvcc").exists() or not (home / "include/cuda_runtime.h").exists():
+            continue
+        answer = subprocess.run([home / "bin/nvcc", "--version"], capture_output=True, text=True)
+        version = answer.stdout.partition("release ")[2].partition(",")[0]
+        if version.split(".")[0] == torch.version.cuda.split(".")[0]:
+            return home
+        reason = f"{home} is CUDA {version} but PyTorch is built for CUDA {torch.version.cuda}"
+    return reason
+
+
+def compute_capabilities(toolkit: Path) -> str:
+    """The GPU generations that both PyTorch's build and the toolkit know, as ``80,90,...``."""
+    import torch
+
+    # The list is compiled into PyTorch; torch.cuda.get_arch_list() hides it where no GPU is.
+    torch_flags = torch._C._cuda_getArchFlags() or ""
+    wanted = {arch.removeprefix("sm_") for arch in torch_flags.split() if arch.startswith("sm_")}
+    answer = subprocess.run(
+        [toolkit / "bin/nvcc", "--list-gpu-code"], capture_output=True, text=True
+    )
+    known = {code.removeprefix("sm_") for code in answer.stdout.split()}
+    return ",".join(sorted(filter(str.isdigit, wanted & known), key=int))
+
+
+def nccl(work: Path) -> dict[str, str]:
+    """Point Horovod at the NCCL wheel that PyTorch brings: it has no unversioned libnccl.so."""
+    site = Path(sysconfig.get_path("purelib"))
+    libraries = sorted(site.glob("nvidia/**/libnccl.so.2"))
+    headers = sorted(site.glob("nvidia/**/nccl.h"))
+    if not libraries or not headers:
+        raise Failure("PyTorch's NCCL wheel is missing: set HOROVOD_WITHOUT_GPU=1 or reinstall it")
+    link = work / "nccl/libnccl.so"
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(libraries[0])
+    return {
+        "HOROVOD_NCCL_LIB": str(link.parent),
+        "HOROVOD_NCCL_INCLUDE": str(headers[0].parent),
+        "HOROVOD_NCCL_LINK": "SHARED",
+    }
+
+
+def build_settings(work: Path, toolkit: Path | str) -> dict[str, str]:
+    """Horovod's documented build variables for PyTorch with MPI and Gloo, and NCCL if possible."""
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    jobs = max(1, min(len(os.sched_getaffinity(0)), int(memory_gb / 2)))  # some files take 2 GB
+    settings = {
+        "HOROVOD_WITH_PYTORCH": "1",
+        "HOROVOD_WITHOUT_TENSORFLOW": "1",
+        "HOROVOD_WITHOUT_MXNET": "1",
+        "HOROVOD_WITH_MPI": "1",
+        "HOROVOD_WITH_GLOO": "1",
+        "HOROVOD_CPU_OPERATIONS": "MPI",
+        "CMAKE_POLICY_VERSION_MINIMUM": "3.5",  # CMake 4 refuses the bundled Gloo otherwise
+        "MAKEFLAGS": os.environ.get("MAKEFLAGS") or f"-j{jobs}",
+    }
+    if isinstance(toolkit, Path):
+        settings |= {
+            "HOROVOD_GPU_OPERATIONS": "NCCL",
+            "HOROVOD_CUDA_HOME": str(toolkit),
+            "CUDA_HOME": str(toolkit),  # PyTorch would derive it from any nvcc on the PATH
+            "PATH": f"{toolkit}/bin:{os.environ['PATH']}",
+            "HOROVOD_BUILD_CUDA_CC_LIST": os.environ.get("HOROVOD_BUILD_CUDA_CC_LIST")
+            or compute_capabilities(toolkit),
+            **nccl(work),
+        }
+    return settings
+
+
+def fetch_source(work: Path, log: Path) -> Path:
+    """Download the source distribution, check it, unpack it afresh, and apply EDITS."""
+    archive = work / f"horovod-{VERSION}.tar.gz"
+    if not archive.exists():
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-build-isolation"]
+        command += ["--no-binary", "horovod", "--dest", str(work), f"horovod=={VERSION}"]
+        run(command, log, "cannot download Horovod: check the network, or pip's index settings")
+    if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
+        archive.unlink()
+        raise Failure(f"{archive} is not the released file (deleted): run the set-up again")
+    source = work / f"horovod-{VERSION}"
+    shutil.rmtree(source, ignore_errors=True)
+    with tarfile.open(archive) as tar:
+        tar.extractall(work, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+    for edit in EDITS:
+        path = source / edit.file
+        text = path.read_text()
+        if text.count(edit.old) != 1:
+            raise Failure(f"{edit.file} of Horovod is not as expected: {edit.old!r}")
+        path.write_text(text.replace(edit.old, edit.new))
+    return source
+
+
+def prove(log: Path, with_nccl: bool) -> None:
+    """Check the build's own report, mpi4py, and an allreduce over two ranks by MPI and by Gloo."""
+    remedy = f"the build does not work here: see {log}"
+    report = run(["horovodrun", "--check-build"], log, remedy)
+    for feature in ["PyTorch", "MPI", "Gloo"] + ["NCCL"] * with_nccl:
+        if f"[X] {feature}" not in report:
+            raise Failure(f"Horovod was built without {feature}: see {log}")
+    python = [sys.executable, "-c"]
+    hello = [*python, "from mpi4py import MPI; assert MPI.COMM_WORLD.size == 2"]
+    # torch's CUDA build takes a while to load from a slow disk.
+    limit = {"timeout": 300}
+    try:
+        run(["mpirun", "-np", "2", *hello], log, remedy, **limit)
+    except Failure:
+        print("mpi4py's wheel does not fit this MPI: building it from source")
+        command = [sys.executable, "-m", "pip", "install", "--force-reinstall", "--no-deps"]
+        command += ["--no-binary", "mpi4py", "mpi4py"]
+        mpicc = mpi_compiler().with_name("mpicc")
+        run(command, log, "cannot build mpi4py", env={**os.environ, "MPI4PY_BUILD_MPICC": str(mpicc)})
+        run(["mpirun", "-np", "2", *hello], log, remedy, **limit)
+    for transport in ["--mpi", "--gloo"]:
+        run(["horovodrun", transport, "-np", "2", *python, ALLREDUCE], log, remedy, **limit)
+    print(f"proved: horovodrun --check-build; allreduce over 2 ranks by MPI and by Gloo ({log})")
+
+
+def build_key(mpicxx: Path, toolkit: Path | str) -> Mapping[str, str]:
+    """What a build depends on: the same key means that there is nothing to do."""
+    import torch
+
+    mpi = subprocess.run([mpicxx, "-show"], capture_output=True, text=True).stdout.strip()
+    return {
+        "script": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+        "python": sys.version,
+        "torch": torch.__version__,
+        "mpi": f"{mpicxx}: {mpi}",
+        "cuda": str(toolkit),
+    }
+
+
+def main() -> None:
+    """Build, install and prove, unless the same build is already installed."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--log", type=Path, default=Path("horovod-build.log"), help="full log")
+    parser.add_argument("--force", action="store_true", help="build even if it is already there")
+    arguments = parser.parse_args()
+    log = arguments.log.resolve()
+    record = Path(sysconfig.get_path("data")) / "horovod-build.json"
+    try:
+        mpicxx, toolkit = mpi_compiler(), cuda_toolkit()
+        with_nccl = isinstance(toolkit, Path)
+        key = build_key(mpicxx, toolkit)
+        if not arguments.force and record.exists() and json.loads(record.read_text()) == key:
+            print("Horovod is already built for this Python, PyTorch, MPI and CUDA")
+            return
+        record.unlink(missing_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("")
+        work = log.parent / "horovod"
+        work.mkdir(exist_ok=True)
+        source = fetch_source(work, log)
+        print(f"MPI: {mpicxx.parent}; GPU tensors: {f'NCCL, {toolkit}' if with_nccl else toolkit}")
+        command = [sys.executable, "-m", "pip", "install", "--verbose", "--no-build-isolation"]
+        command += ["--no-deps", "--force-reinstall", "--no-cache-dir", str(source)]
+        remedy = f"the build failed; the first 'error:' in {log} says why"
+        if with_nccl:
+            remedy += " (HOROVOD_WITHOUT_GPU=1 builds without NCCL)"
+        run(command, log, remedy, env={**os.environ, **build_settings(work, toolkit)})
+        prove(log, with_nccl)
+    except Failure as failure:
+        sys.exit(f"install_horovod: {failure}")
+    record.write_text(json.dumps(key, indent=2) + "\n")
+    shutil.rmtree(source, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

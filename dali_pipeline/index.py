@@ -59,6 +59,13 @@ def bad_image(path: str, error: Exception) -> BadInput:
     return BadInput(f"cannot read image {path}: {reason}; repair or remove the file")
 
 
+def synthetic_index(num_images: int, num_classes: int) -> Index:
+    """Return an index of images that are nowhere, for the loader that needs no files."""
+    labels = np.arange(num_images, dtype=np.int32) % num_classes
+    classes = tuple(str(label) for label in range(num_classes))
+    return Index("", classes, np.zeros(num_images, dtype="S1"), labels)
+
+
 def scan(root: Path) -> Index:
     """Index a folder of class folders, as torchvision's ImageFolder reads one: in sorted order.
 
@@ -86,16 +93,21 @@ def scan(root: Path) -> Index:
     return Index(str(root), tuple(classes), np.array(names, dtype=bytes), labels)
 
 
-def scan_splits(data: Path) -> tuple[Index, Index]:
-    """Index ``data/train`` and ``data/val``, whose class folders must be the same.
-
-    Raises BadInput with what is missing or different.
-    """
+def check_splits(data: Path) -> None:
+    """Raise BadInput unless ``data`` is a folder with ``train/`` and ``val/``; looks no further."""
     if not data.is_dir():
         raise BadInput(f"data folder {data} does not exist: set --data or IMAGENET_DIR")
     for split in ("train", "val"):
         if not (data / split).is_dir():
             raise BadInput(f"data folder {data} has no {split}/: it needs train/ and val/")
+
+
+def scan_splits(data: Path) -> tuple[Index, Index]:
+    """Index ``data/train`` and ``data/val``, whose class folders must be the same.
+
+    Raises BadInput with what is missing or different.
+    """
+    check_splits(data)
     train, val = scan(data / "train"), scan(data / "val")
     for ours, theirs, here, there in (
         (train, val, "train", "val"),

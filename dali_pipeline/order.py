@@ -16,7 +16,7 @@ import numpy as np
 
 @lru_cache(maxsize=2)  # a minibatch touches at most two epochs
 def permutation(seed: int, epoch: int, num_images: int) -> np.ndarray:
-    """Return the epoch's order of all image ids, int32 of shape (num_images,): one shuffle (Remark 4)."""
+    """Return the epoch's order of all image ids, int32 (num_images,): one shuffle (Remark 4)."""
     generator = np.random.Generator(np.random.Philox(key=np.uint64([seed, epoch])))
     order = generator.permutation(np.arange(num_images, dtype=np.int32))
     order.setflags(write=False)  # it is cached

@@ -45,15 +45,22 @@ def set_running_average_weight(norms: Sequence[_BatchNorm], position: int, share
 
 
 @torch.no_grad()
-def average_over_processes(norms: Sequence[_BatchNorm], share: int, workers: int) -> None:
-    """Replace every process's running averages by those of all k ``workers``; collective.
+def collect_running_averages(
+    norms: Sequence[_BatchNorm], share: int, workers: int, step: int
+) -> None:
+    """Give every process the running averages of all k ``workers``; collective.
 
-    Called before the averages are used: for validation and for a checkpoint. All of them travel in
-    one float64 message.
+    Called before they are used: for validation and for a checkpoint. ``share`` is how many of the
+    workers this process carries. All averages travel in one float64 message. The counters of
+    updates, which follow the number of passes, are set to ``step``.
     """
-    if hvd.size() == 1 or not norms:
+    if not norms:
         return
     buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
+    for norm in norms:
+        norm.num_batches_tracked.fill_(step)
+    if hvd.size() == 1:
+        return
     flat = torch.cat([buffer.double().cpu() for buffer in buffers]) * (share / workers)
     flat = hvd.allreduce(flat, op=hvd.Sum, name="batch_norm.running_averages")
     for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -109,8 +110,15 @@ def check_model(state: Mapping[str, Any], path: Path, model: str, num_classes: i
         )
 
 
-def check_experiment(state: Mapping[str, Any], path: Path, experiment: Mapping[str, Any]) -> None:
+def check_experiment(
+    state: Mapping[str, Any], path: Path, experiment: Mapping[str, Any], train_images: int
+) -> None:
     """Raise BadInput if the run would not be the same one, naming each setting with both values."""
+    if state["train_images"] != train_images:
+        raise BadInput(
+            f"{path} was trained on {state['train_images']} images, --data now has "
+            f"{train_images}: set --data back or choose another --output"
+        )
     theirs = state["experiment"]
     differ = [
         f"--{name.replace('_', '-')} was {theirs.get(name)}, now {value}"
@@ -133,10 +141,8 @@ def _reason(error: Exception) -> str:
 
 
 def _remove_quietly(path: Path) -> None:
-    try:
+    with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
-    except OSError:
-        pass
 
 
 def _sync_folder(folder: Path) -> None:

@@ -30,14 +30,21 @@ def launched_rank() -> int:
     return next((int(os.environ[v]) for v in RANK_VARIABLES if v in os.environ), 0)
 
 
-def run(main: Callable[[], None], crash_reports: Callable[[], Path | None]) -> None:
+_traceback_folder: Path | None = None
+
+
+def keep_tracebacks_in(folder: Path) -> None:
+    """Have unexpected errors leave their traceback in a file of ``folder``, not on the console."""
+    global _traceback_folder
+    _traceback_folder = folder
+
+
+def run(main: Callable[[], None]) -> None:
     """Run ``main`` and turn any failure into one line and a non-zero exit of the whole job.
 
     A rank that fails leaves without Horovod's farewell, so that the launcher ends the others
-    instead of their waiting for it. The traceback of an unexpected error goes to a file in the
-    folder that ``crash_reports`` returns, or to stderr where there is none.
+    instead of their waiting for it.
     """
-    # Imported here: pure modules use BadInput, and --help need not wait for Horovod.
     try:
         main()
     except BadInput as error:
@@ -49,7 +56,7 @@ def run(main: Callable[[], None], crash_reports: Callable[[], Path | None]) -> N
             # Another rank left in the middle of a sum. It says why; the launcher ends us.
             time.sleep(2 * GRACE_SECONDS)
             _leave(f"another rank left the job ({error})", EXIT_FAILED)
-        _leave(f"{_summary(error)}; {_keep_traceback(crash_reports())}", EXIT_FAILED)
+        _leave(f"{_summary(error)}; {_keep_traceback()}", EXIT_FAILED)
 
 
 def _leave(message: str, code: int) -> None:
@@ -69,9 +76,9 @@ def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:300]}"
 
 
-def _keep_traceback(folder: Path | None) -> str:
-    if folder is not None:
-        path = folder / f"error-rank{launched_rank()}.txt"
+def _keep_traceback() -> str:
+    if _traceback_folder is not None:
+        path = _traceback_folder / f"error-rank{launched_rank()}.txt"
         try:
             path.write_text(traceback.format_exc())
             return f"the traceback is in {path}"

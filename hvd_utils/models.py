@@ -56,7 +56,7 @@ class SmallResNet(nn.Module):
 
 
 def build_model(name: str, num_classes: int, *, zero_gamma: bool, seed: int) -> nn.Module:
-    """Return the named network with the paper's initialisation, the same for the same seed.
+    """Return the named network with the paper's initialisation, the same for the same ``seed``.
 
     Raises BadInput for a name that is not known.
     """

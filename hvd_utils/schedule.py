@@ -86,9 +86,7 @@ class Schedule:
 
     def __call__(self, step: int) -> float:
         """Return the learning rate that the update of ``step`` uses."""
-        warm = WARMUPS[self.warmup](
-            step, self.warmup_steps, self.reference_rate, self.target_rate
-        )
+        warm = WARMUPS[self.warmup](step, self.warmup_steps, self.reference_rate, self.target_rate)
         return warm * step_decay(step, self.decay_steps, self.decay_factor)
 
 

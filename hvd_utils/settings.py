@@ -1,4 +1,4 @@
-"""The settings of a run: their names, units, defaults and bounds, from recipe file and command line.
+"""The settings of a run: names, units, defaults and bounds; from recipe file and command line.
 
 A setting is declared once, below. Those in ``Recipe`` are part of the experiment: together with the
 data they determine every weight. Those in ``RunSettings`` say where and how it is carried out. The
@@ -16,7 +16,7 @@ from typing import Any, Literal, NoReturn
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from hvd_utils.failure import BadInput
+from hvd_utils.failure import BadInput, launched_rank
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 DIGITS = "digits"  # the embedded data set's name, where a folder's would stand
@@ -97,7 +97,7 @@ class AugmentationSettings(_Section):
     """images (§5.1)."""
 
     resolution: int = Field(224, gt=0, description="side of a training and validation crop, pixels")
-    val_resize: int = Field(256, gt=0, description="shorter side before the validation crop, pixels")
+    val_resize: int = Field(256, gt=0, description="shorter side before validation's crop, pixels")
     min_crop_area: float = Field(0.08, gt=0, le=1, description="smallest crop, share of the image")
     max_crop_ratio: float = Field(4 / 3, ge=1, description="most elongated crop, long over short")
     flip: bool = Field(True, description="mirror half of the training images")
@@ -133,9 +133,7 @@ class RunSettings(_Section):
     resume: str = Field(
         "auto", description="auto: newest checkpoint of --output, if any; never; or a checkpoint"
     )
-    eval_only: Path | None = Field(
-        None, description="print the errors of this checkpoint and stop"
-    )
+    eval_only: Path | None = Field(None, description="print the errors of this checkpoint and stop")
     keep_checkpoints: int = Field(3, ge=0, description="newest checkpoints kept; 0: all")
     val_batch: int = Field(100, gt=0, description="validation images decoded at once in a process")
     loader_threads: int | None = Field(
@@ -154,6 +152,19 @@ class Settings(RunSettings, Recipe):
     def experiment(self) -> dict[str, Any]:
         """Return the settings that determine the weights, as plain values."""
         return self.model_dump(mode="json", include=set(Recipe.model_fields))
+
+    def with_workers(self, processes: int) -> Settings:
+        """Return these settings with k decided: as many workers as processes, unless set.
+
+        Raises BadInput where there are more processes than workers to carry.
+        """
+        workers = self.workers or processes
+        if processes > workers:
+            raise BadInput(
+                f"{processes} processes cannot share --workers {workers}: start at most "
+                f"{workers}, or raise --workers"
+            )
+        return self.model_copy(update={"workers": workers})
 
 
 SECTIONS = (
@@ -206,7 +217,7 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 
 def validate(values: Mapping[str, Any], source: str) -> Settings:
-    """Return checked settings; raise BadInput naming each that is wrong, its value and ``source``."""
+    """Return checked settings; raise BadInput naming each that is wrong and its value."""
     try:
         return Settings.model_validate(dict(values))
     except ValidationError as error:
@@ -227,6 +238,10 @@ def _suggest(name: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
+    def print_help(self, file: Any = None) -> None:
+        if launched_rank() == 0:
+            super().print_help(file)
+
     def error(self, message: str) -> NoReturn:
         _, _, unknown = message.partition("unrecognized arguments: ")
         if unknown:
@@ -234,6 +249,13 @@ class _Parser(argparse.ArgumentParser):
             close = _suggest(flag.lstrip("-").replace("-", "_")).replace("_", "-")
             raise BadInput(f"unknown setting {flag}{close.replace('mean ', 'mean --')}")
         raise BadInput(f"{message} (--help lists all settings)")
+
+
+def _metavar(annotation: str) -> str:
+    for part, metavar in (("Path", "PATH"), ("tuple", "X,X"), ("int", "N"), ("float", "X")):
+        if part in annotation:
+            return metavar
+    return "NAME"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -258,12 +280,14 @@ def _parser() -> argparse.ArgumentParser:
             default = field.default
             if isinstance(default, tuple):
                 default = ",".join(f"{value:g}" for value in default)
+            elif isinstance(default, float):
+                default = f"{default:.4g}"
             text = f"{field.description} (default: {'none' if default is None else default})"
             if isinstance(default, bool):
                 group.add_argument(
                     flag, dest=name, action=argparse.BooleanOptionalAction, help=text
                 )
             else:
-                metavar = {int: "N", float: "X"}.get(type(default), "VALUE")
+                metavar = _metavar(str(field.annotation))
                 group.add_argument(flag, dest=name, metavar=metavar, help=text.replace("%", "%%"))
     return parser

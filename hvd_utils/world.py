@@ -37,15 +37,19 @@ class World:
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's ``value`` (anything that pickles) on every rank; collective."""
-        return hvd.broadcast_object(value, root_rank=0) if self.size > 1 else value
+        return (
+            hvd.broadcast_object(value, root_rank=0, name="world.broadcast")
+            if self.size > 1
+            else value
+        )
 
     def gather(self, value: Any) -> list[Any]:
         """Return every rank's ``value``, in the order of ranks, on every rank; collective."""
-        return hvd.allgather_object(value) if self.size > 1 else [value]
+        return hvd.allgather_object(value, name="world.gather") if self.size > 1 else [value]
 
     def sum(self, values: torch.Tensor | Sequence[float], name: str) -> np.ndarray:
         """Return element-wise sums over all ranks, float64, of a small vector; collective."""
-        total = torch.as_tensor(values, dtype=torch.float64).cpu()
+        total = torch.as_tensor(values, dtype=torch.float64).cpu().contiguous()
         if self.size > 1:
             total = hvd.allreduce(total, op=hvd.Sum, name=name)
         return total.numpy()

@@ -102,7 +102,7 @@ class Failure(Exception):
 
 
 def run(command: list[str], log: Path, remedy: str, timeout: float = 3600, **options) -> str:
-    """Run ``command``, append its output to ``log``, and return it; raise Failure with ``remedy``."""
+    """Run ``command`` with its output in ``log``; return that, or raise Failure(``remedy``)."""
     with log.open("a") as file:
         file.write(f"\n$ {' '.join(command)}\n")
         file.flush()
@@ -260,7 +260,12 @@ def prove(log: Path, with_nccl: bool) -> None:
         command = [sys.executable, "-m", "pip", "install", "--force-reinstall", "--no-deps"]
         command += ["--no-binary", "mpi4py", "mpi4py"]
         mpicc = mpi_compiler().with_name("mpicc")
-        run(command, log, "cannot build mpi4py", env={**os.environ, "MPI4PY_BUILD_MPICC": str(mpicc)})
+        run(
+            command,
+            log,
+            "cannot build mpi4py",
+            env={**os.environ, "MPI4PY_BUILD_MPICC": str(mpicc)},
+        )
         run(["mpirun", "-np", "2", *hello], log, remedy, **limit)
     for transport in ["--mpi", "--gloo"]:
         run(["horovodrun", transport, "-np", "2", *python, ALLREDUCE], log, remedy, **limit)

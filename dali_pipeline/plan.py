@@ -1,0 +1,121 @@
+"""What this process has to read, batch by batch, with every random choice already made.
+
+The loaders carry a plan out and decide nothing, so they can be compared image by image, and a run
+can begin at any step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from dali_pipeline.augment import (
+    Placement,
+    Stream,
+    Windows,
+    central_placement,
+    flips,
+    training_windows,
+)
+from dali_pipeline.index import Index
+from dali_pipeline.order import worker_images
+from hvd_utils.failure import BadInput
+from hvd_utils.settings import Settings
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """One logical worker's n images of one step."""
+
+    paths: list[str]
+    labels: np.ndarray  # int64 (n,)
+    windows: Windows
+    flips: np.ndarray  # int32 (n,), 0 or 1
+
+
+@dataclass(frozen=True)
+class ValidationBatch:
+    """Up to ``val_batch`` validation images."""
+
+    paths: list[str]
+    labels: np.ndarray  # int64 (images,)
+    placement: Placement
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The share of one process.
+
+    ``share`` are the logical workers that this process carries; ``rank`` of ``size`` processes
+    says which validation images are its. Raises BadInput where one minibatch is more than the
+    training set.
+    """
+
+    train: Index
+    val: Index
+    settings: Settings
+    share: range
+    rank: int
+    size: int
+
+    def __post_init__(self) -> None:
+        workers, batch = self.settings.workers, self.settings.batch_per_worker
+        if workers * batch > len(self.train):
+            raise BadInput(
+                f"a minibatch of {workers} workers of {batch} images is more than the "
+                f"{len(self.train)} training images: lower --workers or --batch-per-worker"
+            )
+
+    def training_ids(self, step: int, worker: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return epochs and image ids, each (n,), of what ``worker`` sees at ``step``."""
+        return worker_images(
+            self.settings.seed,
+            step,
+            worker,
+            workers=self.settings.workers,
+            batch=self.settings.batch_per_worker,
+            num_images=len(self.train),
+        )
+
+    def training_batch(self, step: int, worker: int) -> TrainingBatch:
+        """Return the images of ``worker`` at ``step`` with their crops; any step, in any order."""
+        settings = self.settings
+        epochs, ids = self.training_ids(step, worker)
+        stream = Stream(settings.seed, epochs, ids)
+        heights, widths = self.train.sizes(ids)
+        return TrainingBatch(
+            paths=[self.train.path(i) for i in ids],
+            labels=self.train.labels[ids].astype(np.int64),
+            windows=training_windows(
+                stream, heights, widths, settings.min_crop_area, settings.max_crop_ratio
+            ),
+            flips=flips(stream) if settings.flip else np.zeros(len(ids), np.int32),
+        )
+
+    def training_places(self, first_step: int, last_step: int) -> Iterator[tuple[int, int]]:
+        """Yield (step, worker) for ``first_step`` up to, not including, ``last_step``.
+
+        Within a step, each of this process's logical workers in turn.
+        """
+        return ((s, worker) for s in range(first_step, last_step) for worker in self.share)
+
+    def validation_ids(self) -> list[np.ndarray]:
+        """Return this process's part of the validation set: every ``size``-th image, in batches."""
+        mine = np.arange(self.rank, len(self.val), self.size)
+        return [
+            mine[i : i + self.settings.val_batch]
+            for i in range(0, len(mine), self.settings.val_batch)
+        ]
+
+    def validation_batch(self, ids: np.ndarray) -> ValidationBatch:
+        """Return these validation images with their sizes and crops."""
+        heights, widths = self.val.sizes(ids)
+        return ValidationBatch(
+            paths=[self.val.path(i) for i in ids],
+            labels=self.val.labels[ids].astype(np.int64),
+            placement=central_placement(
+                heights, widths, self.settings.val_resize, self.settings.resolution
+            ),
+        )

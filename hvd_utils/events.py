@@ -1,0 +1,227 @@
+"""The run's directory: one writer of ``metrics.jsonl``, TensorBoard and the console, one reader."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from hvd_utils.failure import RANK_VARIABLES, BadInput
+from hvd_utils.training import Errors, Window
+
+METRICS = "metrics.jsonl"
+
+
+def create_output(output: Path | None, recipe: str) -> Path:
+    """Create and return the run's folder: ``output``, or a new one below ``runs/``.
+
+    Raises BadInput if it cannot be written.
+    """
+    try:
+        if output is not None:
+            output.mkdir(parents=True, exist_ok=True)
+            if not os.access(output, os.W_OK | os.X_OK):
+                raise PermissionError(0, "Permission denied")
+            return output
+        stem = f"{Path(recipe).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+        for attempt in range(100):
+            folder = Path("runs") / (f"{stem}-{attempt}" if attempt else stem)
+            try:
+                folder.mkdir(parents=True)
+                return folder
+            except FileExistsError:
+                continue
+        raise FileExistsError(0, "too many runs in this second")
+    except OSError as error:
+        raise BadInput(
+            f"cannot write to output folder {output or 'runs/'}: {error.strerror}; "
+            "set --output to a folder that can be written"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole; raise BadInput naming it if the disk will not take it."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> BadInput:
+    """Return the failure that names a file that could not be written, and why."""
+    return BadInput(
+        f"cannot write {path}: {error.strerror}; make room or choose another --output; "
+        "the checkpoints saved before are intact"
+    )
+
+
+def read_events(run: Path) -> Iterator[dict[str, Any]]:
+    """Yield the events of a run's ``metrics.jsonl``; a line still being written is left out."""
+    try:
+        with (run / METRICS).open() as file:
+            for line in file:
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError:
+                    return
+    except OSError as error:
+        raise BadInput(f"cannot read {run / METRICS}: {error.strerror}") from error
+
+
+def forget_after(run: Path, step: int) -> None:
+    """Drop from ``metrics.jsonl`` what an interrupted run logged past its last checkpoint.
+
+    Those steps will be made again, and each shall be in the file once.
+    """
+    path = run / METRICS
+    if not path.exists():
+        return
+    kept = [event for event in read_events(run) if event.get("step", 0) <= step]
+    temporary = path.with_suffix(".tmp")
+    write_text(temporary, "".join(json.dumps(event) + "\n" for event in kept))
+    os.replace(temporary, path)
+
+
+class RunLog:
+    """Writes the events of a run and shows them: a progress bar on a terminal, else lines."""
+
+    def __init__(self, run: Path, *, step: int, total_steps: int, epochs: int) -> None:
+        # Imported here: slow to load, and only one rank writes.
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._path = run / METRICS
+        self._epochs = epochs
+        self._total = total_steps
+        self._began, self._first = time.monotonic(), step
+        try:
+            self._file = self._path.open("a")
+            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step)
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+        self._bar = tqdm(
+            total=total_steps,
+            initial=step,
+            unit="step",
+            disable=not on_terminal(),
+            file=sys.stdout,
+            dynamic_ncols=True,
+        )
+
+    def say(self, text: str) -> None:
+        """Show a line to the user."""
+        self._bar.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def write(self, event: str, **values: Any) -> None:
+        """Append one JSON object to ``metrics.jsonl``; raise BadInput if that fails."""
+        try:
+            self._file.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+
+    def step(self, window: Window, epoch: int) -> None:
+        """Record a report of training."""
+        self.write(
+            "step",
+            step=window.step,
+            epoch=epoch,
+            lr=window.lr,
+            loss=window.loss,
+            train_top1_error=window.top1_error,
+            images_per_second=window.images_per_second,
+        )
+        self._scalars(
+            window.step,
+            "train",
+            loss=window.loss,
+            lr=window.lr,
+            top1_error=window.top1_error,
+            images_per_second=window.images_per_second,
+        )
+        self._bar.update(window.step - self._bar.n)
+        numbers = (
+            f"loss {window.loss:.4f}  lr {window.lr:.4g}  {window.images_per_second:.0f} img/s"
+        )
+        if self._bar.disable:
+            self.say(
+                f"epoch {epoch + 1}/{self._epochs}  step {window.step}/{self._total}  {numbers}"
+                f"  left {self._time_left(window.step)}"
+            )
+        else:
+            self._bar.set_postfix_str(numbers)
+
+    def epoch(
+        self,
+        epoch: int,
+        step: int,
+        train_loss: float,
+        errors: Errors,
+        lr: float,
+        images_per_second: float,
+    ) -> None:
+        """Record an epoch and its validation."""
+        self.write(
+            "epoch",
+            epoch=epoch,
+            step=step,
+            train_loss=train_loss,
+            val_top1_error=errors.top1,
+            val_top5_error=errors.top5,
+            val_images=errors.images,
+            lr=lr,
+            images_per_second=images_per_second,
+        )
+        self._scalars(step, "val", top1_error=errors.top1, top5_error=errors.top5)
+        self._board.flush()
+        self.say(
+            f"epoch {epoch + 1}/{self._epochs}  train loss {train_loss:.4f}  "
+            f"val top-1 error {errors.top1:.2f} %  top-5 {errors.top5:.2f} %  "
+            f"({errors.images} images)"
+        )
+
+    def close(self) -> None:
+        """End the bar and flush what TensorBoard still holds."""
+        self._bar.close()
+        self._board.close()
+
+    def _scalars(self, step: int, group: str, **values: float) -> None:
+        for name, value in values.items():
+            self._board.add_scalar(f"{group}/{name}", value, step)
+
+    def _time_left(self, step: int) -> str:
+        pace = (time.monotonic() - self._began) / max(1, step - self._first)
+        return tqdm.format_interval(round(pace * (self._total - step)))
+
+
+def on_terminal() -> bool:
+    """Return whether a progress bar can be drawn: a person looks on, and lines are not tagged.
+
+    Open MPI gives every rank a terminal of its own, so what counts there is mpirun's.
+    """
+    if not sys.stdout.isatty():
+        return False
+    if not any(name in os.environ for name in RANK_VARIABLES):
+        return True
+    launcher = Path(f"/proc/{os.getppid()}")
+    try:
+        shown_on = os.readlink(launcher / "fd/1")
+        tagged = b"--tag-output" in (launcher / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return shown_on.startswith(("/dev/pts/", "/dev/tty")) and not tagged
+
+
+def final_line(final_error: float | None, epochs: int) -> str:
+    """Return a run's last line: the median top-1 error of its last 5 epochs (section 5.1)."""
+    if final_error is None:
+        return "done: no epoch was finished, so there is no validation error"
+    last = min(5, epochs)
+    which = f"the last {last} epochs" if last > 1 else "one epoch"
+    return f"done: median top-1 error of {which}: {final_error:.2f} %"

@@ -1,0 +1,124 @@
+"""The two loops: steps of synchronous SGD over k logical workers, and exact validation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from hvd_utils.batch_norm import batch_norms, set_running_average_weight
+from hvd_utils.failure import BadInput
+from hvd_utils.optimizer import minibatch_loss, set_rate
+from hvd_utils.world import World
+
+
+class Window(NamedTuple):
+    """What happened in the steps since the last report, over all workers."""
+
+    step: int  # updates made in the run so far
+    steps: int  # of them in this window
+    loss: float  # mean over the window's images
+    top1_error: float  # of the training images as they were seen, percent
+    lr: float  # of the last update
+    seconds: float
+    images_per_second: float
+
+
+class Errors(NamedTuple):
+    """Validation errors in percent, and how many images were counted."""
+
+    top1: float
+    top5: float
+    images: int
+
+
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: Callable[[int], float],
+    batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    steps: range,
+    *,
+    share: int,
+    minibatch: int,
+    log_every: int,
+    world: World,
+) -> Iterator[Window]:
+    """Make the given steps of minibatch SGD, yielding a report every ``log_every`` and at the end.
+
+    Each step runs the ``share`` logical workers of this process one after the other; their
+    gradients accumulate, and Horovod sums them over the processes during the last backward pass.
+    Losses stay on the device and are summed over all ranks once a report.
+    Raises BadInput at the report in which a step's loss was not finite.
+    """
+    model.train()
+    norms = batch_norms(model)
+    seen = torch.zeros(2, log_every, dtype=torch.float64, device=world.device)
+    began, window_start = time.perf_counter(), steps.start
+    for step in steps:
+        set_rate(optimizer, schedule(step))
+        for position in range(share):
+            images, labels = next(batches)
+            set_running_average_weight(norms, position, share)
+            logits = model(images)
+            loss = minibatch_loss(logits, labels, minibatch)
+            loss.backward()
+            with torch.no_grad():
+                seen[0, step - window_start] += loss
+                seen[1, step - window_start] += (logits.argmax(dim=1) != labels).sum()
+        optimizer.step()
+        optimizer.zero_grad()
+        done = step + 1
+        if done % log_every == 0 or done == steps.stop:
+            count = done - window_start
+            totals = world.sum(seen[:, :count].flatten(), name="training.window")
+            losses, wrong = totals[:count], totals[count:]
+            _check_finite(losses, window_start, schedule)
+            seconds = time.perf_counter() - began
+            yield Window(
+                step=done,
+                steps=count,
+                loss=float(losses.mean()),
+                top1_error=100 * float(wrong.sum()) / (count * minibatch),
+                lr=schedule(step),
+                seconds=seconds,
+                images_per_second=count * minibatch / seconds,
+            )
+            seen.zero_()
+            began, window_start = time.perf_counter(), done
+
+
+def _check_finite(losses, first: int, schedule: Callable[[int], float]) -> None:
+    for place, loss in enumerate(losses):
+        if not abs(loss) < float("inf"):
+            step = first + place
+            raise BadInput(
+                f"the loss became {loss} at step {step + 1}, learning rate {schedule(step):.4g}: "
+                "lower --reference-rate, lengthen --warmup-epochs, or check --scaling and "
+                "--weight-decay; the checkpoints saved before are intact"
+            )
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], world: World
+) -> Errors:
+    """Return errors over the whole validation set, every image counted once; collective.
+
+    Each process counts its own part, of any length, and the counts are summed once.
+    """
+    model.eval()
+    counts = torch.zeros(3, dtype=torch.float64, device=world.device)
+    for images, labels in batches:
+        logits = model(images)
+        ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        hit = ranked == labels[:, None]
+        top1, top5 = hit[:, :1].any(dim=1), hit.any(dim=1)
+        counts[0] += (~top1).sum()
+        counts[1] += (~top5).sum()
+        counts[2] += len(labels)
+    wrong1, wrong5, images = world.sum(counts, name="validation.counts")
+    return Errors(100 * wrong1 / images, 100 * wrong5 / images, int(images))

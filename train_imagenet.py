@@ -1,0 +1,86 @@
+#!/usr/bin/env python
+"""Train a ResNet by the recipe of Goyal et al. 2017 on any number of Horovod workers.
+
+horovodrun -np 2 python train_imagenet.py                              the demo
+horovodrun -np 256 python train_imagenet.py --data /path/to/imagenet   the paper's run
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from dali_pipeline.dataset import check_data, describe, open_dataset
+from hvd_utils import failure
+from hvd_utils.settings import load_settings
+
+
+def main() -> None:
+    """Run the job from top to bottom, as section 5.1 of the paper tells it."""
+    settings = load_settings(sys.argv[1:], os.environ)
+    check_data(settings)
+
+    # Imported once the settings look good: these take seconds.
+    from dali_pipeline.loader import make_loader
+    from dali_pipeline.plan import Plan
+    from hvd_utils.models import build_model
+    from hvd_utils.optimizer import build_optimizer
+    from hvd_utils.run import Run, evaluate_only
+    from hvd_utils.schedule import first_step, make_schedule
+    from hvd_utils.training import train, validate
+    from hvd_utils.workers import share
+    from hvd_utils.world import start_world
+
+    # Horovod: P processes, one a GPU, carry the paper's k workers of n images each.
+    world = start_world(settings.device)
+    settings = settings.with_workers(world.size)
+    mine = share(settings.workers, world.rank, world.size)
+    minibatch = settings.workers * settings.batch_per_worker  # kn
+
+    # Data: one order and one set of crops for the whole job, of which this process reads its part.
+    train_set, val_set = open_dataset(settings, world)
+    plan = Plan(train_set, val_set, settings, mine, world.rank, world.size)
+    threads = settings.loader_threads or world.cores
+    loader = make_loader(settings.loader, plan, device=world.device, threads=threads)
+
+    # Model and optimizer: the rate follows the minibatch, and Horovod sums the gradients.
+    num_classes = len(train_set.classes)
+    model = build_model(
+        settings.model, num_classes, zero_gamma=settings.zero_gamma, seed=settings.seed
+    ).to(world.device)
+    if settings.eval_only:
+        return evaluate_only(settings, world, model, num_classes, loader)
+    optimizer = build_optimizer(model, settings, len(mine))
+    schedule = make_schedule(settings, len(train_set), minibatch)
+
+    # The run: its folder, its log, and where an earlier launch stopped.
+    epoch_ends = [first_step(e + 1, len(train_set), minibatch) for e in range(settings.epochs)]
+    last_step = min(epoch_ends[-1], settings.max_steps or epoch_ends[-1])
+    run = Run.begin(settings, world, model, optimizer, num_classes, len(train_set), last_step)
+    run.say(describe(settings, train_set, val_set))
+
+    batches = loader.training(run.step, last_step)
+    while run.step < last_step:
+        epoch_end = epoch_ends[run.epoch]
+        steps = range(run.step, min(epoch_end, last_step))
+        for window in train(
+            model,
+            optimizer,
+            schedule,
+            batches,
+            steps,
+            share=len(mine),
+            minibatch=minibatch,
+            log_every=settings.log_every,
+            world=world,
+        ):
+            run.report(window)
+        run.collect_running_averages(len(mine))
+        if run.step == epoch_end:
+            run.finish_epoch(validate(model, loader.validation(), world))
+        run.save()
+    run.end()
+
+
+if __name__ == "__main__":
+    failure.run(main)

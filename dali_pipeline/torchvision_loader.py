@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -37,11 +38,13 @@ class TorchvisionLoader:
     def _batches(self, keys: Sequence, decode: Callable) -> Iterator[Batch]:
         if not keys:
             return
+        processes = multiprocessing.get_context("forkserver")  # forking an MPI process is not safe
+        processes.set_forkserver_preload([__name__])  # so that imports are made once
         batches = DataLoader(
             _PlannedBatches(self._plan, keys, decode),
             batch_size=None,  # an item is a batch already
             num_workers=self._processes,
-            multiprocessing_context="forkserver",  # forking after MPI has started is not safe
+            multiprocessing_context=processes,
             pin_memory=self._device.type == "cuda",
         )
         for item in batches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises BadInput if the file is not there, damaged or not ours.
     """
     try:
+        with zipfile.ZipFile(path) as file:  # PyTorch writes checksums but does not read them
+            if file.testzip() is not None:
+                raise zipfile.BadZipFile
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise BadInput(f"no checkpoint {path}") from error

@@ -1,0 +1,28 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers import write_jpegs
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    """Three classes, 30 training images, 7 validation images: more ranks than some shards hold."""
+    root = tmp_path_factory.mktemp("tiny")
+    write_jpegs(root / "train", {"ant": 8, "bee": 12, "cat": 10}, seed=1)
+    write_jpegs(root / "val", {"ant": 2, "bee": 3, "cat": 2}, seed=2)
+    return root
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Skip tests marked ``gpu`` where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="no CUDA device here")
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(skip)

@@ -1,0 +1,128 @@
+"""Checkpoints: whole or not there, found again, refused when they do not fit."""
+
+import pickle
+
+import pytest
+import torch
+
+from hvd_utils import checkpoint
+from hvd_utils.checkpoint import (
+    check_experiment,
+    check_model,
+    checkpoint_path,
+    list_checkpoints,
+    load_checkpoint,
+    newest_valid,
+    save_checkpoint,
+)
+from hvd_utils.failure import BadInput
+
+
+def state(step):
+    return {
+        "step": step,
+        "experiment": {"model": "resnet8", "seed": 1, "epochs": 3},
+        "num_classes": 10,
+        "train_images": 100,
+        "model": {"w": torch.full((1000,), float(step))},
+    }
+
+
+def test_what_is_saved_is_loaded_and_the_newest_is_found(tmp_path):
+    for step in (5, 100, 20):
+        save_checkpoint(tmp_path, state(step), keep=0)
+    path, loaded, damaged = newest_valid(tmp_path)
+    assert (path, loaded["step"], damaged) == (checkpoint_path(tmp_path, 100), 100, [])
+    assert (loaded["model"]["w"] == 100).all()
+
+
+def test_the_newest_few_are_kept(tmp_path):
+    for step in range(1, 6):
+        save_checkpoint(tmp_path, state(step), keep=2)
+    assert [int(path.stem[-8:]) for path in list_checkpoints(tmp_path)] == [5, 4]
+
+
+def test_a_first_run_has_none(tmp_path):
+    assert newest_valid(tmp_path) == (None, None, [])
+
+
+def test_a_truncated_one_is_passed_over_and_named(tmp_path):
+    good, bad = (save_checkpoint(tmp_path, state(step), keep=0) for step in (1, 2))
+    bad.write_bytes(bad.read_bytes()[:-100])
+    path, loaded, damaged = newest_valid(tmp_path)
+    assert (path, loaded["step"], damaged) == (good, 1, [bad])
+
+
+def test_if_all_are_damaged_the_run_does_not_start_over_by_itself(tmp_path):
+    bad = save_checkpoint(tmp_path, state(1), keep=0)
+    bad.write_bytes(b"")
+    with pytest.raises(BadInput, match="every checkpoint.*damaged"):
+        newest_valid(tmp_path)
+
+
+@pytest.mark.parametrize("place", [200, 0.5, -300])
+def test_flipped_bits_are_noticed(tmp_path, place):
+    path = save_checkpoint(tmp_path, state(1), keep=0)
+    content = bytearray(path.read_bytes())
+    at = int(len(content) * place) if isinstance(place, float) else place
+    for offset in range(40):
+        content[at + offset] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match="damaged|not a checkpoint"):
+        load_checkpoint(path)
+
+
+def test_an_interrupted_write_leaves_the_earlier_checkpoint_the_newest(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, state(1), keep=1)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint.os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, state(2), keep=1)
+    assert newest_valid(tmp_path)[1]["step"] == 1
+
+
+def test_pickled_code_is_refused(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    path = tmp_path / "bad.pt"
+    torch.save({"format": 1, "step": Attack()}, path)
+    with pytest.raises(BadInput):
+        load_checkpoint(path)
+    path.write_bytes(pickle.dumps(Attack(), protocol=2))
+    with pytest.raises(BadInput):
+        load_checkpoint(path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_another_file_is_refused(tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save({"w": torch.zeros(1)}, path)
+    with pytest.raises(BadInput, match="not a checkpoint of this program"):
+        load_checkpoint(path)
+    with pytest.raises(BadInput, match="no checkpoint"):
+        load_checkpoint(tmp_path / "none.pt")
+
+
+def test_another_model_or_experiment_is_refused_with_both_values(tmp_path):
+    path = tmp_path / "c.pt"
+    check_model(state(1), path, "resnet8", 10)
+    with pytest.raises(BadInput, match="resnet8 with 10 classes.*resnet50 with 10"):
+        check_model(state(1), path, "resnet50", 10)
+    check_experiment(state(1), path, {"model": "resnet8", "seed": 1, "epochs": 9}, 100)
+    with pytest.raises(BadInput, match="--seed was 1, now 2"):
+        check_experiment(state(1), path, {"model": "resnet8", "seed": 2, "epochs": 3}, 100)
+    with pytest.raises(BadInput, match="100 images, --data now has 99"):
+        check_experiment(state(1), path, {"model": "resnet8", "seed": 1, "epochs": 3}, 99)
+
+
+def test_a_write_that_fails_says_what_is_still_there(tmp_path):
+    save_checkpoint(tmp_path, state(1), keep=0)
+    blocked = checkpoint_path(tmp_path, 2).with_suffix(".tmp")
+    blocked.mkdir()  # the temporary file cannot be opened
+    with pytest.raises(BadInput, match="cannot save .*00000002.*intact: .*00000001.pt"):
+        save_checkpoint(tmp_path, state(2), keep=0)

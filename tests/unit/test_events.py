@@ -1,0 +1,122 @@
+"""The run's directory: what is written, read again, and forgotten when steps are made anew."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from hvd_utils.events import (
+    METRICS,
+    RunLog,
+    create_output,
+    final_line,
+    forget_after,
+    read_events,
+)
+from hvd_utils.failure import BadInput
+from hvd_utils.progress import Progress
+from hvd_utils.training import Errors, Window
+
+
+def window(step, loss=1.0):
+    return Window(step, 2, loss, 10.0, 0.1, 4.0, 50.0)
+
+
+def test_steps_and_epochs_carry_the_documented_fields(tmp_path, capsys):
+    log = RunLog(tmp_path, step=0, total_steps=4, epochs=2)
+    log.step(window(2), epoch=0)
+    log.epoch(0, 2, 1.0, Errors(5.0, 1.0, 40), 0.1, 50.0)
+    log.close()
+    step, epoch = read_events(tmp_path)
+    assert step["event"] == "step"
+    assert {"step", "epoch", "lr", "loss", "images_per_second"} <= set(step)
+    assert epoch["event"] == "epoch"
+    fields = {"epoch", "train_loss", "val_top1_error", "val_top5_error", "val_images", "lr"}
+    assert fields | {"images_per_second"} <= set(epoch)
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+    assert "top-1 error 5.00 %" in capsys.readouterr().out
+
+
+def test_a_line_still_being_written_is_left_out(tmp_path):
+    (tmp_path / METRICS).write_text('{"event": "start"}\n{"event": "st')
+    assert [event["event"] for event in read_events(tmp_path)] == ["start"]
+
+
+def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path):
+    lines = [{"event": "step", "step": step} for step in (2, 4, 6)]
+    (tmp_path / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    forget_after(tmp_path, 4)
+    assert [event["step"] for event in read_events(tmp_path)] == [2, 4]
+    forget_after(tmp_path / "new", 4)  # a first run has nothing to forget
+
+
+def test_a_run_without_output_gets_a_new_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = create_output(None, "demo"), create_output(None, "demo")
+    assert first != second
+    assert first.name.startswith("demo-")
+    assert second.is_dir()
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match="cannot write to output folder .*file/run"):
+        create_output(tmp_path / "file" / "run", "demo")
+
+
+def test_a_full_disk_is_named(tmp_path):
+    (tmp_path / METRICS).symlink_to("/dev/full")
+    log = RunLog(tmp_path, step=0, total_steps=4, epochs=2)
+    with pytest.raises(BadInput, match="cannot write .*metrics.jsonl: No space left"):
+        log.write("step", step=1)
+
+
+def test_the_final_figure_is_the_median_of_the_last_five_epochs():
+    progress = Progress(top1_errors=[90.0, 50.0, 24.0, 23.0, 23.9, 23.5, 23.7])
+    assert progress.final_error() == 23.7
+    assert final_line(23.7, 7) == "done: median top-1 error of the last 5 epochs: 23.70 %"
+    assert Progress(top1_errors=[9.0]).final_error() == 9.0
+    assert Progress().final_error() is None
+    assert "no epoch was finished" in final_line(None, 0)
+
+
+def test_an_epochs_loss_is_the_mean_over_its_steps():
+    progress = Progress()
+    progress.add(Window(3, 3, 2.0, 0.0, 0.1, 1.0, 1.0))
+    progress.add(Window(4, 1, 6.0, 0.0, 0.1, 1.0, 1.0))
+    assert progress.epoch_loss / progress.epoch_steps == 3.0
+    progress.finish_epoch(5.0)
+    assert (progress.epoch, progress.epoch_steps, progress.step) == (1, 0, 4)
+
+
+@pytest.mark.parametrize(
+    ("launched", "bar"), [({}, True), ({"OMPI_COMM_WORLD_RANK": "0"}, True), (None, False)]
+)
+def test_a_bar_is_drawn_only_where_a_person_looks_on(launched, bar):
+    """Open MPI gives ranks a terminal even when its own output is a file: the launcher decides."""
+    question = "from hvd_utils.events import on_terminal; print(on_terminal())"
+    ask = [sys.executable, "-c", question]
+    main, terminal = pty.openpty()
+    if launched is None:  # the launcher writes to a pipe, its rank to a terminal of its own
+        launcher = f"import subprocess as s; s.run({ask!r}, stdout={terminal})"
+        subprocess.run(
+            [sys.executable, "-c", launcher],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OMPI_COMM_WORLD_RANK": "0"},
+            pass_fds=[terminal],
+            check=True,
+        )
+    else:
+        launcher = f"import subprocess as s; s.run({ask!r})"
+        subprocess.run(
+            [sys.executable, "-c", launcher],
+            stdout=terminal,
+            env={**os.environ, **launched},
+            check=True,
+        )
+    os.close(terminal)
+    assert os.read(main, 100).decode().strip() == str(bar)
+    os.close(main)

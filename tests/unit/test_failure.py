@@ -1,0 +1,65 @@
+"""One line, a non-zero exit, and the rank that speaks."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hvd_utils.failure import EXIT_BAD_INPUT, EXIT_FAILED, GRACE_SECONDS, BadInput
+from hvd_utils.world import gpu_index
+
+
+def fail(raising: str, rank: int = 0, before: str = ""):
+    code = (
+        f"from pathlib import Path\nfrom hvd_utils import failure\n{before}\n"
+        f"def main():\n    {raising}\nfailure.run(main)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"HOROVOD_RANK": str(rank)},
+    )
+
+
+def test_bad_input_is_one_line_without_a_traceback():
+    ended = fail("raise failure.BadInput('no such\\n thing: set it')")
+    assert (ended.returncode, ended.stderr) == (EXIT_BAD_INPUT, "error: no such thing: set it\n")
+
+
+def test_another_rank_waits_for_rank_0_to_speak_and_says_who_it_is():
+    began = time.monotonic()
+    ended = fail("raise failure.BadInput('no such thing')", rank=3)
+    assert time.monotonic() - began > GRACE_SECONDS
+    assert ended.stderr.startswith("error on rank 3 (")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_an_unexpected_error_keeps_its_traceback_in_the_run(tmp_path):
+    ended = fail("1 / 0", before=f"failure.keep_tracebacks_in(Path({str(tmp_path)!r}))")
+    report = tmp_path / "error-rank0.txt"
+    assert ended.returncode == EXIT_FAILED
+    assert ended.stderr == (
+        f"error: ZeroDivisionError: division by zero; the traceback is in {report}\n"
+    )
+    assert "Traceback" in report.read_text()
+
+
+def test_without_a_folder_the_traceback_is_shown():
+    ended = fail("1 / 0")
+    assert "Traceback" in ended.stderr
+    assert "the traceback is above" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("local_rank", "local_size", "visible", "index"),
+    [(0, 8, 8, 0), (7, 8, 8, 7), (5, 8, 1, 0), (1, 2, 8, 1)],
+)
+def test_one_gpu_a_rank_also_where_each_sees_only_its_own(local_rank, local_size, visible, index):
+    assert gpu_index(local_rank, local_size, visible) == index
+
+
+def test_more_processes_than_gpus_are_refused():
+    with pytest.raises(BadInput, match="8 processes but 4 GPUs"):
+        gpu_index(0, 8, 4)

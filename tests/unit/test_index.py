@@ -1,0 +1,75 @@
+"""Class folders become an index, and what is wrong with them is named."""
+
+import numpy as np
+import pytest
+from helpers import write_jpegs
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+from dali_pipeline.digits import ensure_digits
+from dali_pipeline.index import scan, scan_splits
+from hvd_utils.failure import BadInput
+
+
+def test_the_order_and_labels_are_those_of_image_folder(tiny_data):
+    ours, theirs = scan(tiny_data / "train"), ImageFolder(tiny_data / "train")
+    assert [(ours.path(i), ours.labels[i]) for i in range(len(ours))] == theirs.samples
+    assert list(ours.classes) == theirs.classes
+
+
+def test_sizes_are_those_stored(tiny_data):
+    index = scan(tiny_data / "val")
+    ids = np.array([6, 0, 3])
+    heights, widths = index.sizes(ids)
+    assert [(w, h) for h, w in zip(heights, widths, strict=True)] == [
+        Image.open(index.path(i)).size for i in ids
+    ]
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(BadInput, match="does not exist: set --data"):
+        scan_splits(tmp_path / "none")
+    write_jpegs(tmp_path / "train", {"ant": 1, "bee": 1})
+    with pytest.raises(BadInput, match="has no val/"):
+        scan_splits(tmp_path)
+    (tmp_path / "val").mkdir()
+    with pytest.raises(BadInput, match="no class folders in .*val"):
+        scan_splits(tmp_path)
+    write_jpegs(tmp_path / "val", {"ant": 1})
+    with pytest.raises(BadInput, match="class bee is in .*train but not in .*val"):
+        scan_splits(tmp_path)
+    write_jpegs(tmp_path / "val", {"bee": 1, "cat": 1, "dog": 1})
+    with pytest.raises(BadInput, match="class cat and 1 more is in .*val but not in .*train"):
+        scan_splits(tmp_path)
+    (tmp_path / "train" / "cat").mkdir()
+    with pytest.raises(BadInput, match="class folder .*cat has no images"):
+        scan_splits(tmp_path)
+
+
+def test_an_unreadable_image_is_named(tmp_path):
+    write_jpegs(tmp_path, {"ant": 2})
+    index = scan(tmp_path)
+    (tmp_path / "ant" / "000.JPEG").write_bytes(b"not a picture")
+    (tmp_path / "ant" / "001.JPEG").unlink()
+    with pytest.raises(BadInput, match="000.JPEG"):
+        index.sizes(np.array([0]))
+    with pytest.raises(BadInput, match="001.JPEG: No such file"):
+        index.sizes(np.array([1]))
+
+
+def test_the_digits_are_written_once_and_whole(tmp_path):
+    folder = ensure_digits(tmp_path / "data" / "digits")
+    train, val = scan_splits(folder)
+    assert (len(train), len(val), train.classes) == (1437, 360, tuple("0123456789"))
+    with Image.open(train.path(0)) as image:
+        assert (image.format, image.size) == ("JPEG", (32, 32))
+    stamp = folder.stat().st_mtime_ns
+    ensure_digits(folder)
+    assert folder.stat().st_mtime_ns == stamp
+    assert [path.name for path in folder.parent.iterdir()] == ["digits"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match="cannot write the embedded data set"):
+        ensure_digits(tmp_path / "file" / "digits")

@@ -1,0 +1,123 @@
+"""The loaders carry out the same plan: the same images, crops and labels, in the same order."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import write_jpegs
+
+from dali_pipeline.index import scan_splits, synthetic_index
+from dali_pipeline.loader import make_loader
+from dali_pipeline.plan import Plan
+from dali_pipeline.statistics import STD
+from hvd_utils.failure import BadInput
+from hvd_utils.settings import Settings
+
+CPU = torch.device("cpu")
+SETTINGS = Settings(
+    recipe="demo", workers=2, batch_per_worker=4, resolution=32, val_resize=36, val_batch=3
+)
+
+
+def plan_for(data, *, share=range(2), rank=0, size=1, **changes):
+    return Plan(*scan_splits(data), SETTINGS.model_copy(update=changes), share, rank, size)
+
+
+def load(kind, plan, first=0, last=3):
+    loader = make_loader(kind, plan, device=CPU, threads=1)
+    return list(loader.training(first, last)), list(loader.validation())
+
+
+@pytest.fixture(scope="module")
+def both(tiny_data):
+    return {kind: load(kind, plan_for(tiny_data)) for kind in ("dali", "torchvision")}
+
+
+def test_dali_decodes_what_torchvision_decodes_image_by_image(both):
+    """In units of 0 to 255: DALI's decoder and bilinear filter round otherwise than PIL's."""
+    deviation = torch.tensor(STD).view(3, 1, 1) * 255
+    for part in (0, 1):
+        for ours, theirs in zip(both["dali"][part], both["torchvision"][part], strict=True):
+            assert torch.equal(ours[1], theirs[1])
+            difference = ((ours[0] - theirs[0]) * deviation).abs()
+            assert difference.mean() < 1.0
+            assert difference.max() < 16
+
+
+def test_batches_have_the_shape_and_type_that_the_model_takes(both):
+    for training, validation in both.values():
+        assert [images.shape for images, _ in training] == [(4, 3, 32, 32)] * 6
+        assert [len(images) for images, _ in validation] == [3, 3, 1]
+        assert {images.dtype for images, _ in training + validation} == {torch.float32}
+        assert {labels.dtype for _, labels in training + validation} == {torch.int64}
+
+
+def test_dali_batches_are_not_overwritten_by_later_ones(tiny_data):
+    loader = make_loader("dali", plan_for(tiny_data), device=CPU, threads=1)
+    kept, copies = [], []
+    for images, _ in loader.training(0, 10):
+        kept.append(images)
+        copies.append(images.clone())
+    assert all(torch.equal(a, b) for a, b in zip(kept, copies, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["dali", "torchvision", "synthetic"])
+def test_a_run_can_begin_at_any_step(tiny_data, both, kind):
+    whole = both.get(kind) or load(kind, plan_for(tiny_data))
+    part, _ = load(kind, plan_for(tiny_data), first=1, last=2)
+    for (images, labels), (expected, expected_labels) in zip(part, whole[0][2:4], strict=True):
+        assert torch.equal(labels, expected_labels)
+        assert torch.equal(images, expected)
+
+
+def test_processes_see_the_parts_of_the_same_minibatch(tiny_data, both):
+    second, _ = load("dali", plan_for(tiny_data, share=range(1, 2), rank=1, size=2))
+    for (images, labels), (expected, expected_labels) in zip(
+        second, both["dali"][0][1::2], strict=True
+    ):
+        assert torch.equal(images, expected)
+        assert torch.equal(labels, expected_labels)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 9])
+def test_validation_shards_hold_every_image_once(tiny_data, size):
+    plans = [plan_for(tiny_data, rank=rank, size=size) for rank in range(size)]
+    seen = [image for plan in plans for ids in plan.validation_ids() for image in ids]
+    assert sorted(seen) == list(range(7))
+
+
+def test_an_empty_validation_shard_yields_nothing(tiny_data):
+    for kind in ("dali", "torchvision", "synthetic"):
+        _, validation = load(kind, plan_for(tiny_data, rank=8, size=9), last=1)
+        assert validation == []
+
+
+def test_validation_can_be_run_again_and_again(tiny_data):
+    loader = make_loader("dali", plan_for(tiny_data), device=CPU, threads=1)
+    first, second = list(loader.validation()), list(loader.validation())
+    assert len(first) == 3
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["dali", "torchvision"])
+def test_a_broken_image_is_named(tmp_path, kind):
+    write_jpegs(tmp_path / "train", {"ant": 8})
+    write_jpegs(tmp_path / "val", {"ant": 1})
+    bad = tmp_path / "train" / "ant" / "003.JPEG"
+    content = bad.read_bytes()
+    bad.write_bytes(content[:200])  # the header is whole, the picture is not
+    with pytest.raises(BadInput, match="cannot read image .*003.JPEG"):
+        load(kind, plan_for(tmp_path, workers=1, batch_per_worker=8, share=range(1)), last=1)
+
+
+def test_a_minibatch_larger_than_the_training_set_is_refused(tiny_data):
+    with pytest.raises(BadInput, match="16 workers of 4 images is more than the 30"):
+        plan_for(tiny_data, workers=16)
+
+
+def test_synthetic_images_need_no_files_and_are_planned_like_others():
+    index = synthetic_index(1000, 10)
+    plan = Plan(index, index, SETTINGS, range(2), 0, 1)
+    training, validation = load("synthetic", plan)
+    assert training[0][0].shape == (4, 3, 32, 32)
+    assert np.array_equal(training[0][1], index.labels[plan.training_ids(0, 0)[1]])
+    assert sum(len(labels) for _, labels in validation) == 1000

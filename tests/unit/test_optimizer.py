@@ -1,0 +1,60 @@
+"""Weight decay by module type, the loss over kn, and momentum without correction."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from hvd_utils.models import build_model
+from hvd_utils.optimizer import build_optimizer, minibatch_loss, parameter_groups, set_rate
+from hvd_utils.settings import Settings
+
+RECIPE = Settings(recipe="paper")
+
+
+def test_batch_norms_do_not_decay_those_of_shortcuts_included():
+    model = build_model("resnet50", 10, zero_gamma=True, seed=1)
+    decayed, kept = parameter_groups(model, 1e-4)
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (1e-4, 0.0)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 53
+    assert {id(p) for p in kept["params"]} == {id(p) for m in norms for p in m.parameters()}
+    assert len(decayed["params"]) + len(kept["params"]) == len(list(model.parameters()))
+    shortcut = model.layer1[0].downsample[1].weight  # no "bn" in its name
+    assert any(p is shortcut for p in kept["params"])
+
+
+def test_the_control_decays_everything():
+    model = build_model("resnet8", 10, zero_gamma=True, seed=1)
+    (everything,) = parameter_groups(model, 1e-4, decay_batch_norm=True)
+    assert len(everything["params"]) == len(list(model.parameters()))
+
+
+def test_losses_are_normalised_by_the_total_minibatch():
+    """Remark 3: the workers' losses add up to the mean over all kn images, whatever the shares."""
+    logits, labels = torch.randn(10, 4, dtype=torch.float64), torch.arange(10) % 4
+    parts = [minibatch_loss(logits[a:b], labels[a:b], 10) for a, b in ((0, 2), (2, 3), (3, 10))]
+    assert sum(parts).item() == pytest.approx(functional.cross_entropy(logits, labels).item())
+
+
+def test_momentum_needs_no_correction_when_the_rate_changes():
+    """Remark 2: u ← m·u + g, w ← w − η·(g + m·u) with Nesterov, each step with its own η."""
+    layer = nn.Linear(1, 1, bias=False).double()
+    nn.init.constant_(layer.weight, 2.0)
+    optimizer = build_optimizer(layer, RECIPE, share=1)
+    w, u = 2.0, 0.0
+    for rate in (0.1, 0.4, 0.4, 0.04):
+        set_rate(optimizer, rate)
+        optimizer.zero_grad()
+        (layer.weight.square().sum() * 0.5).backward()  # gradient w
+        optimizer.step()
+        g = w + 1e-4 * w  # weight decay is in the gradient, not in the scaled loss (Remark 1)
+        u = 0.9 * u + g
+        w -= rate * (g + 0.9 * u)
+        assert layer.weight.item() == pytest.approx(w, rel=1e-12)
+
+
+def test_the_optimizer_is_the_papers():
+    optimizer = build_optimizer(build_model("resnet8", 10, zero_gamma=True, seed=1), RECIPE, 1)
+    for group in optimizer.param_groups:
+        assert (group["momentum"], group["nesterov"], group["dampening"]) == (0.9, True, 0)

@@ -1,0 +1,137 @@
+"""Settings: what wins, what is refused, and in which words."""
+
+import pytest
+
+from hvd_utils import failure
+from hvd_utils.failure import BadInput
+from hvd_utils.settings import RECIPES, Settings, load_settings
+
+
+def load(*arguments, **environment):
+    return load_settings(arguments, environment)
+
+
+def test_the_defaults_are_the_papers():
+    """The recipe file says nothing else than the defaults, so both state the paper's recipe."""
+    from_file = load("--recipe", "paper", "--data", "x")
+    assert from_file == Settings(recipe="paper", data="x")
+    assert from_file.epochs == 90
+    assert from_file.decay_epochs == (30, 60, 80)
+    assert (from_file.batch_per_worker, from_file.momentum, from_file.weight_decay) == (
+        32,
+        0.9,
+        1e-4,
+    )
+
+
+def test_the_recipe_follows_the_data():
+    assert load().recipe == "demo"
+    assert load().data == "digits"
+    assert load("--data", "/imagenet").recipe == "paper"
+    assert load(IMAGENET_DIR="/imagenet").recipe == "paper"
+    assert load(IMAGENET_DIR="/imagenet").data == "/imagenet"
+    assert load("--recipe", "demo", IMAGENET_DIR="/imagenet").data == "digits"
+    assert load("--data", "/mine", IMAGENET_DIR="/imagenet").data == "/mine"
+
+
+def test_the_command_line_overrides_the_recipe_and_the_recipe_the_defaults(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("epochs: 7\nbatch-per-worker: 8\ndecay_epochs: [2, 4.5]\nflip: false\n")
+    settings = load("--recipe", str(recipe), "--epochs", "9")
+    assert (settings.epochs, settings.batch_per_worker, settings.momentum) == (9, 8, 0.9)
+    assert settings.decay_epochs == (2, 4.5)
+    assert settings.flip is False
+    assert load("--recipe", str(recipe), "--flip").flip is True
+
+
+@pytest.mark.parametrize("name", [path.stem for path in RECIPES.glob("*.yaml")])
+def test_every_recipe_loads_and_opens_with_its_command_and_expected_result(name):
+    load("--recipe", name)
+    opening = (RECIPES / f"{name}.yaml").read_text().split("\n\n")[0]
+    assert "train_imagenet.py" in opening
+    assert "Expected:" in opening
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--epochs", "0"], ["--epochs 0", "greater than 0"]),
+        (["--epochs", "-1"], ["--epochs -1"]),
+        (["--epochs", "many"], ["--epochs many", "integer"]),
+        (["--batch-per-worker", "0"], ["--batch-per-worker 0"]),
+        (["--reference-rate", "0"], ["--reference-rate 0"]),
+        (["--reference-rate", "-0.1"], ["--reference-rate -0.1"]),
+        (["--reference-rate", "nan"], ["--reference-rate nan", "finite"]),
+        (["--workers", "0"], ["--workers 0"]),
+        (["--max-steps", "0"], ["--max-steps 0"]),
+        (["--decay-epochs", "30,x"], ["--decay-epochs x"]),
+        (["--decay-epochs", "0"], ["decay epoch", "greater than 0"]),
+        (["--loader", "ffcv"], ["--loader ffcv", "dali"]),
+        (["--epoch", "3"], ["unknown setting --epoch", "did you mean --epochs"]),
+        (["--batchsize=3"], ["unknown setting --batchsize"]),
+        (["--epochs"], ["--epochs", "expected one argument"]),
+        (["--recipe", "resnet"], ["no recipe resnet", "demo, paper"]),
+        (["--momentum", "0"], ["Nesterov", "--no-nesterov"]),
+        (["--val-resize", "16"], ["--val-resize", "--resolution"]),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line_that_names_them(arguments, words):
+    with pytest.raises(BadInput) as caught:
+        load(*arguments)
+    text = str(caught.value)
+    assert all(word in text for word in words), text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("epoch: 3", "unknown setting epoch"),
+        ("- 3", "must be lines of the form"),
+        ("epochs: [", "is not YAML"),
+        ("epochs: 0", "--epochs 0"),
+        ("reference_rate: .nan", "--reference-rate nan"),
+    ],
+)
+def test_bad_recipes_are_refused(tmp_path, content, words):
+    recipe = tmp_path / "bad.yaml"
+    recipe.write_text(content)
+    with pytest.raises(BadInput, match=words):
+        load("--recipe", str(recipe))
+
+
+def test_workers_default_to_processes_and_may_not_be_fewer():
+    assert load().with_workers(3).workers == 3
+    assert load("--workers", "8").with_workers(3).workers == 8
+    with pytest.raises(BadInput, match="4 processes cannot share --workers 3"):
+        load("--workers", "3").with_workers(4)
+
+
+def test_the_experiment_is_what_determines_the_weights():
+    """Where a run writes, reads from or stops may change on resuming; the rest may not."""
+    experiment = load("--output", "x", "--max-steps", "3").experiment()
+    assert not {"data", "output", "max_steps", "device", "loader", "recipe"} & set(experiment)
+    assert {"seed", "reference_rate", "batch_per_worker", "workers", "flip"} <= set(experiment)
+
+
+def test_help_groups_the_settings_and_shows_defaults(capsys):
+    with pytest.raises(SystemExit) as ended:
+        load("--help")
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for group in ("the run", "minibatch (§2.1", "learning rate (§2.1", "optimizer (§5.1)"):
+        assert f"\n{group}" in text
+    assert "(default: 90)" in " ".join(text.split())
+
+
+def test_only_one_rank_prints_the_help(capsys, monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    with pytest.raises(SystemExit):
+        load("--help")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("variable", failure.RANK_VARIABLES)
+def test_the_rank_is_known_before_horovod_starts(monkeypatch, variable):
+    monkeypatch.setenv(variable, "5")
+    assert failure.launched_rank() == 5

@@ -1,0 +1,106 @@
+"""The two loops, in a world of one process."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from hvd_utils.failure import BadInput
+from hvd_utils.optimizer import build_optimizer
+from hvd_utils.settings import Settings
+from hvd_utils.training import train, validate
+from hvd_utils.world import World
+
+WORLD = World(0, 1, 0, 1, "here", torch.device("cpu"), 1)
+RECIPE = Settings(recipe="paper")
+
+
+def linear():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 7)).double()
+
+
+def batches(count, size, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        images = torch.randn(size, 3, 2, 2, generator=random, dtype=torch.float64)
+        yield images, torch.randint(7, (size,), generator=random)
+
+
+def run(model, optimizer, source, steps, share, minibatch, log_every=2, rate=lambda step: 0.1):
+    return list(
+        train(
+            model, optimizer, rate, source, steps,
+            share=share, minibatch=minibatch, log_every=log_every, world=WORLD,
+        )
+    )  # fmt: skip
+
+
+def test_accumulated_workers_make_the_step_of_one_large_minibatch():
+    """Footnote 5: five workers of 4 images, one after the other, are one minibatch of 20."""
+    accumulated, whole = linear(), linear()
+    run(accumulated, build_optimizer(accumulated, RECIPE, 5), batches(15, 4), range(3), 5, 20)
+    reference = torch.optim.SGD(
+        [
+            {"params": list(whole.parameters()), "weight_decay": 1e-4},
+        ],
+        lr=0.1, momentum=0.9, nesterov=True,
+    )  # fmt: skip
+    small = list(batches(15, 4))
+    for step in range(3):
+        images = torch.cat([images for images, _ in small[5 * step : 5 * step + 5]])
+        labels = torch.cat([labels for _, labels in small[5 * step : 5 * step + 5]])
+        reference.zero_grad()
+        nn.functional.cross_entropy(whole(images), labels).backward()
+        reference.step()
+    for ours, theirs in zip(accumulated.parameters(), whole.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-12)
+
+
+def test_reports_cover_every_step_once_with_the_rate_of_their_last():
+    model = linear()
+    optimizer = build_optimizer(model, RECIPE, 1)
+    reports = run(
+        model, optimizer, batches(7, 4), range(3, 10), 1, 4, rate=lambda step: 0.01 * (step + 1)
+    )
+    assert [(r.step, r.steps) for r in reports] == [(4, 1), (6, 2), (8, 2), (10, 2)]
+    assert [r.lr for r in reports] == pytest.approx([0.04, 0.06, 0.08, 0.10])
+    assert all(math.isfinite(r.loss) and r.images_per_second > 0 for r in reports)
+
+
+def test_the_first_loss_is_the_mean_over_the_minibatchs_images():
+    model = linear()
+    (images, labels), *_ = batches(1, 8)
+    expected = nn.functional.cross_entropy(model(images), labels).item()
+    (report,) = run(model, build_optimizer(model, RECIPE, 1), batches(1, 8), range(1), 1, 8)
+    assert report.loss == pytest.approx(expected)
+
+
+def test_a_loss_that_is_not_finite_names_its_step_and_rate():
+    model = linear()
+
+    def source():
+        for place, (images, labels) in enumerate(batches(6, 4)):
+            yield (images * math.nan if place == 3 else images), labels
+
+    with pytest.raises(BadInput, match="nan at step 4, learning rate 0.1: lower --reference-rate"):
+        run(model, build_optimizer(model, RECIPE, 1), source(), range(6), 1, 4, log_every=6)
+
+
+def test_validation_counts_every_image_and_both_errors():
+    class Ranked(nn.Module):
+        def forward(self, images):
+            return torch.arange(7.0).expand(len(images), 7)  # class 6 first, then 5, 4, 3, 2
+
+    labels = torch.tensor([6, 6, 5, 2, 1, 0, 0, 6])
+    shards = [(torch.zeros(5, 3, 2, 2), labels[:5]), (torch.zeros(3, 3, 2, 2), labels[5:])]
+    errors = validate(Ranked(), shards, WORLD)
+    assert errors == (100 * 5 / 8, 100 * 3 / 8, 8)
+
+
+def test_validation_uses_running_averages_and_leaves_them_alone():
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 7)).double()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    validate(model, list(batches(2, 4)), WORLD)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

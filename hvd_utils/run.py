@@ -175,6 +175,7 @@ class Run:
         final = self._progress.final_error()
         if self._last_rate:  # steps were made
             seconds = time.monotonic() - self._began
+            self.say(f"trained to step {self.step} in {seconds:.0f} s, validation included")
             self._log.write(
                 "end", step=self.step, epochs=self.epoch, median_top1_error=final, seconds=seconds
             )

@@ -120,5 +120,5 @@ def validate(
         counts[0] += (~top1).sum()
         counts[1] += (~top5).sum()
         counts[2] += len(labels)
-    wrong1, wrong5, images = world.sum(counts, name="validation.counts")
+    wrong1, wrong5, images = world.sum(counts, name="validation.counts").tolist()
     return Errors(100 * wrong1 / images, 100 * wrong5 / images, int(images))

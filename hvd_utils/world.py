@@ -61,7 +61,11 @@ def start_world(device: str) -> World:
     Raises BadInput where the device asked for is not there, or not for every rank.
     """
     hvd.init()
-    cores = max(1, min(len(os.sched_getaffinity(0)), (os.cpu_count() or 1) // hvd.local_size()))
+    allowed, present = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+    cores = max(1, min(allowed, present // hvd.local_size()))
+    hint = binding_hint(allowed, present, hvd.local_size())
+    if hint and hvd.rank() == 0:
+        print(hint, flush=True)
     torch.set_num_threads(cores)
     world = World(
         rank=hvd.rank(),
@@ -87,6 +91,20 @@ def start_world(device: str) -> World:
                 "toolkit is, or set --device cpu"
             )
     return world
+
+
+def binding_hint(allowed: int, cores: int, local_size: int) -> str | None:
+    """Return a warning where a launcher bound this process to fewer cores than its share.
+
+    ``allowed`` of the node's ``cores`` may be used by this one of ``local_size`` processes. Open
+    MPI binds each rank to one core unless told otherwise, and decoding wants them all.
+    """
+    if allowed >= cores // local_size or "OMPI_COMM_WORLD_RANK" not in os.environ:
+        return None
+    return (
+        f"warning: {local_size} processes on {socket.gethostname()} may use {allowed} of its "
+        f"{cores} cores each: launch with --bind-to none, or more cores a rank"
+    )
 
 
 def _choose_device(device: str, local_rank: int, local_size: int) -> torch.device:

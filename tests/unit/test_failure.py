@@ -7,7 +7,7 @@ import time
 import pytest
 
 from hvd_utils.failure import EXIT_BAD_INPUT, EXIT_FAILED, GRACE_SECONDS, BadInput
-from hvd_utils.world import gpu_index
+from hvd_utils.world import binding_hint, gpu_index
 
 
 def fail(raising: str, rank: int = 0, before: str = ""):
@@ -58,6 +58,16 @@ def test_without_a_folder_the_traceback_is_shown():
 )
 def test_one_gpu_a_rank_also_where_each_sees_only_its_own(local_rank, local_size, visible, index):
     assert gpu_index(local_rank, local_size, visible) == index
+
+
+def test_a_rank_bound_to_too_few_cores_is_told_so(monkeypatch):
+    monkeypatch.delenv("OMPI_COMM_WORLD_RANK", raising=False)
+    assert binding_hint(1, 64, 2) is None  # a scheduler's wish
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    assert "1 of its 64 cores" in binding_hint(1, 64, 2)
+    assert binding_hint(64, 64, 2) is None
+    assert binding_hint(1, 2, 2) is None
+    assert binding_hint(1, 2, 4) is None
 
 
 def test_more_processes_than_gpus_are_refused():

@@ -1,0 +1,51 @@
+"""What needs a CUDA device: decoding on it, and Horovod summing on it by NCCL."""
+
+from __future__ import annotations
+
+import horovod.torch as hvd
+import pytest
+import torch
+from helpers import TINY, train
+
+from dali_pipeline.index import scan_splits
+from dali_pipeline.loader import make_loader
+from dali_pipeline.plan import Plan
+from dali_pipeline.statistics import STD
+from hvd_utils.events import read_events
+from hvd_utils.settings import Settings
+
+pytestmark = pytest.mark.gpu
+SETTINGS = Settings(
+    recipe="demo", workers=2, batch_per_worker=4, resolution=32, val_resize=36, val_batch=3
+)
+
+
+def load(data, device):
+    plan = Plan(*scan_splits(data), SETTINGS, range(2), 0, 1)
+    loader = make_loader("dali", plan, device=torch.device(device), threads=2)
+    return list(loader.training(0, 3)), list(loader.validation())
+
+
+def test_dali_decodes_on_the_gpu_what_it_decodes_on_the_cpu(tiny_data):
+    """nvJPEG rounds otherwise than libjpeg-turbo; in units of 0 to 255."""
+    deviation = torch.tensor(STD).view(3, 1, 1) * 255
+    for gpu, cpu in zip(load(tiny_data, "cuda:0"), load(tiny_data, "cpu"), strict=True):
+        for (images, labels), (expected, expected_labels) in zip(gpu, cpu, strict=True):
+            assert images.device.type == labels.device.type == "cuda"
+            assert torch.equal(labels.cpu(), expected_labels)
+            difference = ((images.cpu() - expected) * deviation).abs()
+            assert difference.mean() < 2.0
+
+
+def test_horovod_sums_on_the_gpu_by_nccl():
+    hvd.init()
+    assert hvd.nccl_built()
+    ones = torch.ones(1000, device="cuda")
+    assert torch.equal(hvd.allreduce(ones, op=hvd.Sum), ones * hvd.size())
+
+
+def test_the_job_trains_on_the_gpu(tiny_data, tmp_path):
+    ended = train("--data", tiny_data, "--output", tmp_path, "--device", "cuda", *TINY, by="python")
+    assert ended.code == 0, ended.output
+    epochs = [event for event in read_events(tmp_path) if event["event"] == "epoch"]
+    assert [epoch["val_images"] for epoch in epochs] == [7, 7]

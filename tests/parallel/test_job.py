@@ -1,0 +1,170 @@
+"""The job as a user runs it: real ranks, real files, every launcher."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import yaml
+from helpers import TINY, train, write_jpegs
+
+from hvd_utils.checkpoint import list_checkpoints, load_checkpoint
+from hvd_utils.events import read_events
+
+
+def events(run, kind):
+    return [event for event in read_events(run) if event["event"] == kind]
+
+
+def newest(run):
+    return load_checkpoint(list_checkpoints(run)[0])
+
+
+def largest_difference(ours, theirs):
+    """The largest difference of any weight, running average or momentum, relative to its tensor."""
+    pairs = [(ours["model"][name], theirs["model"][name]) for name in ours["model"]]
+    momenta = (one["optimizer"]["state"] for one in (ours, theirs))
+    for a, b in zip(*(state.values() for state in momenta), strict=True):
+        pairs.append((a["momentum_buffer"], b["momentum_buffer"]))
+    return max(
+        ((a.double() - b.double()).abs().max() / b.double().abs().max().clamp_min(1e-12)).item()
+        for a, b in pairs
+        if b.is_floating_point()
+    )
+
+
+def test_the_demo_learns_the_digits_and_leaves_a_whole_record(tmp_path):
+    run = tmp_path / "run"
+    ended = train("--output", run, ranks=2, timeout=300)
+    assert ended.code == 0, ended.output
+    assert "data: embedded handwritten digits" in ended.output
+
+    epochs = events(run, "epoch")
+    assert [epoch["epoch"] for epoch in epochs] == list(range(30))
+    assert {epoch["val_images"] for epoch in epochs} == {360}
+    (start,), (end,) = events(run, "start"), events(run, "end")
+    assert end["median_top1_error"] <= 2.0
+    assert f"median top-1 error of the last 5 epochs: {end['median_top1_error']:.2f} %" in (
+        ended.output
+    )
+    steps = [event["step"] for event in events(run, "step")]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == end["step"] == round(30 * 1437 / 64)
+    rates = {event["step"]: event["lr"] for event in events(run, "step")}
+    assert min(rates.values()) < 0.001 < 0.19 < max(rates.values()) <= 0.2
+
+    assert (start["processes"], start["minibatch"]) == (2, 64)
+    settings = yaml.safe_load((run / "settings.yaml").read_text())
+    assert (settings["recipe"], settings["batch_per_worker"], settings["workers"]) == (
+        "demo",
+        32,
+        2,
+    )
+    facts = json.loads((run / "environment.json").read_text())
+    assert sum(facts["hosts"].values()) == 2
+    assert facts["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert facts["git"] is None or len(facts["git"]["commit"]) == 40
+    assert list((run / "tensorboard").glob("events.*"))
+    assert len(list_checkpoints(run)) == 3
+
+
+@pytest.mark.parametrize(
+    ("by", "ranks"),
+    [("python", 1), ("mpi", 2), ("gloo", 2), ("mpirun", 2), ("mpi", 4), ("gloo", 4)],
+)
+def test_every_launcher_validates_every_image_once(tiny_data, tmp_path, by, ranks):
+    """7 images over 4 ranks: shards of 2, 2, 2 and 1."""
+    ended = train("--data", tiny_data, "--output", tmp_path, *TINY, by=by, ranks=ranks)
+    assert ended.code == 0, ended.output
+    assert [event["val_images"] for event in events(tmp_path, "epoch")] == [7, 7]
+    (start,) = events(tmp_path, "start")
+    assert start["processes"] == ranks
+    assert ended.output.count("done: median top-1 error") == 1  # one rank speaks
+
+
+def test_more_ranks_than_validation_images(tmp_path):
+    write_jpegs(tmp_path / "data" / "train", {"ant": 10, "bee": 10})
+    write_jpegs(tmp_path / "data" / "val", {"ant": 1, "bee": 2})
+    ended = train("--data", tmp_path / "data", "--output", tmp_path / "run", *TINY, ranks=4)
+    assert ended.code == 0, ended.output
+    assert [event["val_images"] for event in events(tmp_path / "run", "epoch")] == [3, 3]
+
+
+def test_the_same_workers_on_any_number_of_processes_train_the_same_model(tiny_data, tmp_path):
+    """k = 3 on 1, 2 and 3 processes, through DALI, equal but for float32 sums in another order."""
+    runs = {}
+    for by, ranks in [("python", 1), ("mpi", 2), ("gloo", 3)]:
+        run = tmp_path / f"{ranks}"
+        options = ("--workers", 3, "--data", tiny_data, "--output", run)
+        ended = train(*options, *TINY, by=by, ranks=ranks)
+        assert ended.code == 0, ended.output
+        runs[ranks] = newest(run), [event["loss"] for event in events(run, "step")]
+    state, losses = runs[1]
+    assert state["step"] == 5  # round(2 · 30 / 12)
+    for other, other_losses in (runs[2], runs[3]):
+        # Five float32 steps: rounding of 1e-7 grows through batch norms of a few pixels.
+        assert largest_difference(other, state) < 1e-3
+        assert other_losses == pytest.approx(losses, rel=1e-4)
+        assert other["progress"]["top1_errors"] == state["progress"]["top1_errors"]
+
+
+@pytest.mark.parametrize("loader", ["dali", "torchvision"])
+def test_a_run_stopped_and_resumed_ends_as_the_undisturbed_one(tiny_data, tmp_path, loader):
+    """In the middle of an epoch, to the bit, each step logged once."""
+    options = ("--data", tiny_data, "--loader", loader, *TINY)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(*options, "--output", whole, ranks=2).code == 0
+    assert train(*options, "--output", parts, "--max-steps", 2, ranks=2).code == 0
+    assert newest(parts)["step"] == 2
+    ended = train(*options, "--output", parts, ranks=2)
+    assert ended.code == 0, ended.output
+    assert "resuming from" in ended.output
+    mine, theirs = newest(parts), newest(whole)
+    assert mine["progress"]["top1_errors"] == theirs["progress"]["top1_errors"]
+    for name, value in theirs["model"].items():
+        if "running" in name:  # gathered once more at the stop, in another rounding
+            assert torch.allclose(mine["model"][name], value, rtol=1e-5, atol=1e-7)
+        else:
+            assert torch.equal(mine["model"][name], value), name
+    assert [event["loss"] for event in events(parts, "step")] == [
+        event["loss"] for event in events(whole, "step")
+    ]
+    assert [event["train_loss"] for event in events(parts, "epoch")] == pytest.approx(
+        [event["train_loss"] for event in events(whole, "epoch")]
+    )
+
+
+def test_a_finished_run_is_left_as_it_is_and_evaluated_alone(tiny_data, tmp_path):
+    options = ("--data", tiny_data, *TINY)
+    assert train(*options, "--output", tmp_path, by="python").code == 0
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    again = train(*options, "--output", tmp_path, by="python")
+    assert again.code == 0
+    assert "already finished" in again.output
+    assert "done: median top-1 error" in again.output
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+    last = events(tmp_path, "epoch")[-1]
+    checkpoint = list_checkpoints(tmp_path)[0]
+    alone = train(*options, "--eval-only", checkpoint, ranks=2)
+    assert alone.code == 0, alone.output
+    expected = f"top-1 error {last['val_top1_error']:.2f} %, top-5 error"
+    assert expected in alone.output
+    assert "7 images" in alone.output
+
+
+def test_synthetic_images_need_no_data(tmp_path):
+    options = ("--recipe", "paper", "--loader", "synthetic", "--model", "resnet18")
+    small = ("--resolution", 32, "--val-resize", 32, "--batch-per-worker", 8)
+    ended = train(*options, *small, "--max-steps", 3, "--output", tmp_path, ranks=2)
+    assert ended.code == 0, ended.output
+    assert events(tmp_path, "end")[0]["step"] == 3
+    assert "no epoch was finished" in ended.output
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(tiny_data, tmp_path):
+    options = ("--data", tiny_data, "--output", tmp_path, *TINY)
+    assert train(*options, "--epochs", 1, by="python").code == 0
+    assert train(*options, "--epochs", 2, by="python").code == 0
+    assert [event["epoch"] for event in events(tmp_path, "epoch")] == [0, 1]

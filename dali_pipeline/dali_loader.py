@@ -10,7 +10,7 @@ from PIL import Image
 
 from dali_pipeline.graph import training_graph, validation_graph
 from dali_pipeline.index import bad_image
-from dali_pipeline.loader import Batch
+from dali_pipeline.interface import Batch
 from dali_pipeline.plan import Plan, TrainingBatch, ValidationBatch
 
 PREFETCH = 2  # batches decoded ahead

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from dali_pipeline.loader import Batch
+from dali_pipeline.interface import Batch
 from dali_pipeline.plan import Plan
 
 POOL = 4  # different batches of noise

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as transforms
 
 from dali_pipeline.index import bad_image
-from dali_pipeline.loader import Batch
+from dali_pipeline.interface import Batch
 from dali_pipeline.plan import Plan, TrainingBatch, ValidationBatch
 from dali_pipeline.statistics import MEAN, STD
 from hvd_utils.failure import BadInput

@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hvd_utils.failure import RANK_VARIABLES, BadInput
-from hvd_utils.training import Errors, Window
+from hvd_utils.measures import Errors, Window
 
 METRICS = "metrics.jsonl"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass, field
 
-from hvd_utils.training import Window
+from hvd_utils.measures import Window
 
 
 @dataclass

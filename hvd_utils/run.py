@@ -12,13 +12,14 @@ import horovod.torch as hvd
 import torch
 from torch import nn
 
-from dali_pipeline.loader import Loader
+from dali_pipeline.interface import Loader
 from hvd_utils import batch_norm, checkpoint, failure, provenance
 from hvd_utils.events import RunLog, create_output, final_line, forget_after
 from hvd_utils.failure import BadInput
+from hvd_utils.measures import Errors, Window
 from hvd_utils.progress import Progress
 from hvd_utils.settings import Settings
-from hvd_utils.training import Errors, Window, validate
+from hvd_utils.training import validate
 from hvd_utils.world import World
 
 

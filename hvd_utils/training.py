@@ -4,35 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from hvd_utils.batch_norm import batch_norms, set_running_average_weight
 from hvd_utils.failure import BadInput
+from hvd_utils.measures import Errors, Window
 from hvd_utils.optimizer import minibatch_loss, set_rate
 from hvd_utils.world import World
-
-
-class Window(NamedTuple):
-    """What happened in the steps since the last report, over all workers."""
-
-    step: int  # updates made in the run so far
-    steps: int  # of them in this window
-    loss: float  # mean over the window's images
-    top1_error: float  # of the training images as they were seen, percent
-    lr: float  # of the last update
-    seconds: float
-    images_per_second: float
-
-
-class Errors(NamedTuple):
-    """Validation errors in percent, and how many images were counted."""
-
-    top1: float
-    top5: float
-    images: int
 
 
 def train(

@@ -17,8 +17,8 @@ from hvd_utils.events import (
     read_events,
 )
 from hvd_utils.failure import BadInput
+from hvd_utils.measures import Errors, Window
 from hvd_utils.progress import Progress
-from hvd_utils.training import Errors, Window
 
 
 def window(step, loss=1.0):

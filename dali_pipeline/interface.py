@@ -1,0 +1,21 @@
+"""What the training loop needs of an input pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+
+# Images, float32 (batch, 3, resolution, resolution), normalised; labels, int64 (batch,)
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class Loader(Protocol):
+    """A source of batches on the run's device."""
+
+    def training(self, first_step: int, last_step: int) -> Iterator[Batch]:
+        """Yield the batches of these steps, one for each logical worker of this process in turn."""
+
+    def validation(self) -> Iterator[Batch]:
+        """Yield this process's share of the validation set once."""

@@ -104,19 +104,21 @@ class RunLog:
             self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step)
         except OSError as error:
             raise cannot_write(self._path, error) from error
+        looked_at = terminal()
+        self._screen = Path(looked_at).open("w") if looked_at else sys.stdout
         self._bar = tqdm(
             total=total_steps,
             initial=step,
             unit="step",
-            disable=not on_terminal(),
-            file=sys.stdout,
+            disable=looked_at is None,
+            file=self._screen,
             dynamic_ncols=True,
         )
 
     def say(self, text: str) -> None:
         """Show a line to the user."""
-        self._bar.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        self._bar.write(text, file=self._screen)
+        self._screen.flush()
 
     def write(self, event: str, **values: Any) -> None:
         """Append one JSON object to ``metrics.jsonl``; raise BadInput if that fails."""
@@ -200,22 +202,19 @@ class RunLog:
         return tqdm.format_interval(round(pace * (self._total - step)))
 
 
-def on_terminal() -> bool:
-    """Return whether a progress bar can be drawn: a person looks on, and lines are not tagged.
+def terminal() -> str | None:
+    """Return the terminal on which somebody looks on, None where output goes to a file or pipe.
 
-    Open MPI gives every rank a terminal of its own, so what counts there is mpirun's.
+    Open MPI gives every rank a terminal of its own and passes on whole lines only, tagged under
+    horovodrun. So the terminal that counts, and on which a bar can be drawn, is the launcher's.
     """
-    if not sys.stdout.isatty():
-        return False
     if not any(name in os.environ for name in RANK_VARIABLES):
-        return True
-    launcher = Path(f"/proc/{os.getppid()}")
+        return os.ttyname(1) if sys.stdout.isatty() else None
     try:
-        shown_on = os.readlink(launcher / "fd/1")
-        tagged = b"--tag-output" in (launcher / "cmdline").read_bytes().split(b"\0")
+        shown_on = os.readlink(f"/proc/{os.getppid()}/fd/1")
     except OSError:
-        return False
-    return shown_on.startswith(("/dev/pts/", "/dev/tty")) and not tagged
+        return None
+    return shown_on if shown_on.startswith(("/dev/pts/", "/dev/tty")) else None
 
 
 def final_line(final_error: float | None, epochs: int) -> str:

@@ -92,31 +92,24 @@ def test_an_epochs_loss_is_the_mean_over_its_steps():
     assert (progress.epoch, progress.epoch_steps, progress.step) == (1, 0, 4)
 
 
-@pytest.mark.parametrize(
-    ("launched", "bar"), [({}, True), ({"OMPI_COMM_WORLD_RANK": "0"}, True), (None, False)]
-)
-def test_a_bar_is_drawn_only_where_a_person_looks_on(launched, bar):
-    """Open MPI gives ranks a terminal even when its own output is a file: the launcher decides."""
-    question = "from hvd_utils.events import on_terminal; print(on_terminal())"
-    ask = [sys.executable, "-c", question]
-    main, terminal = pty.openpty()
-    if launched is None:  # the launcher writes to a pipe, its rank to a terminal of its own
-        launcher = f"import subprocess as s; s.run({ask!r}, stdout={terminal})"
-        subprocess.run(
-            [sys.executable, "-c", launcher],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "OMPI_COMM_WORLD_RANK": "0"},
-            pass_fds=[terminal],
-            check=True,
-        )
-    else:
-        launcher = f"import subprocess as s; s.run({ask!r})"
-        subprocess.run(
-            [sys.executable, "-c", launcher],
-            stdout=terminal,
-            env={**os.environ, **launched},
-            check=True,
-        )
-    os.close(terminal)
-    assert os.read(main, 100).decode().strip() == str(bar)
-    os.close(main)
+@pytest.mark.parametrize("launched", [{}, {"OMPI_COMM_WORLD_RANK": "0"}])
+@pytest.mark.parametrize("looked_at", [True, False])
+def test_a_bar_is_drawn_on_the_terminal_that_somebody_looks_at(launched, looked_at):
+    """Open MPI gives a rank a terminal even when its own output is a file: the launcher decides."""
+    ask = [sys.executable, "-c", "from hvd_utils.events import terminal; print(terminal())"]
+    ours, screen = pty.openpty()
+    ranks, rank_screen = pty.openpty()  # what Open MPI makes for its rank
+    rank_output = f"stdout={rank_screen}" if launched else ""
+    launcher = [sys.executable, "-c", f"import subprocess as s; s.run({ask!r}, {rank_output})"]
+    ended = subprocess.run(
+        launcher,
+        stdout=screen if looked_at else subprocess.PIPE,
+        env={**os.environ, **launched},
+        pass_fds=[rank_screen],
+        check=True,
+    )
+    seen_on = ranks if launched else ours
+    answer = os.read(seen_on, 100) if launched or looked_at else ended.stdout
+    assert answer.decode().strip() == (os.ttyname(screen) if looked_at else "None")
+    for descriptor in (ours, screen, ranks, rank_screen):
+        os.close(descriptor)

@@ -105,7 +105,8 @@ class RunLog:
         except OSError as error:
             raise cannot_write(self._path, error) from error
         looked_at = terminal()
-        self._screen = Path(looked_at).open("w") if looked_at else sys.stdout
+        # Open for as long as the run.
+        self._screen = Path(looked_at).open("w") if looked_at else sys.stdout  # noqa: SIM115
         self._bar = tqdm(
             total=total_steps,
             initial=step,

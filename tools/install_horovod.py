@@ -66,6 +66,12 @@ EDITS = [
         "the same, for nodes with several sockets",
     ),
     Edit(
+        "horovod/runner/mpi_run.py",
+        "elif 'MPICH' in output:",
+        "elif 'MPICH' in output or 'HYDRA' in output:",
+        "MPICH 4's mpirun --version calls itself HYDRA",
+    ),
+    Edit(
         "horovod/runner/js_run.py",
         "from distutils.spawn import find_executable",
         "from shutil import which as find_executable",

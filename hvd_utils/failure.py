@@ -15,7 +15,7 @@ EXIT_BAD_INPUT = 2  # what the user gave cannot work; a restart would not mend i
 
 # Rank 0 speaks first. Another rank that fails waits this long: had rank 0 failed for the same
 # reason, the launcher would have ended everyone by then.
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 4.0
 
 # The rank as the launchers tell it, for failures before Horovod has started.
 RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")

@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hvd_utils.settings import Recipe
+
 
 def parameter_groups(
     model: nn.Module, weight_decay: float, *, decay_batch_norm: bool = False
@@ -32,7 +34,7 @@ def parameter_groups(
     ]
 
 
-def build_optimizer(model: nn.Module, recipe, share: int) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, recipe: Recipe, share: int) -> torch.optim.Optimizer:
     """Return Nesterov SGD whose gradients Horovod sums while backprop still runs (section 4).
 
     ``share`` is how many backward passes this process makes a step, one a logical worker; the sums

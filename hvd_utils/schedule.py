@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hvd_utils.settings import Recipe
 
 
 def first_step(epoch: float, num_images: int, minibatch: int) -> int:
@@ -90,7 +94,7 @@ class Schedule:
         return warm * step_decay(step, self.decay_steps, self.decay_factor)
 
 
-def make_schedule(recipe, num_images: int, minibatch: int) -> Schedule:
+def make_schedule(recipe: Recipe, num_images: int, minibatch: int) -> Schedule:
     """Build the schedule of ``recipe`` for a training set and a global minibatch kn, in images.
 
     Warmup is used only where the minibatch is larger than the reference (section 2.2): up to it,

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,7 +105,11 @@ assert total.item() == 3.0, total
 
 
 class Failure(Exception):
-    """A step failed; the message says in one line what to do."""
+    """A step failed; the message says in one line what to do; ``printed`` is what it said last."""
+
+    def __init__(self, remedy: str, printed: Sequence[str] = ()) -> None:
+        super().__init__(remedy)
+        self.printed = printed
 
 
 def run(command: list[str], log: Path, remedy: str, timeout: float = 3600, **options) -> str:
@@ -113,17 +118,20 @@ def run(command: list[str], log: Path, remedy: str, timeout: float = 3600, **opt
         file.write(f"\n$ {' '.join(command)}\n")
         file.flush()
         start = file.tell()
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, **options)
         try:
-            code = subprocess.run(
-                command, stdout=file, stderr=subprocess.STDOUT, timeout=timeout, **options
-            ).returncode
-        except (subprocess.TimeoutExpired, OSError) as error:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired as error:
             file.write(f"{error}\n")
-            code = -1
+            process.terminate()  # on which mpirun ends its ranks
+            try:
+                code = process.wait(10) or -1
+            except subprocess.TimeoutExpired:
+                process.kill()
+                code = -1
     output = log.read_bytes()[start:].decode(errors="replace")
     if code != 0:
-        print("\n".join(output.splitlines()[-12:]), file=sys.stderr)
-        raise Failure(remedy)
+        raise Failure(remedy, output.splitlines()[-12:])
     return output
 
 
@@ -278,17 +286,18 @@ def prove(log: Path, with_nccl: bool) -> None:
     print(f"proved: horovodrun --check-build; allreduce over 2 ranks by MPI and by Gloo ({log})")
 
 
-def build_key(mpicxx: Path, toolkit: Path | str) -> Mapping[str, str]:
+def build_key(mpicxx: Path, settings: Mapping[str, str]) -> Mapping[str, str]:
     """What a build depends on: the same key means that there is nothing to do."""
     import torch
 
     mpi = subprocess.run([mpicxx, "-show"], capture_output=True, text=True).stdout.strip()
+    edits = [(edit.file, edit.old, edit.new) for edit in EDITS]
     return {
-        "script": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+        "horovod": f"{VERSION} with edits {hashlib.sha256(repr(edits).encode()).hexdigest()}",
         "python": sys.version,
         "torch": torch.__version__,
         "mpi": f"{mpicxx}: {mpi}",
-        "cuda": str(toolkit),
+        **{k: v for k, v in settings.items() if k not in ("PATH", "MAKEFLAGS")},
     }
 
 
@@ -303,15 +312,16 @@ def main() -> None:
     try:
         mpicxx, toolkit = mpi_compiler(), cuda_toolkit()
         with_nccl = isinstance(toolkit, Path)
-        key = build_key(mpicxx, toolkit)
-        if not arguments.force and record.exists() and json.loads(record.read_text()) == key:
+        work = log.parent / "horovod"
+        work.mkdir(parents=True, exist_ok=True)
+        settings = build_settings(work, toolkit)
+        key = build_key(mpicxx, settings)
+        built = record.exists() and json.loads(record.read_text()) == key
+        if built and importlib.util.find_spec("horovod") and not arguments.force:
             print("Horovod is already built for this Python, PyTorch, MPI and CUDA")
             return
         record.unlink(missing_ok=True)
-        log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("")
-        work = log.parent / "horovod"
-        work.mkdir(exist_ok=True)
         source = fetch_source(work, log)
         print(f"MPI: {mpicxx.parent}; GPU tensors: {f'NCCL, {toolkit}' if with_nccl else toolkit}")
         command = [sys.executable, "-m", "pip", "install", "--verbose", "--no-build-isolation"]
@@ -319,10 +329,13 @@ def main() -> None:
         remedy = f"the build failed; the first 'error:' in {log} says why"
         if with_nccl:
             remedy += " (HOROVOD_WITHOUT_GPU=1 builds without NCCL)"
-        run(command, log, remedy, env={**os.environ, **build_settings(work, toolkit)})
+        run(command, log, remedy, env={**os.environ, **settings})
         prove(log, with_nccl)
     except Failure as failure:
+        print(*failure.printed, sep="\n", file=sys.stderr)
         sys.exit(f"install_horovod: {failure}")
+    except KeyboardInterrupt:
+        sys.exit("install_horovod: interrupted: run the set-up again to go on")
     record.write_text(json.dumps(key, indent=2) + "\n")
     shutil.rmtree(source, ignore_errors=True)
 

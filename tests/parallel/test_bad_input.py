@@ -155,48 +155,43 @@ def test_one_rank_failing_alone_ends_all(tmp_path, by):
     assert_nobody_is_left(output)
 
 
-def test_an_unexpected_error_of_one_rank_ends_all_and_keeps_its_traceback(tiny_data, tmp_path):
-    run = tmp_path / "run"
-    program = f"""
-import runpy, sys
-import horovod.torch as hvd
-from hvd_utils import training
-whole = training.validate
-def breaks(*arguments):
-    if hvd.rank() == 1:
-        raise ZeroDivisionError("made on purpose")
-    return whole(*arguments)
-training.validate = breaks
-sys.argv = {["job", "--data", str(tiny_data), "--output", str(run), *TINY]!r}
-runpy.run_path({JOB!r}, run_name="__main__")
-"""
-    ended = launch(["-c", program], ranks=2, timeout=60)
-    report = run / "error-rank1.txt"
-    assert_one_clear_line(ended, "ZeroDivisionError: made on purpose", str(report), rank=1)
-    assert ended.code == 1
-    assert "Traceback" in report.read_text()
-
-
-def test_a_rank_killed_ends_all(tiny_data, tmp_path):
-    run = tmp_path / "run"
+def breaking_job(action: str, *arguments: object) -> list[str]:
+    """The job, but rank 1 does ``action`` where it should validate."""
     program = f"""
 import os, runpy, signal, sys
 import horovod.torch as hvd
 from hvd_utils import training
 whole = training.validate
-def dies(*arguments):
+def breaks(*arguments):
     if hvd.rank() == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
+        {action}
     return whole(*arguments)
-training.validate = dies
-sys.argv = {["job", "--data", str(tiny_data), "--output", str(run), *TINY]!r}
+training.validate = breaks
+sys.argv = {["job", *map(str, arguments)]!r}
 runpy.run_path({JOB!r}, run_name="__main__")
 """
-    for by in ("mpi", "gloo"):
-        ended = launch(["-c", program], ranks=2, by=by, timeout=60)
-        assert ended.code != 0
-        assert "Traceback" not in ended.output
-        assert_nobody_is_left(run)
+    return ["-c", program]
+
+
+def test_an_unexpected_error_of_one_rank_ends_all_and_keeps_its_traceback(tiny_data, tmp_path):
+    options = ("--data", tiny_data, "--output", tmp_path, *TINY)
+    job = breaking_job("raise ZeroDivisionError('made on purpose')", *options)
+    ended = launch(job, ranks=2, timeout=60)
+    report = tmp_path / "error-rank1.txt"
+    assert_one_clear_line(ended, "ZeroDivisionError: made on purpose", str(report), rank=1)
+    assert ended.code == 1
+    assert "Traceback" in report.read_text()
+    assert_nobody_is_left(tmp_path)
+
+
+@pytest.mark.parametrize("by", ["mpi", "gloo"])
+def test_a_rank_killed_ends_all(tiny_data, tmp_path, by):
+    options = ("--data", tiny_data, "--output", tmp_path, *TINY)
+    job = breaking_job("os.kill(os.getpid(), signal.SIGKILL)", *options)
+    ended = launch(job, ranks=2, by=by, timeout=60)
+    assert ended.code != 0
+    assert "Traceback" not in ended.output
+    assert_nobody_is_left(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")

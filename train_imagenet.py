@@ -23,23 +23,25 @@ def main() -> None:
     # Imported once the settings look good: these take seconds.
     from dali_pipeline.loader import make_loader
     from dali_pipeline.plan import Plan
-    from hvd_utils.models import build_model
+    from hvd_utils.batch_norm import normalise_by_worker
+    from hvd_utils.models import DTYPES, build_model
     from hvd_utils.optimizer import build_optimizer
     from hvd_utils.run import Run, evaluate_only
     from hvd_utils.schedule import first_step, make_schedule
     from hvd_utils.training import train, validate
-    from hvd_utils.workers import share
+    from hvd_utils.workers import default_fuse, passes, share
     from hvd_utils.world import start_world
 
     # Horovod: P processes, one a GPU, carry the paper's k workers of n images each.
     world = start_world(settings.device)
     settings = settings.with_workers(world.size)
     mine = share(settings.workers, world.rank, world.size)
+    fuse = settings.fuse_workers or default_fuse(settings.batch_per_worker, world.gpu_memory)
     minibatch = settings.workers * settings.batch_per_worker  # kn
 
     # Data: one order and one set of crops for the whole job, of which this process reads its part.
     train_set, val_set = open_dataset(settings, world)
-    plan = Plan(train_set, val_set, settings, mine, world.rank, world.size)
+    plan = Plan(train_set, val_set, settings, passes(mine, fuse), world.rank, world.size)
     threads = settings.loader_threads or world.cores
     loader = make_loader(settings.loader, plan, device=world.device, threads=threads)
 
@@ -47,10 +49,11 @@ def main() -> None:
     num_classes = len(train_set.classes)
     model = build_model(
         settings.model, num_classes, zero_gamma=settings.zero_gamma, seed=settings.seed
-    ).to(world.device)
+    ).to(world.device, DTYPES[settings.precision])
     if settings.eval_only:
         return evaluate_only(settings, world, model, num_classes, loader)
-    optimizer = build_optimizer(model, settings, len(mine))
+    normalise_by_worker(model, plan.passes, settings.batch_per_worker)
+    optimizer = build_optimizer(model, settings, len(plan.passes))
     schedule = make_schedule(settings, len(train_set), minibatch)
 
     # The run: its folder, its log, and where an earlier launch stopped.
@@ -69,8 +72,9 @@ def main() -> None:
             schedule,
             batches,
             steps,
-            share=len(mine),
+            passes=plan.passes,
             minibatch=minibatch,
+            seed=settings.seed,
             log_every=settings.log_every,
             world=world,
         ):

@@ -31,9 +31,9 @@ class DaliLoader:
 
         def planned() -> Iterator[TrainingBatch]:
             places = plan.training_places(first_step, last_step)
-            return (plan.training_batch(step, worker) for step, worker in places)
+            return (plan.training_batch(step, fused) for step, fused in places)
 
-        return self._pipeline(training_graph, planned, plan.settings.batch_per_worker).batches()
+        return self._pipeline(training_graph, planned, plan.training_size).batches()
 
     def validation(self) -> Iterator[Batch]:
         """Yield validation batches; see ``Loader``. The pipeline is built once and kept."""

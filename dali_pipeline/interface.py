@@ -15,7 +15,7 @@ class Loader(Protocol):
     """A source of batches on the run's device."""
 
     def training(self, first_step: int, last_step: int) -> Iterator[Batch]:
-        """Yield the batches of these steps, one for each logical worker of this process in turn."""
+        """Yield the batches of these steps, one for each pass of the plan in turn."""
 
     def validation(self) -> Iterator[Batch]:
         """Yield this process's share of the validation set once."""

@@ -20,19 +20,19 @@ from dali_pipeline.augment import (
     training_windows,
 )
 from dali_pipeline.index import Index
-from dali_pipeline.order import worker_images
+from dali_pipeline.order import pass_images
 from hvd_utils.failure import BadInput
 from hvd_utils.settings import Settings
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """One logical worker's n images of one step."""
+    """The images of one pass: those of one logical worker, or of several in turn."""
 
     paths: list[str]
-    labels: np.ndarray  # int64 (n,)
+    labels: np.ndarray  # int64 (images,)
     windows: Windows
-    flips: np.ndarray  # int32 (n,), 0 or 1
+    flips: np.ndarray  # int32 (images,), 0 or 1
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ class ValidationBatch:
 class Plan:
     """The share of one process.
 
-    ``share`` are the logical workers that this process carries; ``rank`` of ``size`` processes
-    says which validation images are its. Raises BadInput where one minibatch is more than the
-    training set.
+    ``passes`` are the logical workers that this process carries, pass by pass; ``rank`` of ``size``
+    processes says which validation images are its. Raises BadInput where one minibatch is more than
+    the training set.
     """
 
     train: Index
     val: Index
     settings: Settings
-    share: range
+    passes: list[range]
     rank: int
     size: int
 
@@ -68,21 +68,21 @@ class Plan:
                 f"{len(self.train)} training images: lower --workers or --batch-per-worker"
             )
 
-    def training_ids(self, step: int, worker: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return epochs and image ids, each (n,), of what ``worker`` sees at ``step``."""
-        return worker_images(
+    def training_ids(self, step: int, fused: range) -> tuple[np.ndarray, np.ndarray]:
+        """Return epochs and image ids of a pass of the workers ``fused``; see ``pass_images``."""
+        return pass_images(
             self.settings.seed,
             step,
-            worker,
+            fused,
             workers=self.settings.workers,
             batch=self.settings.batch_per_worker,
             num_images=len(self.train),
         )
 
-    def training_batch(self, step: int, worker: int) -> TrainingBatch:
-        """Return the images of ``worker`` at ``step`` with their crops; any step, in any order."""
+    def training_batch(self, step: int, fused: range) -> TrainingBatch:
+        """Return the images of a pass with their crops; any step, in any order."""
         settings = self.settings
-        epochs, ids = self.training_ids(step, worker)
+        epochs, ids = self.training_ids(step, fused)
         stream = Stream(settings.seed, epochs, ids)
         heights, widths = self.train.sizes(ids)
         return TrainingBatch(
@@ -94,12 +94,14 @@ class Plan:
             flips=flips(stream) if settings.flip else np.zeros(len(ids), np.int32),
         )
 
-    def training_places(self, first_step: int, last_step: int) -> Iterator[tuple[int, int]]:
-        """Yield (step, worker) for ``first_step`` up to, not including, ``last_step``.
+    def training_places(self, first_step: int, last_step: int) -> Iterator[tuple[int, range]]:
+        """Yield (step, workers) of each pass from ``first_step`` up to, not with, ``last_step``."""
+        return ((step, fused) for step in range(first_step, last_step) for fused in self.passes)
 
-        Within a step, each of this process's logical workers in turn.
-        """
-        return ((s, worker) for s in range(first_step, last_step) for worker in self.share)
+    @property
+    def training_size(self) -> int:
+        """The most images of a training batch."""
+        return max(map(len, self.passes)) * self.settings.batch_per_worker
 
     def validation_ids(self) -> list[np.ndarray]:
         """Return this process's part of the validation set: every ``size``-th image, in batches."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from dali_pipeline.interface import Batch
@@ -19,23 +20,24 @@ class SyntheticLoader:
         self._plan = plan
         self._device = device
         noise = torch.Generator().manual_seed(plan.settings.seed)
-        largest = max(plan.settings.batch_per_worker, plan.settings.val_batch)
-        shape = (largest, 3, plan.settings.resolution, plan.settings.resolution)
-        self._pool = [torch.randn(shape, generator=noise).to(device) for _ in range(POOL)]
+        side = plan.settings.resolution
+        shape = (POOL, plan.settings.batch_per_worker, 3, side, side)
+        self._pool = torch.randn(shape, generator=noise).to(device)
 
     def training(self, first_step: int, last_step: int) -> Iterator[Batch]:
         """Yield training batches; see ``Loader``."""
-        for step, worker in self._plan.training_places(first_step, last_step):
-            _, ids = self._plan.training_ids(step, worker)
-            yield self._batch(
-                step * self._plan.settings.workers + worker, self._plan.train.labels[ids]
-            )
+        settings = self._plan.settings
+        for step, fused in self._plan.training_places(first_step, last_step):
+            _, ids = self._plan.training_ids(step, fused)
+            noise = [self._pool[(step * settings.workers + worker) % POOL] for worker in fused]
+            images = noise[0] if len(fused) == 1 else torch.stack(noise, dim=1).flatten(0, 1)
+            yield images, self._labels(self._plan.train.labels[ids])
 
     def validation(self) -> Iterator[Batch]:
         """Yield validation batches; see ``Loader``."""
-        for number, ids in enumerate(self._plan.validation_ids()):
-            yield self._batch(number, self._plan.val.labels[ids])
+        noise = self._pool.flatten(0, 1)
+        for ids in self._plan.validation_ids():
+            yield noise[ids % len(noise)], self._labels(self._plan.val.labels[ids])
 
-    def _batch(self, number: int, labels) -> Batch:
-        images = self._pool[number % POOL][: len(labels)]
-        return images, torch.from_numpy(labels).long().to(self._device)
+    def _labels(self, labels: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(labels).long().to(self._device)

@@ -75,7 +75,7 @@ class _PlannedBatches(Dataset):
             return str(error)
 
 
-def _decode_training(plan: Plan, place: tuple[int, int]) -> Batch:
+def _decode_training(plan: Plan, place: tuple[int, range]) -> Batch:
     batch: TrainingBatch = plan.training_batch(*place)
     size = [plan.settings.resolution] * 2
     images = []

@@ -34,13 +34,13 @@ def parameter_groups(
     ]
 
 
-def build_optimizer(model: nn.Module, recipe: Recipe, share: int) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, recipe: Recipe, passes: int) -> torch.optim.Optimizer:
     """Return Nesterov SGD whose gradients Horovod sums while backprop still runs (section 4).
 
-    ``share`` is how many backward passes this process makes a step, one a logical worker; the sums
-    start in the last. PyTorch's momentum keeps the rate out of its buffer, u ← m·u + g and
-    w ← w − η·u, so a changing rate needs no momentum correction (Remark 2). The rate is set at
-    every step by ``set_rate``.
+    ``passes`` is how many backward passes this process makes a step, not the same number on every
+    process; the sums start in the last. PyTorch's momentum keeps the rate out of its buffer,
+    u ← m·u + g and w ← w − η·u, so a changing rate needs no momentum correction (Remark 2). The
+    rate is set at every step by ``set_rate``.
     """
     optimizer = torch.optim.SGD(
         parameter_groups(model, recipe.weight_decay, decay_batch_norm=recipe.decay_batch_norm),
@@ -52,7 +52,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe, share: int) -> torch.optim
         optimizer,
         named_parameters=model.named_parameters(),
         op=hvd.Sum,
-        backward_passes_per_step=share,
+        backward_passes_per_step=passes,
     )
 
 

@@ -42,6 +42,9 @@ class MinibatchSettings(_Section):
     workers: int | None = Field(
         None, gt=0, description="k, logical workers; none: as many as processes"
     )
+    precision: Literal["fp32", "fp64"] = Field(
+        "fp32", description="fp32; or fp64, which shows that runs agree but for rounding"
+    )
     seed: int = Field(1, ge=0, lt=2**63, description="of weights, order, crops and flips")
 
 
@@ -128,6 +131,12 @@ class RunSettings(_Section):
         "dali", description="dali, torchvision (the reference) or synthetic (no files)"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
+    fuse_workers: int | None = Field(
+        None,
+        gt=0,
+        description="most logical workers in one pass through the model, with the same result; "
+        "none: 1 on a CPU, as many as fill a GPU",
+    )
     max_steps: int | None = Field(None, gt=0, description="stop after so many steps of the run")
     log_every: int = Field(20, gt=0, description="between two logged steps, steps")
     resume: str = Field(

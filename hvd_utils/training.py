@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from hvd_utils.batch_norm import batch_norms, set_running_average_weight
 from hvd_utils.failure import BadInput
 from hvd_utils.measures import Errors, Window
 from hvd_utils.optimizer import minibatch_loss, set_rate
+from hvd_utils.random_modules import refuse_random_numbers, seed_random_modules
 from hvd_utils.world import World
 
 
@@ -22,30 +24,36 @@ def train(
     batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
     steps: range,
     *,
-    share: int,
+    passes: Sequence[range],
     minibatch: int,
+    seed: int,
     log_every: int,
     world: World,
 ) -> Iterator[Window]:
     """Make the given steps of minibatch SGD, yielding a report every ``log_every`` and at the end.
 
-    Each step runs the ``share`` logical workers of this process one after the other; their
+    Each step runs this process's logical workers, one pass of ``passes`` after the other; their
     gradients accumulate, and Horovod sums them over the processes during the last backward pass.
     Losses stay on the device and are summed over all ranks once a report.
-    Raises BadInput at the report in which a step's loss was not finite.
+    Raises BadInput at the report in which a step's loss was not finite, and where several fused
+    workers do not fit the memory or would share random numbers.
     """
     model.train()
-    norms = batch_norms(model)
+    norms, dtype = batch_norms(model), next(model.parameters()).dtype
+    share = sum(map(len, passes))
     seen = torch.zeros(2, log_every, dtype=torch.float64, device=world.device)
     began, window_start = time.perf_counter(), steps.start
     for step in steps:
         set_rate(optimizer, schedule(step))
-        for position in range(share):
+        for fused in passes:
             images, labels = next(batches)
-            set_running_average_weight(norms, position, share)
-            logits = model(images)
-            loss = minibatch_loss(logits, labels, minibatch)
-            loss.backward()
+            done = fused.start - passes[0].start
+            set_running_average_weight(norms, done, len(fused), share)
+            seed_random_modules(seed, step, fused.start)
+            with refuse_random_numbers(len(fused), world.device), _naming_memory(len(fused)):
+                logits = model(images.to(dtype))
+                loss = minibatch_loss(logits, labels, minibatch)
+                loss.backward()
             with torch.no_grad():
                 seen[0, step - window_start] += loss
                 seen[1, step - window_start] += (logits.argmax(dim=1) != labels).sum()
@@ -71,6 +79,17 @@ def train(
             began, window_start = time.perf_counter(), done
 
 
+@contextmanager
+def _naming_memory(fused: int) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        remedy = f"--fuse-workers {fused // 2}" if fused > 1 else "--batch-per-worker lower"
+        raise BadInput(
+            f"the GPU's memory does not hold a pass of {fused} workers: set {remedy}"
+        ) from error
+
+
 def _check_finite(losses, first: int, schedule: Callable[[int], float]) -> None:
     for place, loss in enumerate(losses):
         if not abs(loss) < float("inf"):
@@ -91,9 +110,10 @@ def validate(
     Each process counts its own part, of any length, and the counts are summed once.
     """
     model.eval()
+    dtype = next(model.parameters()).dtype
     counts = torch.zeros(3, dtype=torch.float64, device=world.device)
     for images, labels in batches:
-        logits = model(images)
+        logits = model(images.to(dtype))
         ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
         hit = ranked == labels[:, None]
         top1, top5 = hit[:, :1].any(dim=1), hit.any(dim=1)

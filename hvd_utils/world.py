@@ -47,6 +47,13 @@ class World:
         """Return every rank's ``value``, in the order of ranks, on every rank; collective."""
         return hvd.allgather_object(value, name="world.gather") if self.size > 1 else [value]
 
+    @property
+    def gpu_memory(self) -> int | None:
+        """Bytes of this process's GPU, None on a CPU."""
+        if self.device.type != "cuda":
+            return None
+        return torch.cuda.get_device_properties(self.device).total_memory
+
     def sum(self, values: torch.Tensor | Sequence[float], name: str) -> np.ndarray:
         """Return element-wise sums over all ranks, float64, of a small vector; collective."""
         total = torch.as_tensor(values, dtype=torch.float64).cpu().contiguous()

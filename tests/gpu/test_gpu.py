@@ -21,7 +21,7 @@ SETTINGS = Settings(
 
 
 def load(data, device):
-    plan = Plan(*scan_splits(data), SETTINGS, range(2), 0, 1)
+    plan = Plan(*scan_splits(data), SETTINGS, [range(1), range(1, 2)], 0, 1)
     loader = make_loader("dali", plan, device=torch.device(device), threads=2)
     return list(loader.training(0, 3)), list(loader.validation())
 

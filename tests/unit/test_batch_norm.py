@@ -1,27 +1,39 @@
 """Running averages over logical workers: one update a step by the workers' mean."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from hvd_utils.batch_norm import (
+    WorkerBatchNorm2d,
     batch_norms,
     collect_running_averages,
+    normalise_by_worker,
     running_average_weight,
     set_running_average_weight,
 )
+from hvd_utils.failure import BadInput
+from hvd_utils.models import build_model
+from hvd_utils.workers import passes
 
 
-@pytest.mark.parametrize("share", [1, 2, 7])
-def test_running_averages_take_one_update_a_step_by_the_mean_over_workers(share):
+def alternating(images):
+    """Lay (workers, n, ...) out as a fused pass takes it: image i of each worker in turn."""
+    return images.transpose(0, 1).flatten(0, 1)
+
+
+@pytest.mark.parametrize(("share", "fuse"), [(1, 1), (2, 1), (7, 1), (2, 2), (7, 3), (7, 7)])
+def test_running_averages_take_one_update_a_step_by_the_mean_over_workers(share, fuse):
     torch.manual_seed(0)
-    norm = nn.BatchNorm2d(3).double()
+    norm = WorkerBatchNorm2d.like(nn.BatchNorm2d(3).double(), batch_per_worker=6)
     mean, var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     for _ in range(5):
         images = torch.randn(share, 6, 3, 4, 4, dtype=torch.float64) * 2 + 1
-        for worker in range(share):
-            set_running_average_weight([norm], worker, share)
-            norm(images[worker])
+        for fused in passes(range(share), fuse):
+            set_running_average_weight([norm], fused.start, len(fused), share)
+            norm(alternating(images[fused.start : fused.stop]))
         pixels = images.transpose(2, 1).flatten(2)  # (worker, channel, pixel)
         mean = 0.9 * mean + 0.1 * pixels.mean(dim=2).mean(dim=0)
         var = 0.9 * var + 0.1 * pixels.var(dim=2, unbiased=True).mean(dim=0)
@@ -29,8 +41,58 @@ def test_running_averages_take_one_update_a_step_by_the_mean_over_workers(share)
     assert torch.allclose(norm.running_var, var, rtol=1e-12)
 
 
+def test_fused_workers_are_each_normalised_by_their_own_images():
+    """Values and every gradient are those of the workers one after the other."""
+    torch.manual_seed(0)
+    alone = nn.BatchNorm2d(3).double()
+    nn.init.normal_(alone.weight)
+    together = WorkerBatchNorm2d.like(copy.deepcopy(alone), batch_per_worker=5)
+    images = torch.randn(4, 5, 3, 2, 2, dtype=torch.float64) * torch.arange(1, 5).view(
+        4, 1, 1, 1, 1
+    )
+    ours, theirs = images.clone().requires_grad_(), images.clone().requires_grad_()
+    target = torch.randn(4, 5, 3, 2, 2, dtype=torch.float64)
+
+    (alternating(target) - together(alternating(ours))).square().sum().backward()
+    for worker in range(4):
+        (target[worker] - alone(theirs[worker])).square().sum().backward()
+
+    assert torch.allclose(ours.grad, theirs.grad, rtol=1e-10, atol=1e-12)
+    assert torch.allclose(together.weight.grad, alone.weight.grad, rtol=1e-10)
+    assert torch.allclose(together.bias.grad, alone.bias.grad, rtol=1e-10)
+
+
+def test_fused_batch_norm_evaluates_as_the_plain_one():
+    plain = nn.BatchNorm2d(3)
+    nn.init.normal_(plain.running_mean)
+    fused, images = WorkerBatchNorm2d.like(plain, 4).eval(), torch.randn(7, 3, 2, 2)
+    assert torch.equal(fused(images), plain.eval()(images))
+
+
+def test_batch_norms_are_replaced_under_their_own_names():
+    model = build_model("resnet18", 10, zero_gamma=True, seed=1)
+    before, names = copy.deepcopy(model.state_dict()), [n for n, _ in model.named_parameters()]
+    normalise_by_worker(model, [range(2), range(2, 3)], 4)
+    assert all(type(norm) is WorkerBatchNorm2d for norm in batch_norms(model))
+    assert len(batch_norms(model)) == 20
+    assert [name for name, _ in model.named_parameters()] == names
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_workers_that_go_one_by_one_need_no_other_batch_norm():
+    model = nn.Sequential(nn.BatchNorm1d(3))
+    normalise_by_worker(model, [range(1), range(1, 2)], 4)
+    assert type(model[0]) is nn.BatchNorm1d
+
+
+def test_a_batch_norm_that_would_mix_workers_is_refused():
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    with pytest.raises(BadInput, match="BatchNorm1d '1'.*--fuse-workers 1"):
+        normalise_by_worker(model, [range(2)], 4)
+
+
 def test_one_worker_updates_with_the_papers_momentum():
-    assert running_average_weight(0, 1) == pytest.approx(0.1)
+    assert running_average_weight(0, 1, 1) == pytest.approx(0.1)
 
 
 def test_normalisation_is_over_the_workers_own_images():

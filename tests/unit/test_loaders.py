@@ -11,6 +11,7 @@ from dali_pipeline.plan import Plan
 from dali_pipeline.statistics import STD
 from hvd_utils.failure import BadInput
 from hvd_utils.settings import Settings
+from hvd_utils.workers import passes
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(
@@ -18,8 +19,9 @@ SETTINGS = Settings(
 )
 
 
-def plan_for(data, *, share=range(2), rank=0, size=1, **changes):
-    return Plan(*scan_splits(data), SETTINGS.model_copy(update=changes), share, rank, size)
+def plan_for(data, *, share=range(2), fuse=1, rank=0, size=1, **changes):
+    settings = SETTINGS.model_copy(update=changes)
+    return Plan(*scan_splits(data), settings, passes(share, fuse), rank, size)
 
 
 def load(kind, plan, first=0, last=3):
@@ -69,6 +71,20 @@ def test_a_run_can_begin_at_any_step(tiny_data, both, kind):
         assert torch.equal(images, expected)
 
 
+@pytest.mark.parametrize("kind", ["dali", "torchvision", "synthetic"])
+def test_a_fused_pass_holds_what_its_workers_would_see_alone(tiny_data, kind):
+    alone, _ = load(kind, plan_for(tiny_data, workers=3, share=range(3)))
+    fused, _ = load(kind, plan_for(tiny_data, workers=3, share=range(3), fuse=2))
+    assert [len(images) for images, _ in fused] == [4, 8] * 3  # passes of 1 and 2 workers
+    for step in range(3):
+        (first, _), (images, labels) = fused[2 * step : 2 * step + 2]
+        assert torch.equal(first, alone[3 * step][0])
+        for place in (0, 1):
+            expected, expected_labels = alone[3 * step + 1 + place]
+            assert torch.equal(images[place::2], expected)
+            assert torch.equal(labels[place::2], expected_labels)
+
+
 def test_processes_see_the_parts_of_the_same_minibatch(tiny_data, both):
     second, _ = load("dali", plan_for(tiny_data, share=range(1, 2), rank=1, size=2))
     for (images, labels), (expected, expected_labels) in zip(
@@ -116,8 +132,8 @@ def test_a_minibatch_larger_than_the_training_set_is_refused(tiny_data):
 
 def test_synthetic_images_need_no_files_and_are_planned_like_others():
     index = synthetic_index(1000, 10)
-    plan = Plan(index, index, SETTINGS, range(2), 0, 1)
+    plan = Plan(index, index, SETTINGS, passes(range(2), 1), 0, 1)
     training, validation = load("synthetic", plan)
     assert training[0][0].shape == (4, 3, 32, 32)
-    assert np.array_equal(training[0][1], index.labels[plan.training_ids(0, 0)[1]])
+    assert np.array_equal(training[0][1], index.labels[plan.training_ids(0, range(1))[1]])
     assert sum(len(labels) for _, labels in validation) == 1000

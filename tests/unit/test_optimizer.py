@@ -41,7 +41,7 @@ def test_momentum_needs_no_correction_when_the_rate_changes():
     """Remark 2: u ← m·u + g, w ← w − η·(g + m·u) with Nesterov, each step with its own η."""
     layer = nn.Linear(1, 1, bias=False).double()
     nn.init.constant_(layer.weight, 2.0)
-    optimizer = build_optimizer(layer, RECIPE, share=1)
+    optimizer = build_optimizer(layer, RECIPE, passes=1)
     w, u = 2.0, 0.0
     for rate in (0.1, 0.4, 0.4, 0.04):
         set_rate(optimizer, rate)

@@ -1,8 +1,11 @@
 """One global shuffle an epoch, split among the workers (Remark 4)."""
 
+import tracemalloc
+
 import numpy as np
 
-from dali_pipeline.order import images_at, permutation, worker_images
+from dali_pipeline.augment import Stream, training_windows
+from dali_pipeline.order import images_at, pass_images, permutation, worker_images
 
 
 def minibatch(step, *, workers=4, batch=3, num_images=50, seed=1):
@@ -56,3 +59,27 @@ def test_shuffling_is_global_not_within_shards():
     )
     quarters = np.bincount(seen // 1024, minlength=4)
     assert quarters.min() > 200  # of 1024 images; a shard's shuffle gives 0 in three of them
+
+
+def test_the_images_of_a_fused_pass_alternate_between_its_workers():
+    """Image i of the j-th worker at place i · 3 + j, also where an epoch ends within the pass."""
+    for step in (0, 4):
+        sizes = {"workers": 4, "batch": 3, "num_images": 50}
+        epochs, ids = pass_images(1, step, range(1, 4), **sizes)
+        for place, worker in enumerate(range(1, 4)):
+            alone = worker_images(1, step, worker, **sizes)
+            assert np.array_equal(epochs[place::3], alone[0])
+            assert np.array_equal(ids[place::3], alone[1])
+
+
+def test_an_imagenet_epoch_is_planned_in_little_memory():
+    """Under 50 MB at the highest, of which the permutation kept is 5 MB."""
+    permutation.cache_clear()
+    tracemalloc.start()
+    _, ids = images_at(1, 0, 8192, 1_281_167)
+    heights = widths = np.full(len(ids), 500)
+    training_windows(Stream(1, np.zeros_like(ids), ids), heights, widths, 0.08, 4 / 3)
+    _, highest = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    permutation.cache_clear()
+    assert highest < 50e6

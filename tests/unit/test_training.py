@@ -1,5 +1,6 @@
 """The two loops, in a world of one process."""
 
+import itertools
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from hvd_utils.failure import BadInput
 from hvd_utils.optimizer import build_optimizer
 from hvd_utils.settings import Settings
 from hvd_utils.training import train, validate
+from hvd_utils.workers import passes
 from hvd_utils.world import World
 
 WORLD = World(0, 1, 0, 1, "here", torch.device("cpu"), 1)
@@ -28,11 +30,14 @@ def batches(count, size, seed=0):
         yield images, torch.randint(7, (size,), generator=random)
 
 
-def run(model, optimizer, source, steps, share, minibatch, log_every=2, rate=lambda step: 0.1):
+def run(
+    model, optimizer, source, steps, workers, minibatch, log_every=2, rate=lambda step: 0.1, fuse=1
+):
     return list(
         train(
             model, optimizer, rate, source, steps,
-            share=share, minibatch=minibatch, log_every=log_every, world=WORLD,
+            passes=passes(range(workers), fuse), minibatch=minibatch, seed=1, log_every=log_every,
+            world=WORLD,
         )
     )  # fmt: skip
 
@@ -89,13 +94,13 @@ def test_a_loss_that_is_not_finite_names_its_step_and_rate():
 
 
 def test_validation_counts_every_image_and_both_errors():
-    class Ranked(nn.Module):
+    class Ranked(nn.Linear):
         def forward(self, images):
             return torch.arange(7.0).expand(len(images), 7)  # class 6 first, then 5, 4, 3, 2
 
     labels = torch.tensor([6, 6, 5, 2, 1, 0, 0, 6])
     shards = [(torch.zeros(5, 3, 2, 2), labels[:5]), (torch.zeros(3, 3, 2, 2), labels[5:])]
-    errors = validate(Ranked(), shards, WORLD)
+    errors = validate(Ranked(1, 1), shards, WORLD)
     assert errors == (100 * 5 / 8, 100 * 3 / 8, 8)
 
 
@@ -104,3 +109,29 @@ def test_validation_uses_running_averages_and_leaves_them_alone():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     validate(model, list(batches(2, 4)), WORLD)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class Noisy(nn.Linear):
+    """Draws as a functional dropout does, which no look at the modules would find."""
+
+    def forward(self, images):
+        return super().forward(nn.functional.dropout(images.flatten(1), 0.5))
+
+
+def test_what_a_model_draws_depends_on_worker_and_step_alone():
+    """Not on what was drawn before, nor on which workers went first in this process."""
+    torch.manual_seed(0)
+    whole, parts = Noisy(12, 7).double(), Noisy(12, 7).double()
+    parts.load_state_dict(whole.state_dict())
+    run(whole, build_optimizer(whole, RECIPE, 2), batches(12, 4), range(6), 2, 8)
+    optimizer = build_optimizer(parts, RECIPE, 2)
+    run(parts, optimizer, batches(12, 4), range(3), 2, 8)
+    torch.manual_seed(99)
+    run(parts, optimizer, itertools.islice(batches(12, 4), 6, None), range(3, 6), 2, 8)
+    assert torch.equal(whole.weight, parts.weight)
+
+
+def test_fused_workers_may_not_share_random_numbers():
+    model = Noisy(12, 7).double()
+    with pytest.raises(BadInput, match="draws random numbers.*--fuse-workers 1"):
+        run(model, build_optimizer(model, RECIPE, 1), batches(1, 8), range(1), 2, 8, fuse=2)

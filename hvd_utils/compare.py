@@ -1,0 +1,83 @@
+"""How far apart the ends of runs are: ``python -m hvd_utils.compare RUN RUN [RUN ...]``.
+
+Runs of the same recipe and k on any number of processes differ by rounding alone; this shows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hvd_utils import failure
+from hvd_utils.checkpoint import list_checkpoints, load_checkpoint
+from hvd_utils.failure import BadInput
+
+
+def tensors(state: Mapping[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
+    """Return a checkpoint's floating-point tensors by kind and name."""
+    floating = {n: value for n, value in state["model"].items() if value.is_floating_point()}
+    momenta = state["optimizer"]["state"]
+    return {
+        "weights": {n: value for n, value in floating.items() if ".running_" not in n},
+        "momentum": {str(n): momenta[n]["momentum_buffer"] for n in sorted(momenta)},
+        "running averages": {n: value for n, value in floating.items() if ".running_" in n},
+    }
+
+
+def relative_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Return the largest difference of two tensors by the largest magnitude in the second."""
+    ours, theirs = ours.double(), theirs.double()
+    scale = theirs.abs().max()
+    return ((ours - theirs).abs().max() / scale).item() if scale > 0 else ours.abs().max().item()
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, float]:
+    """Return for each kind of tensor the largest relative difference of two checkpoints' tensors.
+
+    Raises BadInput where they are not of the same model and step.
+    """
+    mine, other = tensors(ours), tensors(theirs)
+    shapes = [
+        {kind: {n: v.shape for n, v in part.items()} for kind, part in state.items()}
+        for state in (mine, other)
+    ]
+    if ours["step"] != theirs["step"] or shapes[0] != shapes[1]:
+        raise BadInput(
+            f"steps {ours['step']} and {theirs['step']} of models {ours['experiment']['model']} "
+            f"and {theirs['experiment']['model']} cannot be compared: give runs of one experiment"
+        )
+    return {
+        kind: max((relative_difference(part[n], other[kind][n]) for n in part), default=0.0)
+        for kind, part in mine.items()
+    }
+
+
+def newest(path: Path) -> dict[str, Any]:
+    """Return the checkpoint ``path``, or the newest one of the run in the folder ``path``."""
+    if path.is_dir():
+        found = list_checkpoints(path)
+        if not found:
+            raise BadInput(f"no checkpoint in {path}: give a run's folder or a checkpoint")
+        path = found[0]
+    return load_checkpoint(path)
+
+
+def main() -> None:
+    """Print how far each run is from the first."""
+    parser = argparse.ArgumentParser(prog="python -m hvd_utils.compare", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder or checkpoint")
+    first, *others = parser.parse_args().runs
+    theirs = newest(first)
+    print(f"largest difference from {first} at step {theirs['step']}, relative to each tensor")
+    print(f"{'weights':>10} {'momentum':>10} {'running averages':>17}  run")
+    for path in others:
+        weights, momentum, averages = differences(newest(path), theirs).values()
+        print(f"{weights:10.1e} {momentum:10.1e} {averages:17.1e}  {path}")
+
+
+if __name__ == "__main__":
+    failure.run(main)

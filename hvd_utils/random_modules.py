@@ -1,0 +1,40 @@
+"""Random numbers that the model itself draws, dropout say: a function of worker and step.
+
+Nothing in the paper's networks draws any; a user's may. Each logical worker's pass begins with a
+seed of its own, so what it draws depends neither on the process that carries it nor on what was
+drawn before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from hvd_utils.failure import BadInput
+from hvd_utils.workers import random_seed
+
+
+def seed_random_modules(seed: int, step: int, worker: int) -> None:
+    """Seed PyTorch on every device for the pass of one logical worker in one step."""
+    torch.manual_seed(random_seed(seed, step, worker))
+
+
+@contextmanager
+def refuse_random_numbers(workers: int, device: torch.device) -> Iterator[None]:
+    """Raise BadInput if the body draws random numbers in a fused pass of several ``workers``.
+
+    One stream of numbers cannot be several workers' own.
+    """
+    before = _state(device)
+    yield
+    if workers > 1 and not torch.equal(before, _state(device)):
+        raise BadInput(
+            f"the model draws random numbers (dropout?), which {workers} workers fused in one pass "
+            "would share: set --fuse-workers 1"
+        )
+
+
+def _state(device: torch.device) -> torch.Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()

@@ -1,0 +1,69 @@
+"""The job, several times in one launch: ``horovodrun -np P python trajectories.py DATA OUTPUT``.
+
+Every variant trains k = 8 workers of 4 images for 30 steps, over warmup, two decays and 13 epochs
+that are no whole number of steps, and ends with a checkpoint in a folder of OUTPUT.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+import train_imagenet
+from hvd_utils import failure, models
+
+STEPS = 30
+EXPERIMENT = (
+    *("--recipe", "demo", "--resolution", "16", "--val-resize", "20", "--workers", "8"),
+    *("--batch-per-worker", "4", "--reference-minibatch", "8", "--reference-rate", "0.0125"),
+    *("--weight-decay", "0.0001", "--flip", "--min-crop-area", "0.08"),
+    *("--warmup-epochs", "2", "--epochs", "14", "--decay-epochs", "6,10"),
+    *("--max-steps", str(STEPS), "--log-every", "10", "--keep-checkpoints", "1"),
+)
+DOUBLE = ("--precision", "fp64")
+FUSED = ("--fuse-workers", "3")
+
+
+def as_it_is(model: nn.Module) -> nn.Module:
+    return model
+
+
+def with_dropout(model: nn.Module) -> nn.Module:
+    model.fc = nn.Sequential(nn.Dropout(0.5), model.fc)
+    return model
+
+
+def smooth(model: nn.Module) -> nn.Module:
+    """Replace ReLU, in whose kink rounding can switch an activation on or off."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.ReLU):
+                setattr(parent, name, nn.SiLU())
+    return model
+
+
+VARIANTS: dict[str, tuple[Callable[[nn.Module], nn.Module], tuple[str, ...]]] = {
+    "fp64": (as_it_is, DOUBLE),
+    "fp64-fused": (as_it_is, DOUBLE + FUSED),
+    "fp64-dropout": (with_dropout, DOUBLE),
+    "fp64-synthetic": (as_it_is, (*DOUBLE, "--loader", "synthetic", "--synthetic-images", "72")),
+    "fp32": (smooth, ()),
+    "fp32-fused": (smooth, FUSED),
+}
+
+
+def main() -> None:
+    data, output = sys.argv[1:]
+    build_model = models.build_model
+    for name, (change, options) in VARIANTS.items():
+        models.build_model = lambda *a, change=change, **b: change(build_model(*a, **b))
+        folder = ("--data", data, "--output", str(Path(output) / name))
+        sys.argv[1:] = [*EXPERIMENT, *folder, "--loader-threads", "1", *options]
+        train_imagenet.main()
+
+
+if __name__ == "__main__":
+    failure.run(main)

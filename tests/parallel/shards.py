@@ -1,0 +1,67 @@
+"""One rank of 256, without torch: ``mpirun -np 256 python shards.py`` (see test_256_ranks.py).
+
+Every rank computes, by itself, the images and rates of its own logical worker; rank 0 holds them
+against the whole assignment. Prints one line that says what was compared.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+from mpi4py import MPI
+
+from dali_pipeline.order import permutation, worker_images
+from hvd_utils.schedule import first_step, make_schedule
+from hvd_utils.workers import share
+
+IMAGES, N, EPOCHS, SEED = 1_281_167, 32, 90, 7
+PAPER = SimpleNamespace(
+    reference_rate=0.1, reference_minibatch=256, scaling="linear", warmup="gradual",
+    warmup_epochs=5, decay_epochs=(30, 60, 80), decay_factor=0.1,
+)  # fmt: skip
+
+
+def main() -> None:
+    world = MPI.COMM_WORLD
+    k, rank = world.size, world.rank
+    (worker,) = share(k, rank, k)
+    steps = -(-IMAGES // (k * N))  # those that touch the first epoch; the last opens the second
+    mine = [
+        worker_images(SEED, step, worker, workers=k, batch=N, num_images=IMAGES)
+        for step in range(steps)
+    ]
+    epochs, ids = (np.stack(part).astype(np.int32) for part in zip(*mine, strict=True))
+    everyone = np.empty((2, k, steps, N), np.int32) if rank == 0 else None
+    world.Gather(epochs, everyone[0] if rank == 0 else None)
+    world.Gather(ids, everyone[1] if rank == 0 else None)
+
+    total = first_step(EPOCHS, IMAGES, k * N)
+    schedule = make_schedule(PAPER, IMAGES, k * N)
+    rates = np.array([schedule(step) for step in range(total)])
+    lowest, highest = np.empty_like(rates), np.empty_like(rates)
+    world.Allreduce(rates, lowest, MPI.MIN)
+    world.Allreduce(rates, highest, MPI.MAX)
+    if rank == 0:
+        assert not {"torch", "horovod"} & set(sys.modules)  # what decides is pure, and cheap
+        check_images(*everyone, steps, k)
+        assert np.array_equal(lowest, highest)  # to the bit, at each step
+        assert (rates[0], rates.max()) == (0.1, 0.1 * k * N / 256)
+        print(f"{k} ranks: {IMAGES} images once each, {total} rates agree")
+
+
+def check_images(epochs: np.ndarray, ids: np.ndarray, steps: int, k: int) -> None:
+    """Disjoint, complete, and what one process computes for all k workers at once."""
+    first = ids[epochs == 0]
+    assert len(first) == IMAGES
+    assert np.array_equal(np.sort(first), np.arange(IMAGES))
+    remainder = steps * k * N - IMAGES  # opens the next epoch
+    assert (epochs == 1).sum() == remainder
+    orders = np.concatenate([permutation(SEED, 0, IMAGES), permutation(SEED, 1, IMAGES)])
+    expected = orders[: steps * k * N].reshape(steps, k, N).transpose(1, 0, 2)
+    assert np.array_equal(ids, expected)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

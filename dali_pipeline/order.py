@@ -34,6 +34,21 @@ def images_at(seed: int, first: int, count: int, num_images: int) -> tuple[np.nd
     return epochs, ids
 
 
+def pass_images(
+    seed: int, step: int, fused: range, *, workers: int, batch: int, num_images: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return epochs and image ids, each of shape (len(fused) · batch,), of one pass of a step.
+
+    ``workers`` is k, ``batch`` is n. ``fused`` are the logical workers that go through the model
+    together; their images alternate: image i of the j-th of them is at place i · len(fused) + j,
+    as ``WorkerBatchNorm2d`` takes them.
+    """
+    first = (step * workers + fused.start) * batch
+    epochs, ids = images_at(seed, first, len(fused) * batch, num_images)
+    by_worker = len(fused), batch
+    return epochs.reshape(by_worker).T.ravel(), ids.reshape(by_worker).T.ravel()
+
+
 def worker_images(
     seed: int, step: int, worker: int, *, workers: int, batch: int, num_images: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -41,18 +56,5 @@ def worker_images(
 
     ``workers`` is k, ``batch`` is n; see the module's text for the rule.
     """
-    return images_at(seed, (step * workers + worker) * batch, batch, num_images)
-
-
-def pass_images(
-    seed: int, step: int, fused: range, *, workers: int, batch: int, num_images: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return epochs and image ids, each of shape (len(fused) · batch,), of one pass of a step.
-
-    ``fused`` are the logical workers that go through the model together. Their images alternate:
-    image i of the j-th worker is at place i · len(fused) + j, as ``WorkerBatchNorm2d`` takes them.
-    """
-    count = len(fused) * batch
-    epochs, ids = images_at(seed, (step * workers + fused.start) * batch, count, num_images)
-    by_worker = len(fused), batch
-    return epochs.reshape(by_worker).T.ravel(), ids.reshape(by_worker).T.ravel()
+    alone = range(worker, worker + 1)
+    return pass_images(seed, step, alone, workers=workers, batch=batch, num_images=num_images)

@@ -39,7 +39,13 @@ class Finished:
 
 
 def launch(
-    command: list[str], *, ranks: int = 1, by: str = "mpi", timeout: float = 120, **environment: str
+    command: list[str],
+    *,
+    ranks: int = 1,
+    by: str = "mpi",
+    timeout: float = 120,
+    cwd: Path | None = None,
+    **environment: str,
 ) -> Finished:
     """Run ``python command`` on ``ranks`` ranks; kill what it started if it takes too long."""
     python = [sys.executable, *command]
@@ -54,6 +60,7 @@ def launch(
         text=True,
         errors="replace",
         env=variables,
+        cwd=cwd,
         start_new_session=True,
     )
     try:

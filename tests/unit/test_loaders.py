@@ -94,6 +94,21 @@ def test_processes_see_the_parts_of_the_same_minibatch(tiny_data, both):
         assert torch.equal(labels, expected_labels)
 
 
+def test_a_crop_belongs_to_the_image_and_the_epoch_not_to_the_worker(tiny_data):
+    """However a minibatch of 8 is split, and whatever was planned before."""
+    whole = plan_for(tiny_data, workers=1, batch_per_worker=8, share=range(1))
+    parts = plan_for(tiny_data, workers=4, batch_per_worker=2, share=range(4))
+    for step in (5, 0):  # step 3 opens the second epoch: 30 images
+        expected = whole.training_batch(step, range(1))
+        batches = [parts.training_batch(step, fused) for fused in parts.passes]
+        assert [path for batch in batches for path in batch.paths] == expected.paths
+        assert np.array_equal(np.concatenate([b.flips for b in batches]), expected.flips)
+        for ours, theirs in zip(
+            zip(*(batch.windows for batch in batches), strict=True), expected.windows, strict=True
+        ):
+            assert np.array_equal(np.concatenate(ours), theirs)
+
+
 @pytest.mark.parametrize("size", [1, 2, 4, 9])
 def test_validation_shards_hold_every_image_once(tiny_data, size):
     plans = [plan_for(tiny_data, rank=rank, size=size) for rank in range(size)]

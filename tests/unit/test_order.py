@@ -22,6 +22,12 @@ def test_an_epoch_is_a_permutation_of_the_whole_training_set():
     assert not np.array_equal(order, np.arange(1000))
 
 
+def test_images_move_through_the_whole_epoch():
+    """A buffer of 1,024 images, say, would leave each near its place; a shuffle moves it N / 3."""
+    order = permutation(1, 0, 30_000)
+    assert abs(np.abs(order - np.arange(30_000)).mean() / 10_000 - 1) < 0.03
+
+
 def test_epochs_and_seeds_are_shuffled_differently():
     assert not np.array_equal(permutation(1, 0, 1000), permutation(1, 1, 1000))
     assert not np.array_equal(permutation(1, 0, 1000), permutation(2, 0, 1000))

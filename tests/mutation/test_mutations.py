@@ -1,0 +1,159 @@
+"""Break each rule on purpose, in a copy of the code: a test must notice.
+
+These tests test the tests. Each mutation is a mistake that the paper warns of, or that a port of it
+makes easily.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from helpers import REPOSITORY, launch
+
+UNIT = "tests/unit/"
+JOB = "tests/parallel/test_job.py::test_the_same_workers_on_any_number"
+JOB += "_of_processes_train_the_same_model"
+
+
+class Mutation(NamedTuple):
+    file: str
+    right: str
+    wrong: str
+    test: str
+
+
+MUTATIONS = {
+    "the loss is normalised by n": Mutation(
+        "hvd_utils/optimizer.py",
+        'reduction="sum") / minibatch',
+        'reduction="sum") / len(labels)',
+        UNIT + "test_optimizer.py",
+    ),
+    "γ and β decay": Mutation(
+        "hvd_utils/optimizer.py",
+        "if isinstance(module, _BatchNorm)",
+        "if isinstance(module, ())",
+        UNIT + "test_optimizer.py",
+    ),
+    "the rate is rounded to an integer multiple": Mutation(
+        "hvd_utils/schedule.py",
+        "return reference_rate * minibatch / reference_minibatch",
+        "return reference_rate * (minibatch // reference_minibatch)",
+        UNIT + "test_schedule.py",
+    ),
+    "warmup starts at 0": Mutation(
+        "hvd_utils/schedule.py",
+        "return start + (target - start) * min(",
+        "return target * min(",
+        UNIT + "test_schedule.py",
+    ),
+    "warmup rises by the epoch": Mutation(
+        "hvd_utils/schedule.py",
+        "min(step / warmup_steps, 1.0)",
+        "min(step // (warmup_steps / 5) / 5, 1.0)",
+        UNIT + "test_schedule.py",
+    ),
+    "every worker shuffles its own shard": Mutation(
+        "dali_pipeline/order.py",
+        "epochs, ids = images_at(seed, first, len(fused) * batch, num_images)",
+        "shard = num_images // workers\n"
+        "    epochs, ids = images_at(seed, step * batch, len(fused) * batch, shard)\n"
+        "    ids = ids + fused.start * shard",
+        UNIT + "test_order.py",
+    ),
+    "images are shuffled within a buffer": Mutation(
+        "dali_pipeline/order.py",
+        "order = generator.permutation(np.arange(num_images, dtype=np.int32))",
+        "order = np.arange(num_images, dtype=np.int32)\n"
+        "    for start in range(0, num_images, 1024):\n"
+        "        generator.shuffle(order[start : start + 1024])",
+        UNIT + "test_order.py",
+    ),
+    "every epoch has the same order": Mutation(
+        "dali_pipeline/order.py",
+        "np.uint64([seed, epoch])",
+        "np.uint64([seed, 0])",
+        UNIT + "test_order.py",
+    ),
+    "crops come from the worker's own generator": Mutation(
+        "dali_pipeline/plan.py",
+        "stream = Stream(settings.seed, epochs, ids)",
+        "stream = Stream(np.random.randint(2**31), epochs, ids)",
+        UNIT + "test_loaders.py",
+    ),
+    "crops belong to the place in the worker's batch": Mutation(
+        "dali_pipeline/plan.py",
+        "stream = Stream(settings.seed, epochs, ids)",
+        "stream = Stream(settings.seed, epochs, np.arange(len(ids)))",
+        UNIT + "test_loaders.py",
+    ),
+    "fused workers are normalised together": Mutation(
+        "hvd_utils/batch_norm.py",
+        "workers = len(images) // self.batch_per_worker",
+        "workers = 1",
+        UNIT + "test_batch_norm.py",
+    ),
+    "running averages follow the last worker": Mutation(
+        "hvd_utils/batch_norm.py",
+        "return (workers * MOMENTUM / share) / (1 - later)",
+        "return MOMENTUM",
+        UNIT + "test_batch_norm.py",
+    ),
+    "dropout goes on from what was drawn before": Mutation(
+        "hvd_utils/random_modules.py",
+        "torch.manual_seed(random_seed(seed, step, worker))",
+        "pass",
+        UNIT + "test_training.py",
+    ),
+    "gradients are averaged over processes": Mutation(
+        "hvd_utils/optimizer.py", "op=hvd.Sum", "op=hvd.Average", JOB
+    ),
+    "running averages are averaged over processes": Mutation(
+        "hvd_utils/batch_norm.py", "* (share / workers)", "/ hvd.size()", JOB
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """The code and its tests, elsewhere."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("hvd_utils", "dali_pipeline", "recipes", "tests"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
+    for name in ("train_imagenet.py", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, folder / name)
+    return folder
+
+
+def pytest_in(folder: Path, *tests: str):
+    command = ["-m", "pytest", "-x", "-q", *tests]
+    return launch(command, by="python", timeout=200, cwd=folder, PYTHONPATH=str(folder))
+
+
+def test_the_copy_passes_unbroken(copy):
+    """And it is the copy that is tested, not the code beside it."""
+    tests = sorted({mutation.test for mutation in MUTATIONS.values()} - {JOB})
+    passed = pytest_in(copy, *tests)
+    assert passed.code == 0, passed.output
+    where = "import hvd_utils, dali_pipeline, train_imagenet as t; print(t.__file__)"
+    shown = launch(["-c", where], by="python", cwd=copy, PYTHONPATH=str(copy))
+    assert shown.output.strip() == str(copy / "train_imagenet.py")
+
+
+@pytest.mark.parametrize("mistake", MUTATIONS)
+def test_a_broken_rule_is_noticed(copy, mistake):
+    mutation = MUTATIONS[mistake]
+    file = copy / mutation.file
+    code = file.read_text()
+    assert code.count(mutation.right) == 1, f"{mutation.file} has changed: bring the table along"
+    file.write_text(code.replace(mutation.right, mutation.wrong))
+    try:
+        ended = pytest_in(copy, mutation.test)
+    finally:
+        file.write_text(code)
+    assert ended.code == 1, ended.output  # tests ran, and one failed
+    assert "AssertionError" in ended.output or "Failed: DID NOT RAISE" in ended.output

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 import torch
 from PIL import Image
 
+from dali_pipeline.ahead import ahead
 from dali_pipeline.graph import training_graph, validation_graph
 from dali_pipeline.index import bad_image
 from dali_pipeline.interface import Batch
 from dali_pipeline.plan import Plan, TrainingBatch, ValidationBatch
 
 PREFETCH = 2  # batches decoded ahead
+PLANNED = 16  # batches planned ahead: an epoch's permutation takes 0.05 s
 
 
 class DaliLoader:
@@ -80,7 +82,7 @@ class _Pipeline:
 
     def __iter__(self) -> Iterator:
         """Yield planned batches to DALI, which runs ahead, and remember them."""
-        for batch in self._plan():
+        for batch in ahead(self._plan(), PLANNED):
             self._pending.append(batch)
             yield batch
 

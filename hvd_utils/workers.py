@@ -40,7 +40,8 @@ def passes(mine: range, fuse: int) -> list[range]:
 def default_fuse(batch: int, gpu_memory: int | None) -> int:
     """Return how many workers of ``batch`` images fill a GPU of ``gpu_memory`` bytes; 1 on a CPU.
 
-    On a CPU, ``gpu_memory`` None, a larger batch gains nothing: ``python -m benchmarks.fuse``.
+    On a CPU, ``gpu_memory`` None, a pass of several is slower at the paper's n and image size, and
+    faster only for few or tiny images: ``python -m benchmarks.fuse`` measures it.
     """
     if gpu_memory is None:
         return 1

@@ -1,0 +1,99 @@
+"""When does it pay to fuse logical workers in one pass? ``python -m benchmarks.fuse``.
+
+One process carries k workers of n images of noise, through the job's own training loop, with 1, 2,
+4 … of them in a pass. The mathematics is the same; the speed is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.measure import interleaved, machine, ratios, write_json
+from dali_pipeline.index import synthetic_index
+from dali_pipeline.loader import make_loader
+from dali_pipeline.plan import Plan
+from hvd_utils import failure
+from hvd_utils.batch_norm import normalise_by_worker
+from hvd_utils.models import build_model
+from hvd_utils.optimizer import build_optimizer
+from hvd_utils.settings import Settings
+from hvd_utils.training import train
+from hvd_utils.workers import default_fuse, passes
+from hvd_utils.world import World, start_world
+
+
+def steps_with(settings: Settings, fuse: int, steps: int, world: World) -> Callable[[], None]:
+    """Return a function that makes ``steps`` steps with ``fuse`` workers in a pass."""
+    parts = passes(range(settings.workers), fuse)
+    index = synthetic_index(settings.synthetic_images, 1000)
+    plan = Plan(index, index, settings, parts, 0, 1)
+    loader = make_loader("synthetic", plan, device=world.device, threads=1)
+    model = build_model(settings.model, 1000, zero_gamma=True, seed=1).to(world.device)
+    normalise_by_worker(model, parts, settings.batch_per_worker)
+    optimizer = build_optimizer(model, settings, len(parts))
+
+    def run() -> None:
+        for _ in train(
+            model,
+            optimizer,
+            lambda step: 0.1,
+            loader.training(0, steps),
+            range(steps),
+            passes=parts,
+            minibatch=settings.workers * settings.batch_per_worker,
+            seed=1,
+            log_every=steps,
+            world=world,
+        ):
+            pass
+
+    return run
+
+
+def main() -> None:
+    """Measure, print a table, and say what the default chooses."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuse", description=__doc__)
+    parser.add_argument("--model", default="resnet50")
+    parser.add_argument("--resolution", type=int, default=224, help="pixels")
+    parser.add_argument("--batch-per-worker", type=int, default=32, help="n, images")
+    parser.add_argument("--workers", type=int, default=8, help="k on this one process")
+    parser.add_argument("--steps", type=int, default=5, help="in one measurement")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+
+    world = start_world(options.device)
+    settings = Settings(
+        recipe="benchmark",
+        loader="synthetic",
+        model=options.model,
+        resolution=options.resolution,
+        val_resize=options.resolution,
+        workers=options.workers,
+        batch_per_worker=options.batch_per_worker,
+    )
+    fuses = [2**i for i in range(options.workers.bit_length()) if 2**i <= options.workers]
+    seconds = interleaved(
+        {str(fuse): steps_with(settings, fuse, options.steps, world) for fuse in fuses},
+        options.rounds,
+    )
+    images = options.steps * options.workers * options.batch_per_worker
+    rates = {name: [images / second for second in values] for name, values in seconds.items()}
+    against_one = ratios(rates, "1")
+    n = options.batch_per_worker
+    default = min(default_fuse(n, world.gpu_memory), options.workers)
+    print(f"{machine()}; {options.model} at {options.resolution} pixels, n = {n}, fp32")
+    print("workers in a pass   images/s (median)   against 1")
+    for name, values in rates.items():
+        mark = "   (default)" if int(name) == default else ""
+        print(f"{name:>17}   {statistics.median(values):17.1f}   {against_one[name]:9.2f}{mark}")
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    write_json(options.json, {"images_per_second": medians, "ratios": against_one})
+
+
+if __name__ == "__main__":
+    failure.run(main)

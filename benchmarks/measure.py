@@ -1,0 +1,54 @@
+"""Honest timing: candidates take turns within each round, and medians and ratios are shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def interleaved(candidates: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each candidate in each round, after one round that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for round_number in range(rounds + 1):
+        for name, run in candidates.items():
+            began = time.perf_counter()
+            run()
+            if round_number > 0:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def ratios(rates: Mapping[str, list[float]], base: str) -> dict[str, float]:
+    """Return by name the median over rounds of a candidate's rate by the base's in that round."""
+    return {
+        name: statistics.median(a / b for a, b in zip(values, rates[base], strict=True))
+        for name, values in rates.items()
+    }
+
+
+def machine() -> str:
+    """Return in one line what this was measured on."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(": ")[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        cpu = platform.machine()
+    text = f"{cores} cores of {cpu}"
+    import torch  # here, since not every benchmark needs it
+
+    if torch.cuda.is_available():
+        text += f", {torch.cuda.get_device_name()}"
+    return text
+
+
+def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
+    """Write the figures and the machine, if a file was asked for."""
+    if path is not None:
+        path.write_text(json.dumps({"machine": machine(), **figures}, indent=2) + "\n")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dali_pipeline.digits import ensure_digits
-from dali_pipeline.index import Index, check_splits, scan_splits, synthetic_index
+from dali_pipeline.index import Index, check_splits, synthetic_index
+from dali_pipeline.index_file import open_splits
 from hvd_utils.failure import BadInput
 from hvd_utils.settings import DIGITS, Settings
 
@@ -39,8 +40,9 @@ def _folder(settings: Settings) -> Path:
 def open_dataset(settings: Settings, world: World) -> tuple[Index, Index]:
     """Return the training and validation index that ``settings`` name; collective.
 
-    Rank 0 walks the folders, so that a parallel file system is walked once; every other process
-    checks that it sees them. Raises BadInput where the data is missing or not as expected.
+    Rank 0 reads the prepared index, or else walks the folders, so that a parallel file system is
+    walked once; every other process checks that it sees them. Raises BadInput where the data is
+    missing or not as expected.
     """
     if settings.loader == "synthetic":
         held_out = max(1, round(settings.synthetic_images * IMAGENET_VAL / IMAGENET_TRAIN))
@@ -53,7 +55,7 @@ def open_dataset(settings: Settings, world: World) -> tuple[Index, Index]:
         if world.local_rank == 0:  # on each node, in case the folder is not shared
             ensure_digits(data)
         world.gather(None)  # nobody looks before it is there
-    splits = world.broadcast(scan_splits(data) if world.is_root else None)
+    splits = world.broadcast(open_splits(data) if world.is_root else None)
     for split in splits:
         if not os.path.isdir(split.root):
             raise BadInput(f"data folder {split.root} is on rank 0's host but not on {world.host}")
@@ -71,4 +73,6 @@ def describe(settings: Settings, train: Index, val: Index) -> str:
             f"data: embedded handwritten digits in {EMBEDDED} "
             f"(set --data or IMAGENET_DIR for your own): {counts}"
         )
-    return f"data: {settings.data}: {counts}"
+    prepared = " (prepared index)" if train.prepared else ""
+    note = f"; {train.note}" if train.note else ""
+    return f"data: {settings.data}{prepared}: {counts}{note}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -21,28 +23,85 @@ class Index:
     """The images of one split, in a fixed order: an image's id is its place here.
 
     ``names`` are paths below ``root`` as bytes, ``labels`` int32 places in ``classes``.
+
+    A prepared index also knows ``heights`` and ``widths``, int32 pixels as stored, and
+    ``file_bytes``, int64 lengths of the encoded images; elsewhere these are None. Of a packed set,
+    ``shards`` are files below ``root``, and image i begins at byte ``offset[i]`` (int64) of
+    ``shards[shard[i]]`` (int32). ``note`` says how the images differ from the data set's own.
     """
 
     root: str
     classes: tuple[str, ...]
     names: np.ndarray
     labels: np.ndarray
+    heights: np.ndarray | None = None
+    widths: np.ndarray | None = None
+    file_bytes: np.ndarray | None = None
+    shards: tuple[str, ...] = ()
+    shard: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    note: str = ""
     _sizes: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def prepared(self) -> bool:
+        """Whether this was read from an index file, which knows every image's size."""
+        return self.heights is not None
+
+    @property
+    def packed(self) -> bool:
+        """Whether the images lie in shards, not in files of their own."""
+        return bool(self.shards)
+
     def path(self, image: int) -> str:
-        """Return the file of an image."""
+        """Return the file that holds an image: its own, or its shard."""
+        if self.packed:
+            return os.path.join(self.root, self.shards[self.shard[image]])
         return os.path.join(self.root, os.fsdecode(self.names[image]))
 
+    def whereabouts(self, image: int) -> str:
+        """Return what to tell a user who looks for an image: its file, or its shard and name."""
+        path = self.path(image)
+        return f"{path}: {os.fsdecode(self.names[image])}" if self.packed else path
+
+    def read(self, image: int) -> bytes:
+        """Return the encoded bytes of an image; any thread may ask.
+
+        Raises BadInput naming the image if it cannot be read or a shard ends before it.
+        """
+        try:
+            if not self.packed:
+                with open(self.path(image), "rb") as file:
+                    return file.read()
+            length = int(self.file_bytes[image])
+            data = os.pread(_shard(self.path(image)).fileno(), length, int(self.offset[image]))
+            if len(data) < length:
+                raise OSError("its shard ends too early")
+            return data
+        except OSError as error:
+            raise bad_image(self.whereabouts(image), error) from error
+
     def sizes(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return heights and widths in pixels, as stored, reading file headers not yet seen."""
+        """Return heights and widths in pixels, as stored, int32.
+
+        A prepared index knows them; otherwise the headers of files not yet seen are read.
+        """
+        if self.prepared:
+            return self.heights[ids], self.widths[ids]
         for image in ids:
             if image not in self._sizes:
                 self._sizes[image] = _header_size(self.path(image))
         both = np.array([self._sizes[image] for image in ids], dtype=np.int32).reshape(-1, 2)
         return both[:, 0], both[:, 1]
+
+
+@lru_cache(maxsize=256)
+def _shard(path: str) -> BinaryIO:
+    """Open a shard once. Kept outside the index, which is sent to other processes."""
+    return open(path, "rb", buffering=0)
 
 
 def _header_size(path: str) -> tuple[int, int]:
@@ -109,15 +168,17 @@ def scan_splits(data: Path) -> tuple[Index, Index]:
     """
     check_splits(data)
     train, val = scan(data / "train"), scan(data / "val")
-    for ours, theirs, here, there in (
-        (train, val, "train", "val"),
-        (val, train, "val", "train"),
-    ):
+    check_same_classes(train, val)
+    return train, val
+
+
+def check_same_classes(train: Index, val: Index) -> None:
+    """Raise BadInput naming the first class that only one of the two has."""
+    for ours, theirs in ((train, val), (val, train)):
         extra = sorted(set(ours.classes) - set(theirs.classes))
         if extra:
             more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
             raise BadInput(
-                f"class {extra[0]}{more} is in {data / here} but not in {data / there}: "
+                f"class {extra[0]}{more} is in {ours.root} but not in {theirs.root}: "
                 "both need the same class folders"
             )
-    return train, val

@@ -1,0 +1,151 @@
+"""A prepared index says what a walk would, and is refused where it does not fit its folder."""
+
+import os
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import write_jpegs
+
+from dali_pipeline.index import Index, scan_splits
+from dali_pipeline.index_file import index_path, load_index, open_splits, save_index
+from hvd_utils.failure import BadInput
+
+
+def known(index: Index) -> Index:
+    """Return a scanned index with what only a prepared one knows."""
+    heights, widths = index.sizes(np.arange(len(index)))
+    file_bytes = [os.path.getsize(index.path(image)) for image in range(len(index))]
+    return replace(index, heights=heights, widths=widths, file_bytes=np.array(file_bytes))
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Two splits with their prepared index."""
+    write_jpegs(tmp_path / "train", {"ant": 3, "bee": 2}, seed=1)
+    write_jpegs(tmp_path / "val", {"ant": 1, "bee": 1}, seed=2)
+    for split, index in zip(("train", "val"), scan_splits(tmp_path), strict=True):
+        save_index(index_path(tmp_path, split), known(index))
+    return tmp_path
+
+
+def test_a_prepared_index_is_what_a_walk_finds(data):
+    for prepared, walked in zip(open_splits(data), scan_splits(data), strict=True):
+        assert prepared.prepared
+        assert not walked.prepared
+        assert (prepared.root, prepared.classes) == (walked.root, walked.classes)
+        assert prepared.names.tolist() == walked.names.tolist()
+        assert prepared.labels.tolist() == walked.labels.tolist()
+        ids = np.arange(len(walked))[::-1]
+        assert np.array_equal(prepared.sizes(ids), walked.sizes(ids))
+        assert prepared.read(1) == Path(walked.path(1)).read_bytes()
+
+
+def test_sizes_need_no_file(data):
+    train, _ = open_splits(data)
+    expected = train.sizes(np.arange(len(train)))
+    shutil.rmtree(data / "train")
+    assert np.array_equal(train.sizes(np.arange(len(train))), expected)
+
+
+def test_no_walk_of_the_files_is_made(data, monkeypatch):
+    monkeypatch.setattr("dali_pipeline.index_file.scan_splits", None)
+    looked_at = []
+    walk = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looked_at.append(str(path)) or walk(path))
+    open_splits(data)
+    assert looked_at == [str(data / "train"), str(data / "val")]
+
+
+def test_without_an_index_the_folders_are_walked(data):
+    for split in ("train", "val"):
+        index_path(data, split).unlink()
+    assert not open_splits(data)[0].prepared
+
+
+def test_names_that_are_not_utf_8_survive(tmp_path):
+    index = Index(
+        str(tmp_path), (os.fsdecode(b"\xff"), "é"), np.array([b"\xff/a.jpg", "é/b.jpg".encode()]),
+        *(np.array([0, 1], np.int32) for _ in range(3)), np.array([2**40, 1]), note="as it is",
+    )  # fmt: skip
+    save_index(tmp_path / "index.npz", index)
+    again = load_index(tmp_path / "index.npz", tmp_path)
+    assert (again.classes, again.note) == (index.classes, "as it is")
+    assert again.path(0) == index.path(0)
+    assert again.file_bytes.tolist() == [2**40, 1]
+
+
+def test_an_index_that_cannot_be_read_is_named(data):
+    path = index_path(data, "val")
+    whole = path.read_bytes()
+    for broken in (b"", b"not an index", whole[:200], whole[:-30], whole.replace(b"ant", b"bnt")):
+        path.write_bytes(broken)
+        with pytest.raises(BadInput, match="val.index.npz is damaged or not an index.*prepare"):
+            open_splits(data)
+    np.savez(path, names=np.zeros(3))
+    with pytest.raises(BadInput, match="val.index.npz is damaged or not an index"):
+        open_splits(data)
+    path.unlink()
+    with pytest.raises(BadInput, match="no index .*val.index.npz: prepare the data again"):
+        open_splits(data)
+
+
+def test_no_single_byte_of_damage_is_believed_or_ends_in_a_traceback(data):
+    path = index_path(data, "val")
+    whole = path.read_bytes()
+    sound = pickle.dumps(load_index(path, data / "val"))
+    for place in range(0, len(whole), 13):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            read = load_index(path, data / "val")
+        except BadInput:
+            continue
+        assert pickle.dumps(read) == sound  # a byte that means nothing, such as a date's
+
+
+def test_columns_that_contradict_each_other_are_refused(data):
+    path, index = index_path(data, "val"), open_splits(data)[1]
+    for wrong in (
+        {"labels": index.labels + 1},
+        {"labels": index.labels - 1},
+        {"heights": index.heights[1:]},
+        {"names": index.names[:0]},
+    ):
+        save_index(path, replace(index, **wrong))
+        with pytest.raises(BadInput, match="damaged or not an index"):
+            open_splits(data)
+
+
+def test_an_index_of_another_format_is_refused(data, monkeypatch):
+    monkeypatch.setattr("dali_pipeline.index_file.FORMAT", 2)
+    with pytest.raises(BadInput, match="it has format 1, this program 2.*prepare the data again"):
+        open_splits(data)
+
+
+def test_a_folder_that_changed_is_noticed(data):
+    again = "prepare the data again"
+    last = data / "train" / "bee" / "001.JPEG"
+    content = last.read_bytes()
+    last.write_bytes(content + b"more")
+    with pytest.raises(BadInput, match=f"001.JPEG has changed since its index was made: {again}"):
+        open_splits(data)
+    last.unlink()
+    with pytest.raises(BadInput, match=f"001.JPEG is missing since its index was made: {again}"):
+        open_splits(data)
+    last.write_bytes(content)
+    (data / "val" / "cat").mkdir()
+    with pytest.raises(BadInput, match=f"val has 3 class folders, its index 2: {again}"):
+        open_splits(data)
+    shutil.rmtree(data / "val")
+    with pytest.raises(BadInput, match="has no val/"):
+        open_splits(data)
+
+
+def test_splits_of_different_data_sets_are_refused(data, tmp_path):
+    other = replace(open_splits(data)[1], classes=("ant", "cow"))
+    save_index(index_path(data, "val"), other)
+    with pytest.raises(BadInput, match="class bee is in .*train but not in .*val"):
+        open_splits(data)

@@ -1,0 +1,44 @@
+"""Whether a data set that looks like ImageNet has all of ImageNet's images."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from dali_pipeline.dataset import IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL
+from dali_pipeline.devkit import Devkit
+from dali_pipeline.index import Index
+
+WNID = re.compile(r"n\d{8}")
+
+# Images of a class, fewest and most; which class has how many, the development kit says.
+TRAIN_RANGE, VAL_RANGE = (732, 1300), (50, 50)
+
+
+def differences(train: Index, val: Index, devkit: Devkit | None) -> list[str]:
+    """Return one line for each way in which the counts are not ImageNet's.
+
+    None where the data set is another one: its classes are not 1,000, nor named by wnids.
+    """
+    wnids = all(WNID.fullmatch(name) for name in train.classes)
+    if not wnids and len(train.classes) != IMAGENET_CLASSES:
+        return []
+    lines = []
+    if len(train.classes) != IMAGENET_CLASSES:
+        lines.append(f"{len(train.classes):,} classes, ImageNet has {IMAGENET_CLASSES:,}")
+    for split, index, total, bounds, exact in (
+        ("train", train, IMAGENET_TRAIN, TRAIN_RANGE, devkit and devkit.train_counts),
+        ("val", val, IMAGENET_VAL, VAL_RANGE, devkit and devkit.val_counts),
+    ):
+        if len(index) != total:
+            lines.append(f"{split}: {len(index):,} images, ImageNet has {total:,}")
+        counts = np.bincount(index.labels, minlength=len(index.classes))
+        for name, count in zip(index.classes, counts.tolist(), strict=True):
+            least, most = (exact[name],) * 2 if exact and name in exact else bounds
+            if not least <= count <= most:
+                expected = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+                lines.append(f"{split}: class {name} has {count:,} images, ImageNet's {expected}")
+        absent = sorted(set(exact or ()) - set(index.classes))
+        lines += [f"{split}: class {name} is missing" for name in absent]
+    return lines

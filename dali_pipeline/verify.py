@@ -1,0 +1,172 @@
+"""Every image decoded once: its size, and what is wrong or odd about it.
+
+What was found is kept in small files, so that an interrupted verification goes on where it was and
+the next one looks only at files that changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image
+from tqdm import tqdm
+
+from dali_pipeline.index import Index
+from dali_pipeline.parallel import parallel_map
+
+# What can be found, and how it is told.
+UNDECODABLE = "undecodable"  # truncated, empty, unreadable or no image
+FORMAT = "format"  # not a JPEG, under a JPEG's name
+CMYK = "cmyk"
+DEPTH = "depth"  # 16 bits
+ORIENTATION = "orientation"  # EXIF asks for a turn, which training ignores as torchvision does
+GRAYSCALE = "grayscale"  # quite usual: counted, not listed
+
+JPEG_NAMES = frozenset({".jpg", ".jpeg"})
+PIECE = 256  # images that are looked at and remembered together
+FORMAT_OF_MEMORY = "looks-1"  # raised whenever a look means something else
+
+
+class Look(NamedTuple):
+    """One file: its length and time of change, size in pixels (0 if unknown), and findings."""
+
+    file_bytes: int
+    mtime_ns: int
+    height: int
+    width: int
+    findings: dict[str, str]  # from kind to detail
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A split with its sizes, and the findings of those images that have some."""
+
+    index: Index
+    findings: dict[int, dict[str, str]]
+
+    def images_with(self, kind: str) -> list[int]:
+        """Return the ids of the images with a finding of this kind."""
+        return [image for image, found in self.findings.items() if kind in found]
+
+
+class _Piece(NamedTuple):
+    root: str
+    names: list[str]
+    memory: str
+
+
+def verify(splits: Sequence[Index], work: Path, processes: int) -> list[Verified]:
+    """Look at every image of ``splits``, unless ``work`` remembers it and it has not changed."""
+    pieces = [piece for index in splits for piece in _pieces(index, work)]
+    looks: list[Look] = []
+    with tqdm(total=sum(map(len, splits)), unit="image", desc="decoding", disable=None) as bar:
+        for piece in parallel_map(_look_at_piece, pieces, processes):
+            looks += piece
+            bar.update(len(piece))
+    ends = np.cumsum([len(index) for index in splits])
+    return [
+        _verified(index, looks[end - len(index) : end])
+        for index, end in zip(splits, ends, strict=True)
+    ]
+
+
+def look_at(path: str) -> Look:
+    """Decode an image file and tell what is in it. Raises OSError if there is no such file."""
+    stat = os.stat(path)
+    height = width = 0
+    findings = {}
+    try:
+        with warnings.catch_warnings(), open(path, "rb") as file:
+            warnings.simplefilter("ignore")  # of broken EXIF and of large images
+            with Image.open(BytesIO(file.read())) as image:
+                width, height = image.size
+                image.load()
+                findings = _oddities(image, path)
+    except Exception as error:  # decoders fail on broken files in every way there is
+        findings = {UNDECODABLE: getattr(error, "strerror", None) or str(error) or repr(error)}
+    return Look(stat.st_size, stat.st_mtime_ns, height, width, findings)
+
+
+def _oddities(image: Image.Image, path: str) -> dict[str, str]:
+    found = {}
+    if is_jpeg_name(path) and image.format not in ("JPEG", "MPO"):  # MPO: JPEGs of some cameras
+        found[FORMAT] = f"{image.format} under a JPEG's name"
+    if image.mode == "CMYK":
+        found[CMYK] = "YCCK" if image.info.get("adobe_transform") == 2 else "CMYK"
+    if image.mode.startswith(("I", "F")):
+        found[DEPTH] = f"more than 8 bits a channel ({image.mode})"
+    if image.mode in ("1", "L", "LA"):
+        found[GRAYSCALE] = "one channel"
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # broken EXIF is quite usual, and nothing here needs it
+        orientation = 1
+    if orientation != 1:
+        found[ORIENTATION] = f"EXIF orientation {orientation}, ignored in training"
+    return found
+
+
+def is_jpeg_name(path: str) -> bool:
+    """Return whether a file is called a JPEG."""
+    return os.path.splitext(path)[1].lower() in JPEG_NAMES
+
+
+def _pieces(index: Index, work: Path) -> list[_Piece]:
+    """Cut a split into pieces of one class each, so that a new image disturbs one class only."""
+    bounds = np.searchsorted(index.labels, np.arange(len(index.classes) + 1)).tolist()
+    pieces = []
+    for name, start, end in zip(index.classes, bounds[:-1], bounds[1:], strict=True):
+        folder = work / Path(index.root).name / name
+        for number, first in enumerate(range(start, end, PIECE)):
+            names = index.names[first : min(first + PIECE, end)]
+            memory = str(folder / f"{number:04d}.json")
+            pieces.append(_Piece(index.root, [os.fsdecode(name) for name in names], memory))
+    return pieces
+
+
+def _look_at_piece(piece: _Piece) -> list[Look]:
+    known = _recall(piece.memory)
+    looks = {}
+    for name in piece.names:
+        path = os.path.join(piece.root, name)
+        stat = os.stat(path)
+        look = known.get(name)
+        if look is None or (look.file_bytes, look.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+            look = look_at(path)
+        looks[name] = look
+    if looks != known:
+        _remember(piece.memory, looks)
+    return list(looks.values())
+
+
+def _recall(memory: str) -> dict[str, Look]:
+    try:
+        with open(memory) as file:
+            return {name: Look(*look) for name, look in json.load(file)[FORMAT_OF_MEMORY].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # nothing yet, or nothing that makes sense: look again
+
+
+def _remember(memory: str, looks: dict[str, Look]) -> None:
+    os.makedirs(os.path.dirname(memory), exist_ok=True)
+    with open(f"{memory}.tmp", "w") as file:
+        json.dump({FORMAT_OF_MEMORY: looks}, file)
+    os.replace(f"{memory}.tmp", memory)
+
+
+def _verified(index: Index, looks: list[Look]) -> Verified:
+    index = replace(
+        index,
+        heights=np.array([look.height for look in looks], np.int32),
+        widths=np.array([look.width for look in looks], np.int32),
+        file_bytes=np.array([look.file_bytes for look in looks], np.int64),
+    )
+    return Verified(index, {i: look.findings for i, look in enumerate(looks) if look.findings})

@@ -1,0 +1,128 @@
+"""One shard of a packed data set: a plain tar in the form of WebDataset.
+
+Each image is CLASS/NAME.jpg, followed by CLASS/NAME.cls with its label as text. Tar, because any
+tool reads it, DALI's ``readers.webdataset`` among them; and because it stores images as they are,
+an index can say where each one lies, so training still reads them in any order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import tarfile
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from dali_pipeline.index import Index
+from hvd_utils.failure import BadInput
+
+QUALITY = 90
+MEASURED = {"heights": np.int32, "widths": np.int32, "file_bytes": np.int64, "offset": np.int64}
+
+
+class Encoding(NamedTuple):
+    """How images are encoded anew: not at all, unless their longer side is above ``max_side``."""
+
+    max_side: int | None
+    quality: int
+
+    @property
+    def note(self) -> str:
+        """What an index says of it."""
+        if self.max_side is None:
+            return ""
+        return (
+            f"longer sides reduced to {self.max_side} pixels, JPEG quality {self.quality} "
+            "(a departure from the paper)"
+        )
+
+
+class Shard(NamedTuple):
+    """What goes into a shard: the images of ``index``, called ``keys`` there."""
+
+    path: Path
+    memory: Path
+    index: Index
+    keys: list[str]
+    encoding: Encoding
+
+
+def write_shard(shard: Shard) -> dict[str, np.ndarray]:
+    """Write a shard, unless it is there, whole and of the same images.
+
+    Returns the columns in ``MEASURED``, (images,) each. It is written under a temporary name and
+    renamed. Raises BadInput where an image cannot be read or is not what the index says.
+    """
+    identity = _identity(shard)
+    try:
+        with np.load(shard.memory, allow_pickle=False) as known:
+            if known["identity"] == identity and known["size"] == shard.path.stat().st_size:
+                return {name: known[name] for name in MEASURED}
+    except Exception:  # nothing yet, or nothing that makes sense: write it
+        pass
+    shard.path.parent.mkdir(parents=True, exist_ok=True)
+    shard.memory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = shard.path.with_name(f".{shard.path.name}.tmp")
+    measured = _write(temporary, shard)
+    size = temporary.stat().st_size
+    shard.memory.unlink(missing_ok=True)  # of the shard that is replaced
+    os.replace(temporary, shard.path)
+    with shard.memory.open("wb") as file:
+        np.savez(file, identity=identity, size=size, **measured)
+    return measured
+
+
+def _identity(shard: Shard) -> str:
+    """Return a digest of what a shard is made from."""
+    digest = hashlib.sha256(repr((shard.keys, shard.encoding)).encode(errors="surrogateescape"))
+    digest.update(shard.index.labels.tobytes())
+    for image in range(len(shard.index)):
+        stat = os.stat(shard.index.path(image))
+        digest.update(f"{stat.st_size} {stat.st_mtime_ns},".encode())
+    return digest.hexdigest()
+
+
+def _write(path: Path, shard: Shard) -> dict[str, np.ndarray]:
+    index, rows = shard.index, []
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+        for image, key in enumerate(shard.keys):
+            data, height, width = index.read(image), index.heights[image], index.widths[image]
+            if len(data) != index.file_bytes[image]:
+                raise BadInput(f"{index.path(image)} changed while it was packed: start again")
+            suffix = os.path.splitext(index.path(image))[1].lower().replace("jpeg", "jpg")
+            if shard.encoding.max_side and max(height, width) > shard.encoding.max_side:
+                data, height, width = _encode(data, shard.encoding)
+                suffix = ".jpg"
+            rows.append((height, width, len(data), _add(tar, key + suffix, data)))
+            _add(tar, f"{key}.cls", str(index.labels[image]).encode())
+    columns = zip(*rows, strict=True)
+    return {
+        name: np.array(column, kind)
+        for (name, kind), column in zip(MEASURED.items(), columns, strict=True)
+    }
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> int:
+    """Append a file; return where in the tar its data begins."""
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, BytesIO(data))
+    blocks = math.ceil(len(data) / tarfile.BLOCKSIZE)  # the data, padded, is what came last
+    return tar.offset - blocks * tarfile.BLOCKSIZE
+
+
+def _encode(data: bytes, encoding: Encoding) -> tuple[bytes, int, int]:
+    """Return an image reduced to ``max_side`` pixels as JPEG, its height and its width."""
+    with Image.open(BytesIO(data)) as image:
+        pixels = image if image.mode in ("L", "RGB") else image.convert("RGB")
+        scale = encoding.max_side / max(image.size)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        reduced = pixels.resize((width, height), Image.Resampling.LANCZOS)
+    file = BytesIO()
+    reduced.save(file, "JPEG", quality=encoding.quality)
+    return file.getvalue(), height, width

@@ -1,0 +1,132 @@
+"""From ImageNet's tar files or class folders to a verified data set with an index.
+
+python -m dali_pipeline.prepare SOURCE DEST    extract, check, decode once, index
+python -m dali_pipeline.prepare FOLDER         the same for class folders, where they are
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from dali_pipeline.class_folders import lay_out
+from dali_pipeline.counts import differences
+from dali_pipeline.devkit import DEVKIT, read_devkit
+from dali_pipeline.index import Index, scan_splits
+from dali_pipeline.index_file import SPLITS, index_path, save_index
+from dali_pipeline.pack import check_folder, pack
+from dali_pipeline.prepare_options import ORIGINALS, read_options
+from dali_pipeline.repair import repair, repairable
+from dali_pipeline.report import REPORT, summary, write_report
+from dali_pipeline.shard import Encoding
+from dali_pipeline.verify import UNDECODABLE, Verified, verify
+from hvd_utils import failure
+from hvd_utils.failure import BadInput
+
+WORK = ".prepare"  # folder of what is unfinished or remembered
+SHOWN = 20  # lines of differences
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prepare a data set, from top to bottom; every step goes on where it was interrupted."""
+    options = read_options(arguments)
+    source, dest = options.source.expanduser(), (options.dest or options.source).expanduser()
+    if options.pack:
+        check_folder(options.pack.expanduser(), dest)
+    try:
+        lay_out(source, dest, dest / WORK / "partial")
+        train, val = scan_splits(dest)
+        _check_counts(train, val, source / DEVKIT, options.any_count)
+
+        splits = verify((train, val), dest / WORK / "verified", options.processes)
+        if options.repair and _repair(splits, dest):
+            splits = verify((train, val), dest / WORK / "verified", options.processes)
+        _report(splits, dest / REPORT)
+        indexes = [_without_bad(split, dest / REPORT, options.drop_bad) for split in splits]
+
+        for split, index in zip(SPLITS, indexes, strict=True):
+            save_index(index_path(dest, split), index)
+        print(f"indexed: train with --data {dest}")
+        if options.pack:
+            _pack(indexes, options)
+    except OSError as error:
+        raise _cannot_write(error, dest) from error
+
+
+def _check_counts(train: Index, val: Index, devkit: Path, any_count: bool) -> None:
+    found = differences(train, val, read_devkit(devkit) if devkit.exists() else None)
+    for line in found[:SHOWN]:
+        print(line)
+    if len(found) > SHOWN:
+        print(f"... and {len(found) - SHOWN:,} more differences")
+    if found and not any_count:
+        raise BadInput(
+            f"not ImageNet as it should be: {found[0]}; complete it, or accept it with --any-count"
+        )
+
+
+def _repair(splits: Sequence[Verified], dest: Path) -> int:
+    """Repair what can be; return how many images that were."""
+    images = [(split.index, image) for split in splits for image in repairable(split)]
+    for index, image in tqdm(images, unit="image", desc="repairing", disable=None):
+        path = Path(index.path(image))
+        repair(path, dest / ORIGINALS / path.relative_to(dest), dest / WORK / "repaired.jpg")
+    if images:
+        print(f"repaired {len(images):,} images; the originals are in {dest / ORIGINALS}")
+    return len(images)
+
+
+def _report(splits: Sequence[Verified], path: Path) -> None:
+    write_report(path, splits)
+    for split in splits:
+        print("\n".join(summary(split)))
+    print(f"every finding: {path}")
+
+
+def _without_bad(split: Verified, report: Path, drop: bool) -> Index:
+    """Return the index without what cannot be decoded, if that is wanted; else say what to do."""
+    index, bad = split.index, split.images_with(UNDECODABLE)
+    if not bad:
+        return index
+    if not drop:
+        raise BadInput(
+            f"{len(bad):,} images cannot be decoded, first {index.path(bad[0])}: see {report}; "
+            "replace them, or leave them out with --drop-bad"
+        )
+    keep = np.ones(len(index), bool)
+    keep[bad] = False
+    empty = np.bincount(index.labels[keep], minlength=len(index.classes)) == 0
+    if empty.any():
+        name = index.classes[int(np.argmax(empty))]
+        raise BadInput(f"no image of class {name} in {index.root} can be decoded: see {report}")
+    columns = ("names", "labels", "heights", "widths", "file_bytes")
+    kept = {column: getattr(index, column)[keep] for column in columns}
+    return replace(index, **kept, note=f"{len(bad):,} undecodable images left out")
+
+
+def _pack(indexes: Sequence[Index], options: argparse.Namespace) -> None:
+    folder = options.pack.expanduser()
+    encoding = Encoding(options.max_side, options.quality)
+    try:
+        pack(indexes, folder, encoding, options.shard_bytes, options.processes)
+    except OSError as error:
+        raise _cannot_write(error, folder) from error
+    print(f"packed: train with --data {folder}")
+
+
+def _cannot_write(error: OSError, folder: Path) -> BadInput:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return BadInput(
+            f"no space left for {folder}: make room and start again; what is done stays"
+        )
+    return BadInput(f"{error.filename or folder}: {error.strerror or error}; what is done stays")
+
+
+if __name__ == "__main__":
+    failure.run(main)

@@ -1,0 +1,106 @@
+"""The command line of ``python -m dali_pipeline.prepare``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from dali_pipeline.devkit import DEVKIT
+from dali_pipeline.imagenet_tars import TRAIN_TAR, VAL_TAR
+from dali_pipeline.pack import SHARD_BYTES
+from dali_pipeline.shard import QUALITY
+
+ORIGINALS = "originals"  # folder of what --repair replaced
+
+
+def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of a command line; without one, of this process's."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dali_pipeline.prepare",
+        description="Prepare a data set for training: class folders, every image decoded once, "
+        "and an index that saves each run the walk of the folders.",
+        epilog="Every step goes on where it was interrupted; run twice, nothing changes.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "source",
+        type=Path,
+        help=f"folder with {TRAIN_TAR}, {VAL_TAR} and {DEVKIT}, or with train/ and val/ in class "
+        "folders; a flat val/ of ImageNet is sorted by the development kit beside it",
+    )
+    parser.add_argument(
+        "dest",
+        type=Path,
+        nargs="?",
+        help="folder that gets train/CLASS/ and val/CLASS/; class folders of another file system "
+        "are copied, of the same linked (default: SOURCE; class folders stay as they are)",
+    )
+    parser.add_argument(
+        "--processes",
+        type=_positive,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="processes that decode (default: one a core, here %(default)s)",
+    )
+    parser.add_argument(
+        "--any-count",
+        action="store_true",
+        help="accept wnid classes or 1,000 classes with other numbers of images than ImageNet's",
+    )
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="write CMYK images and other formats under a JPEG's name again as RGB JPEGs of "
+        f"quality 100; the originals go to DEST/{ORIGINALS}/",
+    )
+    parser.add_argument(
+        "--drop-bad", action="store_true", help="leave what cannot be decoded out of the index"
+    )
+    packing = parser.add_argument_group(
+        "packing",
+        "Few large files instead of many small ones, as plain tar in the form of WebDataset.",
+    )
+    packing.add_argument(
+        "--pack", type=Path, metavar="DIR", help="also write the images as shards into DIR"
+    )
+    packing.add_argument(
+        "--shard-bytes",
+        type=_positive,
+        default=SHARD_BYTES,
+        metavar="N",
+        help="images of a shard, bytes before any encoding anew (default: %(default)s)",
+    )
+    packing.add_argument(
+        "--max-side",
+        type=_positive,
+        metavar="PIXELS",
+        help="encode images anew whose longer side is more, reduced to this; "
+        "a departure from the paper, which the index and every run's log say",
+    )
+    packing.add_argument(
+        "--quality",
+        type=_quality,
+        metavar="Q",
+        help=f"of the JPEGs of --max-side, 1 to 100 (default: {QUALITY})",
+    )
+    options = parser.parse_args(arguments)
+    if options.quality and not options.max_side:
+        parser.error("--quality needs --max-side: other images are packed as they are")
+    if options.max_side and not options.pack:
+        parser.error("--max-side needs --pack DIR: class folders are left as they are")
+    options.quality = options.quality or QUALITY
+    return options
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return int(text)
+
+
+def _quality(text: str) -> int:
+    if not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not from 1 to 100")
+    return int(text)

@@ -1,0 +1,491 @@
+"""ImageNet's tars, or class folders, become a verified data set with an index."""
+
+import errno
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import write_jpegs
+from PIL import Image
+from scipy.io import savemat
+
+from dali_pipeline import imagenet_tars, parallel, prepare, verify
+from dali_pipeline.devkit import DEVKIT, GROUND_TRUTH, SYNSETS, read_devkit
+from dali_pipeline.imagenet_tars import TRAIN_TAR, VAL_TAR
+from dali_pipeline.index import scan_splits
+from dali_pipeline.index_file import open_splits
+from hvd_utils.failure import BadInput
+
+COUNTS = {"n01440764": 3, "n01443537": 2, "n02105855": 4}  # training images of each class
+VAL = (3, 1, 2, 1)  # ILSVRC2012_IDs of the validation images: places in COUNTS from 1
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, data in files.items():
+            add(tar, name, data)
+    return file.getvalue()
+
+
+def jpeg(seed: int) -> bytes:
+    file = io.BytesIO()
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((40 + seed, 30), Image.BICUBIC).save(file, "JPEG")
+    return file.getvalue()
+
+
+def synsets() -> bytes:
+    """ImageNet's own structure: the leaves, and one of their ancestors."""
+    kind = [
+        (name, object)
+        for name in (
+            *("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children"),
+            *("wordnet_height", "num_train_images"),
+        )
+    ]
+    rows = [
+        (number, wnid, "a, b", "gloss", 0, np.zeros(0), 0, count)
+        for number, (wnid, count) in enumerate(COUNTS.items(), start=1)
+    ]
+    rows.append((4, "n00001740", "entity", "gloss", 3, np.array([1, 2, 3]), 1, 0))
+    file = io.BytesIO()
+    savemat(file, {"synsets": np.array(rows, dtype=kind).reshape(-1, 1)})
+    return file.getvalue()
+
+
+@pytest.fixture
+def tars(tmp_path) -> Path:
+    """ImageNet's three files in miniature."""
+    source = tmp_path / "tars"
+    source.mkdir()
+    seeds = iter(range(100))
+    classes = {
+        f"{wnid}.tar": tar_of({f"{wnid}_{i}.JPEG": jpeg(next(seeds)) for i in range(count)})
+        for wnid, count in COUNTS.items()
+    }
+    (source / TRAIN_TAR).write_bytes(tar_of(classes))
+    flat = {f"ILSVRC2012_val_{i + 1:08d}.JPEG": jpeg(next(seeds)) for i in range(len(VAL))}
+    (source / VAL_TAR).write_bytes(tar_of(flat))
+    with tarfile.open(source / DEVKIT, "w:gz") as tar:
+        add(tar, SYNSETS, synsets())
+        add(tar, GROUND_TRUTH, "".join(f"{number}\n" for number in VAL).encode())
+    return source
+
+
+def run(*arguments: object) -> None:
+    prepare.main([*map(str, arguments), "--processes", "1"])
+
+
+def state(folder: Path) -> dict[str, tuple]:
+    """Every file with what would show that it was written again."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_ino)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def images(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.glob("[tv]*/*/*"))
+
+
+def test_tars_become_class_folders_with_an_index(tars, tmp_path, capsys):
+    dest = tmp_path / "imagenet"
+    run(tars, dest, "--any-count")
+    wnids = list(COUNTS)
+    assert images(dest) == [
+        *(f"train/{wnid}/{wnid}_{i}.JPEG" for wnid in wnids for i in range(COUNTS[wnid])),
+        "val/n01440764/ILSVRC2012_val_00000002.JPEG",
+        "val/n01440764/ILSVRC2012_val_00000004.JPEG",
+        "val/n01443537/ILSVRC2012_val_00000003.JPEG",
+        "val/n02105855/ILSVRC2012_val_00000001.JPEG",
+    ]
+    for prepared, walked in zip(open_splits(dest), scan_splits(dest), strict=True):
+        assert prepared.prepared
+        assert prepared.names.tolist() == walked.names.tolist()
+        ids = np.arange(len(walked))
+        assert np.array_equal(prepared.sizes(ids), walked.sizes(ids))
+    assert open_splits(dest)[0].read(4) == jpeg(4)
+    assert "train: 9 images, 3 classes" in capsys.readouterr().out
+
+
+def test_running_twice_changes_nothing(tars, tmp_path):
+    dest = tmp_path / "imagenet"
+    run(tars, dest, "--any-count")
+    before = state(dest)
+    run(tars, dest, "--any-count")
+    after = state(dest)
+    rewritten = {name for name in before if before[name] != after[name]}
+    assert before.keys() == after.keys()
+    assert rewritten <= {"train.index.npz", "val.index.npz", "prepare-report.txt"}
+    assert all(before[name][0] == after[name][0] for name in rewritten)
+
+
+@pytest.mark.parametrize("extracted", range(0, 13, 3))
+def test_an_interrupted_extraction_goes_on(tars, tmp_path, monkeypatch, extracted):
+    dest, copy, copied = tmp_path / "imagenet", shutil.copyfileobj, []
+
+    def interrupted(source, file):
+        if len(copied) == extracted:
+            file.write(source.read(100))
+            raise KeyboardInterrupt
+        copied.append(file.name)
+        copy(source, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(imagenet_tars.shutil, "copyfileobj", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(tars, dest, "--any-count")
+    for wnid, count in COUNTS.items():  # what has its final name is whole
+        folder = dest / "train" / wnid
+        assert not folder.exists() or len(list(folder.iterdir())) == count
+    again = []
+    monkeypatch.setattr(
+        imagenet_tars.shutil, "copyfileobj", lambda *files: again.append(1) or copy(*files)
+    )
+    run(tars, dest, "--any-count")
+    assert len(again) == sum(COUNTS.values()) + len(VAL) - extracted
+    assert open_splits(dest)[0].read(8) == jpeg(8)
+
+
+def test_class_folders_are_indexed_where_they_are(tmp_path, capsys):
+    write_jpegs(tmp_path / "train", {"ant": 3, "bee": 2})
+    write_jpegs(tmp_path / "val", {"ant": 1, "bee": 1})
+    before = state(tmp_path)
+    run(tmp_path)
+    after = state(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert open_splits(tmp_path)[0].prepared
+    assert "val: 2 images, 2 classes" in capsys.readouterr().out
+
+
+def test_class_folders_are_brought_to_another_folder(tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    write_jpegs(source / "train", {"ant": 3, "bee": 2})
+    write_jpegs(source / "val", {"ant": 1, "bee": 1})
+    run(source, tmp_path / "linked")
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EXDEV, "")))
+    run(source, tmp_path / "copied")
+    for dest in ("linked", "copied"):
+        assert images(tmp_path / dest) == images(source)
+        first = open_splits(tmp_path / dest)[0].read(0)
+        assert first == (source / "train" / "ant" / "000.JPEG").read_bytes()
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_flat_validation_images_are_sorted(tars, tmp_path, in_place):
+    run(tars, tmp_path / "whole", "--any-count")
+    source = tmp_path / "source"
+    shutil.copytree(tmp_path / "whole" / "train", source / "train")
+    shutil.copy(tars / DEVKIT, source)
+    with tarfile.open(tars / VAL_TAR) as tar:
+        tar.extractall(source / "val", filter="data")
+    # As an interrupted sorting leaves it.
+    first = source / "val" / "n02105855" / "ILSVRC2012_val_00000001.JPEG"
+    if in_place:
+        first.parent.mkdir()
+        (source / "val" / first.name).rename(first)
+    dest = source if in_place else tmp_path / "dest"
+    run(source, dest, "--any-count")
+    assert images(dest) == images(tmp_path / "whole")
+    assert len(list((source / "val").glob("*.JPEG"))) == (0 if in_place else len(VAL))
+
+
+def test_a_flat_image_that_is_not_imagenets_is_refused_before_any_moves(tars, tmp_path):
+    run(tars, tmp_path / "source", "--any-count")
+    shutil.copy(tars / DEVKIT, tmp_path / "source")
+    before = images(tmp_path / "source")
+    for name in ("ILSVRC2012_val_00000005.JPEG", "holiday.jpg"):
+        (tmp_path / "source" / "val" / name).write_bytes(jpeg(1))
+        with pytest.raises(BadInput, match=f"{name} is not the name of an ImageNet"):
+            run(tmp_path / "source")
+        (tmp_path / "source" / "val" / name).unlink()
+    assert images(tmp_path / "source") == before
+
+
+def test_the_development_kit_names_leaves_only(tars):
+    devkit = read_devkit(tars / DEVKIT)
+    assert devkit.val_classes == ("n02105855", "n01440764", "n01443537", "n01440764")
+    assert devkit.train_counts == COUNTS
+    assert devkit.val_counts == {"n01440764": 2, "n01443537": 1, "n02105855": 1}
+
+
+def test_counts_other_than_imagenets_are_named(tars, tmp_path, capsys):
+    dest = tmp_path / "imagenet"
+    with pytest.raises(BadInput, match="3 classes, ImageNet has 1,000; .*--any-count"):
+        run(tars, dest)
+    assert not list(dest.glob("*.npz"))
+    (dest / "train" / "n02105855" / "n02105855_1.JPEG").unlink()
+    capsys.readouterr()
+    run(tars, dest, "--any-count")
+    out = capsys.readouterr().out
+    assert "train: 8 images, ImageNet has 1,281,167" in out
+    assert "train: class n02105855 has 3 images, ImageNet's 4" in out
+    assert "n01440764" not in out
+    (tars / DEVKIT).unlink()  # without it, ImageNet's bounds are known
+    run(tars, dest, "--any-count")
+    out = capsys.readouterr().out
+    assert "train: class n01440764 has 3 images, ImageNet's 732 to 1,300" in out
+    assert "val: class n01440764 has 2 images, ImageNet's 50" in out
+
+
+@pytest.mark.parametrize("name", ["../evil.JPEG", "/tmp/evil.JPEG", "folder/x.JPEG", ".."])
+def test_a_name_that_leaves_its_folder_is_refused(tars, tmp_path, name):
+    inner = tar_of({name: b"evil"})
+    (tars / TRAIN_TAR).write_bytes(tar_of({"n01440764.tar": inner}))
+    with pytest.raises(BadInput, match="refusing .*expected plain files without folders"):
+        run(tars, tmp_path / "a" / "imagenet")
+    (tars / TRAIN_TAR).write_bytes(tar_of({f"{name}.tar": inner}))
+    with pytest.raises(BadInput, match="refusing .*expected tars named after a class"):
+        run(tars, tmp_path / "a" / "imagenet")
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_links_in_a_tar_are_refused(tars, tmp_path):
+    link = tarfile.TarInfo("x.JPEG")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    inner = io.BytesIO()
+    with tarfile.open(fileobj=inner, mode="w") as tar:
+        tar.addfile(link)
+    (tars / TRAIN_TAR).write_bytes(tar_of({"n01440764.tar": inner.getvalue()}))
+    with pytest.raises(BadInput, match="refusing 'x.JPEG'"):
+        run(tars, tmp_path / "imagenet")
+
+
+def test_damaged_and_missing_files_are_named(tars, tmp_path):
+    dest = tmp_path / "imagenet"
+    with pytest.raises(BadInput, match="folder .*nowhere does not exist"):
+        run(tmp_path / "nowhere")
+    whole = {path.name: path.read_bytes() for path in tars.iterdir()}
+    for name in (TRAIN_TAR, VAL_TAR):
+        for damage in (b"", b"not a tar" * 200, whole[name][: len(whole[name]) // 2]):
+            (tars / name).write_bytes(damage)
+            with pytest.raises(BadInput, match=f"{name} is damaged or incomplete"):
+                run(tars, dest, "--any-count")
+        (tars / name).write_bytes(whole[name])
+    (tars / VAL_TAR).write_bytes(tar_of({"ILSVRC2012_val_00000001.JPEG": jpeg(9)}))
+    with pytest.raises(BadInput, match="has 1 images, the development kit names 4"):
+        run(tars, dest, "--any-count")
+    (tars / VAL_TAR).write_bytes(whole[VAL_TAR])
+    for damage in (b"not a tar", whole[DEVKIT][:-50], tar_of({SYNSETS: b"x", GROUND_TRUTH: b""})):
+        (tars / DEVKIT).write_bytes(damage)
+        with pytest.raises(BadInput, match=f"{DEVKIT} is damaged or not ImageNet's"):
+            run(tars, dest, "--any-count")
+    (tars / DEVKIT).unlink()
+    with pytest.raises(BadInput, match=f"no .*{DEVKIT}: it says which class"):
+        run(tars, dest, "--any-count")
+    (tars / VAL_TAR).unlink()
+    with pytest.raises(BadInput, match=f"has neither {VAL_TAR} nor val/"):
+        run(tars, dest, "--any-count")
+
+
+@pytest.fixture
+def odd(tmp_path) -> Path:
+    """Class folders with ImageNet's traps, and worse."""
+    data = tmp_path / "odd"
+    write_jpegs(data / "train", {"ant": 5, "bee": 5}, seed=1)
+    write_jpegs(data / "val", {"ant": 1, "bee": 1}, seed=2)
+    ant, bee = data / "train" / "ant", data / "train" / "bee"
+    colours = Image.open(ant / "000.JPEG")
+    colours.save(ant / "000.JPEG", "PNG")
+    colours.convert("CMYK").save(ant / "001.JPEG", "JPEG")
+    colours.convert("L").save(ant / "002.JPEG", "JPEG")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    colours.save(ant / "003.JPEG", "JPEG", exif=exif)
+    Image.fromarray(np.arange(1024, dtype=np.uint16).reshape(32, 32)).save(bee / "004.png")
+    (bee / "000.JPEG").write_bytes((bee / "000.JPEG").read_bytes()[:-200])
+    (bee / "001.JPEG").write_bytes(b"")
+    (bee / "002.JPEG").write_bytes(b"<html>not found</html>")
+    return data
+
+
+FOUND = {
+    "train/ant/000.JPEG\tformat\tPNG under a JPEG's name",
+    "train/ant/001.JPEG\tcmyk\tCMYK",
+    "train/ant/003.JPEG\torientation\tEXIF orientation 6, ignored in training",
+    "train/bee/004.png\tdepth\tmore than 8 bits a channel (I;16)",
+}
+
+
+def report(data: Path) -> list[str]:
+    lines = (data / "prepare-report.txt").read_text().splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def test_bad_files_are_listed_and_fail(odd, capsys):
+    message = "3 images cannot be decoded, first .*train/bee/000.JPEG: see .*report.txt; .*--drop"
+    with pytest.raises(BadInput, match=message):
+        run(odd)
+    lines = report(odd)
+    bad, rest = lines[:3], lines[3:]
+    assert [line.split("\t")[:2] for line in bad] == [
+        [f"train/bee/00{number}.JPEG", "undecodable"] for number in range(3)
+    ]
+    assert "truncated" in bad[0]
+    assert "cannot identify" in bad[2]
+    assert set(rest) == FOUND
+    out = capsys.readouterr().out
+    assert "train: 1 grayscale, first ant/002.JPEG" in out  # counted, not listed
+    assert "train: 3 undecodable, first bee/000.JPEG" in out
+    assert not list(odd.glob("*.npz"))
+
+
+def test_bad_files_can_be_left_out(odd):
+    run(odd, "--drop-bad")
+    train, val = open_splits(odd)
+    assert [name.decode() for name in train.names if name.startswith(b"bee")] == [
+        *("bee/003.JPEG", "bee/004.JPEG", "bee/004.png"),
+    ]
+    assert train.labels.tolist() == [0] * 5 + [1] * 3
+    assert (train.note, val.note) == ("3 undecodable images left out", "")
+    assert np.array_equal(train.sizes(np.arange(8)), scan_sizes(train))
+    for path in (odd / "val" / "bee").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(BadInput, match="no image of class bee in .*val can be decoded"):
+        run(odd, "--drop-bad")
+
+
+def scan_sizes(index):
+    sizes = [Image.open(index.path(image)).size for image in range(len(index))]
+    return np.array(sizes).T[::-1]
+
+
+def test_what_can_be_repaired_is_and_the_original_is_kept(odd):
+    paths = [odd / "train" / "ant" / name for name in ("000.JPEG", "001.JPEG")]
+    originals = [path.read_bytes() for path in paths]
+    wanted = [np.asarray(Image.open(path).convert("RGB"), np.int16) for path in paths]
+    run(odd, "--drop-bad", "--repair")
+    assert set(report(odd)[3:]) == {line for line in FOUND if "ant/00" not in line or "003" in line}
+    for path, original, pixels in zip(paths, originals, wanted, strict=True):
+        with Image.open(path) as image:
+            assert (image.format, image.mode) == ("JPEG", "RGB")
+            assert np.abs(np.asarray(image, np.int16) - pixels).mean() < 1
+        assert (odd / "originals" / path.relative_to(odd)).read_bytes() == original
+    assert images(odd / "originals") == ["train/ant/000.JPEG", "train/ant/001.JPEG"]
+    before = state(odd / "train")
+    run(odd, "--drop-bad", "--repair")
+    assert state(odd / "train") == before
+
+
+def test_only_changed_files_are_decoded_again(odd, monkeypatch):
+    looked, look_at = [], verify.look_at
+    monkeypatch.setattr(verify, "look_at", lambda path: looked.append(path) or look_at(path))
+    run(odd, "--drop-bad")
+    assert len(looked) == 13
+    looked.clear()
+    run(odd, "--drop-bad")
+    assert looked == []
+    mended = odd / "train" / "bee" / "001.JPEG"
+    shutil.copy(odd / "train" / "bee" / "003.JPEG", mended)
+    touched = odd / "val" / "ant" / "000.JPEG"
+    os.utime(touched, (1, 1))
+    run(odd, "--drop-bad")
+    assert looked == [str(mended), str(touched)]
+    assert open_splits(odd)[0].note == "2 undecodable images left out"
+    for memory in (odd / ".prepare").rglob("*.json"):
+        memory.write_text('{"looks-1": {"000.JPEG": 7}}')
+    looked.clear()
+    run(odd, "--drop-bad")
+    assert len(looked) == 13
+
+
+def test_an_interrupted_verification_goes_on(tmp_path, monkeypatch):
+    write_jpegs(tmp_path / "train", {"ant": 6, "bee": 4})
+    write_jpegs(tmp_path / "val", {"ant": 1, "bee": 1})
+    looked, look_at = [], verify.look_at
+
+    def interrupted(path):
+        if len(looked) == 5:
+            raise KeyboardInterrupt
+        looked.append(path)
+        return look_at(path)
+
+    monkeypatch.setattr(verify, "PIECE", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(verify, "look_at", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    again = []
+    monkeypatch.setattr(verify, "look_at", lambda path: again.append(path) or look_at(path))
+    run(tmp_path)
+    assert len(again) == 12 - 4  # two whole pieces were remembered
+    assert len(open_splits(tmp_path)[0]) == 10
+
+
+def test_a_full_disk_is_one_line(tars, tmp_path, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patch:
+        patch.setattr(imagenet_tars.shutil, "copyfileobj", lambda *_: (_ for _ in ()).throw(full))
+        with pytest.raises(BadInput, match="no space left for .*; what is done stays"):
+            run(tars, tmp_path / "imagenet", "--any-count")
+    run(tars, tmp_path / "imagenet", "--any-count")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tars, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match="file/imagenet.*: Not a directory"):
+        run(tars, tmp_path / "file" / "imagenet")
+
+
+def fail_on_three(number: int) -> int:
+    if number == 3:
+        raise BadInput("three is bad")
+    return number
+
+
+def end_on_three(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_many_processes_give_results_in_order_and_failures():
+    assert list(parallel.parallel_map(fail_on_three, [5, 1, 2], 2)) == [5, 1, 2]
+    with pytest.raises(BadInput, match="three is bad"):
+        list(parallel.parallel_map(fail_on_three, [1, 3, 2], 2))
+    with pytest.raises(BadInput, match="a process was killed, perhaps for memory"):
+        list(parallel.parallel_map(end_on_three, [1, 3, 2], 2))
+
+
+def test_interrupted_it_ends_with_one_line_and_goes_on(tmp_path):
+    write_jpegs(tmp_path / "train", {f"class{i}": 40 for i in range(8)})
+    write_jpegs(tmp_path / "val", {f"class{i}": 1 for i in range(8)})
+    slow = (
+        "import time\nfrom dali_pipeline import verify\nlook_at = verify.look_at\n"
+        "verify.look_at = lambda path: time.sleep(0.05) or look_at(path)\n"
+    )
+    (tmp_path / "slow.py").write_text(
+        f"{slow}from dali_pipeline.prepare import main\nfrom hvd_utils import failure\n"
+        "if __name__ == '__main__':\n    failure.run(main)\n"
+    )
+    command = [sys.executable, str(tmp_path / "slow.py"), str(tmp_path), "--processes", "2"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(Path(prepare.__file__).parent.parent)},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".prepare/verified/*/*/*.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "error: interrupted\n")
+    assert not list(tmp_path.glob("*.npz"))
+    run(tmp_path)
+    assert len(open_splits(tmp_path)[0]) == 320

@@ -86,7 +86,7 @@ def _copy_classes(source: Path, dest: Path, work: Path) -> None:
         if not (dest / folder.name).exists():
             partial = work / folder.name
             partial.mkdir(parents=True, exist_ok=True)
-            for file in folder.iterdir():
+            for file in filter(Path.is_file, folder.iterdir()):
                 link_or_copy(file, partial / file.name)
             partial.rename(dest / folder.name)
 

@@ -77,7 +77,8 @@ class Index:
                 with open(self.path(image), "rb") as file:
                     return file.read()
             length = int(self.file_bytes[image])
-            data = os.pread(_shard(self.path(image)).fileno(), length, int(self.offset[image]))
+            file = _shard(self.path(image))  # held, lest another thread's reading closes it
+            data = os.pread(file.fileno(), length, int(self.offset[image]))
             if len(data) < length:
                 raise OSError("its shard ends too early")
             return data

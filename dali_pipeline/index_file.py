@@ -97,6 +97,8 @@ def _check_columns(index: Index, columns: dict[str, type]) -> None:
     for name in columns:
         if getattr(index, name).shape != index.names.shape:
             raise ValueError(f"{name} does not fit the names")
+        if name in ("heights", "widths", "file_bytes") and getattr(index, name).min() < 1:
+            raise ValueError(f"{name} has nothing in it")
     for column, end in (("labels", len(index.classes)), ("shard", len(index.shards))):
         places = getattr(index, column)
         if places is not None and not (places.min() >= 0 and places.max() < end):

@@ -59,23 +59,41 @@ class Verified:
 
 class _Piece(NamedTuple):
     root: str
-    names: list[str]
+    names: np.ndarray  # bytes
     memory: str
 
 
 def verify(splits: Sequence[Index], work: Path, processes: int) -> list[Verified]:
     """Look at every image of ``splits``, unless ``work`` remembers it and it has not changed."""
     pieces = [piece for index in splits for piece in _pieces(index, work)]
-    looks: list[Look] = []
-    with tqdm(total=sum(map(len, splits)), unit="image", desc="decoding", disable=None) as bar:
-        for piece in parallel_map(_look_at_piece, pieces, processes):
-            looks += piece
-            bar.update(len(piece))
-    ends = np.cumsum([len(index) for index in splits])
+    sizes = np.zeros((sum(map(len, splits)), 3), np.int64)  # a row for every image of all splits
+    findings = {}
+    row = 0
+    with tqdm(total=len(sizes), unit="image", desc="decoding", disable=None) as bar:
+        for looks in parallel_map(_look_at_piece, pieces, processes):
+            for look in looks:
+                sizes[row] = look.height, look.width, look.file_bytes
+                if look.findings:
+                    findings[row] = look.findings
+                row += 1
+            bar.update(len(looks))
+    firsts = np.cumsum([0, *map(len, splits)]).tolist()
     return [
-        _verified(index, looks[end - len(index) : end])
-        for index, end in zip(splits, ends, strict=True)
+        _verified(index, sizes[first : first + len(index)], findings, first)
+        for index, first in zip(splits, firsts, strict=False)
     ]
+
+
+def _verified(index: Index, sizes: np.ndarray, findings: dict, first: int) -> Verified:
+    """Return a split by its rows of ``sizes``; its image 0 is number ``first`` of ``findings``."""
+    known = replace(
+        index,
+        heights=sizes[:, 0].astype(np.int32),
+        widths=sizes[:, 1].astype(np.int32),
+        file_bytes=sizes[:, 2].copy(),
+    )
+    numbers = range(first, first + len(index))
+    return Verified(known, {n - first: found for n, found in findings.items() if n in numbers})
 
 
 def look_at(path: str) -> Look:
@@ -127,15 +145,14 @@ def _pieces(index: Index, work: Path) -> list[_Piece]:
         folder = work / Path(index.root).name / name
         for number, first in enumerate(range(start, end, PIECE)):
             names = index.names[first : min(first + PIECE, end)]
-            memory = str(folder / f"{number:04d}.json")
-            pieces.append(_Piece(index.root, [os.fsdecode(name) for name in names], memory))
+            pieces.append(_Piece(index.root, names, str(folder / f"{number:04d}.json")))
     return pieces
 
 
 def _look_at_piece(piece: _Piece) -> list[Look]:
     known = _recall(piece.memory)
     looks = {}
-    for name in piece.names:
+    for name in map(os.fsdecode, piece.names):
         path = os.path.join(piece.root, name)
         stat = os.stat(path)
         look = known.get(name)
@@ -160,13 +177,3 @@ def _remember(memory: str, looks: dict[str, Look]) -> None:
     with open(f"{memory}.tmp", "w") as file:
         json.dump({FORMAT_OF_MEMORY: looks}, file)
     os.replace(f"{memory}.tmp", memory)
-
-
-def _verified(index: Index, looks: list[Look]) -> Verified:
-    index = replace(
-        index,
-        heights=np.array([look.height for look in looks], np.int32),
-        widths=np.array([look.width for look in looks], np.int32),
-        file_bytes=np.array([look.file_bytes for look in looks], np.int64),
-    )
-    return Verified(index, {i: look.findings for i, look in enumerate(looks) if look.findings})

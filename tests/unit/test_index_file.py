@@ -69,7 +69,8 @@ def test_without_an_index_the_folders_are_walked(data):
 def test_names_that_are_not_utf_8_survive(tmp_path):
     index = Index(
         str(tmp_path), (os.fsdecode(b"\xff"), "é"), np.array([b"\xff/a.jpg", "é/b.jpg".encode()]),
-        *(np.array([0, 1], np.int32) for _ in range(3)), np.array([2**40, 1]), note="as it is",
+        *(np.array(two, np.int32) for two in ([0, 1], [3, 4], [5, 6])), np.array([2**40, 1]),
+        note="as it is",
     )  # fmt: skip
     save_index(tmp_path / "index.npz", index)
     again = load_index(tmp_path / "index.npz", tmp_path)
@@ -112,6 +113,7 @@ def test_columns_that_contradict_each_other_are_refused(data):
         {"labels": index.labels + 1},
         {"labels": index.labels - 1},
         {"heights": index.heights[1:]},
+        {"widths": 0 * index.widths},
         {"names": index.names[:0]},
     ):
         save_index(path, replace(index, **wrong))

@@ -20,12 +20,13 @@ from dali_pipeline.counts import differences
 from dali_pipeline.devkit import DEVKIT, read_devkit
 from dali_pipeline.index import Index, scan_splits
 from dali_pipeline.index_file import SPLITS, index_path, save_index
+from dali_pipeline.look import UNDECODABLE
 from dali_pipeline.pack import check_folder, pack
 from dali_pipeline.prepare_options import ORIGINALS, read_options
 from dali_pipeline.repair import repair, repairable
 from dali_pipeline.report import REPORT, summary, write_report
 from dali_pipeline.shard import Encoding
-from dali_pipeline.verify import UNDECODABLE, Verified, verify
+from dali_pipeline.verify import Verified, verify
 from hvd_utils import failure
 from hvd_utils.failure import BadInput
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dali_pipeline.verify import GRAYSCALE, UNDECODABLE, Verified
+from dali_pipeline.look import GRAYSCALE, UNDECODABLE
+from dali_pipeline.verify import Verified
 
 REPORT = "prepare-report.txt"
 

@@ -8,41 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image
 from tqdm import tqdm
 
 from dali_pipeline.index import Index
+from dali_pipeline.look import Look, look_at
 from dali_pipeline.parallel import parallel_map
 
-# What can be found, and how it is told.
-UNDECODABLE = "undecodable"  # truncated, empty, unreadable or no image
-FORMAT = "format"  # not a JPEG, under a JPEG's name
-CMYK = "cmyk"
-DEPTH = "depth"  # 16 bits
-ORIENTATION = "orientation"  # EXIF asks for a turn, which training ignores as torchvision does
-GRAYSCALE = "grayscale"  # quite usual: counted, not listed
-
-JPEG_NAMES = frozenset({".jpg", ".jpeg"})
 PIECE = 256  # images that are looked at and remembered together
 FORMAT_OF_MEMORY = "looks-1"  # raised whenever a look means something else
-
-
-class Look(NamedTuple):
-    """One file: its length and time of change, size in pixels (0 if unknown), and findings."""
-
-    file_bytes: int
-    mtime_ns: int
-    height: int
-    width: int
-    findings: dict[str, str]  # from kind to detail
 
 
 @dataclass(frozen=True)
@@ -94,47 +73,6 @@ def _verified(index: Index, sizes: np.ndarray, findings: dict, first: int) -> Ve
     )
     numbers = range(first, first + len(index))
     return Verified(known, {n - first: found for n, found in findings.items() if n in numbers})
-
-
-def look_at(path: str) -> Look:
-    """Decode an image file and tell what is in it. Raises OSError if there is no such file."""
-    stat = os.stat(path)
-    height = width = 0
-    findings = {}
-    try:
-        with warnings.catch_warnings(), open(path, "rb") as file:
-            warnings.simplefilter("ignore")  # of broken EXIF and of large images
-            with Image.open(BytesIO(file.read())) as image:
-                width, height = image.size
-                image.load()
-                findings = _oddities(image, path)
-    except Exception as error:  # decoders fail on broken files in every way there is
-        findings = {UNDECODABLE: getattr(error, "strerror", None) or str(error) or repr(error)}
-    return Look(stat.st_size, stat.st_mtime_ns, height, width, findings)
-
-
-def _oddities(image: Image.Image, path: str) -> dict[str, str]:
-    found = {}
-    if is_jpeg_name(path) and image.format not in ("JPEG", "MPO"):  # MPO: JPEGs of some cameras
-        found[FORMAT] = f"{image.format} under a JPEG's name"
-    if image.mode == "CMYK":
-        found[CMYK] = "YCCK" if image.info.get("adobe_transform") == 2 else "CMYK"
-    if image.mode.startswith(("I", "F")):
-        found[DEPTH] = f"more than 8 bits a channel ({image.mode})"
-    if image.mode in ("1", "L", "LA"):
-        found[GRAYSCALE] = "one channel"
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # broken EXIF is quite usual, and nothing here needs it
-        orientation = 1
-    if orientation != 1:
-        found[ORIENTATION] = f"EXIF orientation {orientation}, ignored in training"
-    return found
-
-
-def is_jpeg_name(path: str) -> bool:
-    """Return whether a file is called a JPEG."""
-    return os.path.splitext(path)[1].lower() in JPEG_NAMES
 
 
 def _pieces(index: Index, work: Path) -> list[_Piece]:

@@ -55,6 +55,9 @@ def test_an_unreadable_image_is_named(tmp_path):
         index.sizes(np.array([0]))
     with pytest.raises(BadInput, match="001.JPEG: No such file"):
         index.sizes(np.array([1]))
+    with pytest.raises(BadInput, match="001.JPEG: No such file"):
+        index.read(1)
+    assert index.read(0) == b"not a picture"
 
 
 def test_the_digits_are_written_once_and_whole(tmp_path):

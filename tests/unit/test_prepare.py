@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torchvision
 from helpers import write_jpegs
 from PIL import Image
 from scipy.io import savemat
 
-from dali_pipeline import imagenet_tars, parallel, prepare, verify
+from dali_pipeline import imagenet_tars, look, prepare, verify
 from dali_pipeline.devkit import DEVKIT, GROUND_TRUTH, SYNSETS, read_devkit
 from dali_pipeline.imagenet_tars import TRAIN_TAR, VAL_TAR
 from dali_pipeline.index import scan_splits
@@ -218,6 +219,15 @@ def test_a_flat_image_that_is_not_imagenets_is_refused_before_any_moves(tars, tm
     assert images(tmp_path / "source") == before
 
 
+def test_the_development_kit_is_read_as_torchvision_reads_it(tars, monkeypatch):
+    devkit = read_devkit(tars / DEVKIT)
+    monkeypatch.setattr(torchvision.datasets.imagenet, "_verify_archive", lambda *_: None)
+    torchvision.datasets.imagenet.parse_devkit_archive(tars)
+    leaves, val_classes = torchvision.datasets.imagenet.load_meta_file(tars)
+    assert devkit.val_classes == tuple(val_classes)
+    assert devkit.train_counts.keys() == leaves.keys()
+
+
 def test_the_development_kit_names_leaves_only(tars):
     devkit = read_devkit(tars / DEVKIT)
     assert devkit.val_classes == ("n02105855", "n01440764", "n01443537", "n01440764")
@@ -338,6 +348,7 @@ def test_bad_files_are_listed_and_fail(odd, capsys):
         [f"train/bee/00{number}.JPEG", "undecodable"] for number in range(3)
     ]
     assert "truncated" in bad[0]
+    assert "the file is empty" in bad[1]
     assert "cannot identify" in bad[2]
     assert set(rest) == FOUND
     out = capsys.readouterr().out
@@ -405,6 +416,23 @@ def test_only_changed_files_are_decoded_again(odd, monkeypatch):
     assert len(looked) == 13
 
 
+def test_a_failure_of_the_storage_is_not_remembered(odd, monkeypatch):
+    path = str(odd / "val" / "ant" / "000.JPEG")
+
+    def failing(name, *rest):
+        if name == path:
+            raise OSError(errno.EIO, "Input/output error")
+        return open(name, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(look, "open", failing, raising=False)
+        with pytest.raises(BadInput, match="no image of class ant in .*val can be decoded"):
+            run(odd, "--drop-bad")
+    assert "val/ant/000.JPEG\tundecodable\tInput/output error" in report(odd)
+    run(odd, "--drop-bad")
+    assert len(open_splits(odd)[1]) == 2
+
+
 def test_an_interrupted_verification_goes_on(tmp_path, monkeypatch):
     write_jpegs(tmp_path / "train", {"ant": 6, "bee": 4})
     write_jpegs(tmp_path / "val", {"ant": 1, "bee": 1})
@@ -441,26 +469,6 @@ def test_a_folder_that_cannot_be_written_is_named(tars, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="file/imagenet.*: Not a directory"):
         run(tars, tmp_path / "file" / "imagenet")
-
-
-def fail_on_three(number: int) -> int:
-    if number == 3:
-        raise BadInput("three is bad")
-    return number
-
-
-def end_on_three(number: int) -> int:
-    if number == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def test_many_processes_give_results_in_order_and_failures():
-    assert list(parallel.parallel_map(fail_on_three, [5, 1, 2], 2)) == [5, 1, 2]
-    with pytest.raises(BadInput, match="three is bad"):
-        list(parallel.parallel_map(fail_on_three, [1, 3, 2], 2))
-    with pytest.raises(BadInput, match="a process was killed, perhaps for memory"):
-        list(parallel.parallel_map(end_on_three, [1, 3, 2], 2))
 
 
 def test_interrupted_it_ends_with_one_line_and_goes_on(tmp_path):

@@ -74,5 +74,7 @@ def describe(settings: Settings, train: Index, val: Index) -> str:
             f"(set --data or IMAGENET_DIR for your own): {counts}"
         )
     prepared = " (prepared index)" if train.prepared else ""
-    note = f"; {train.note}" if train.note else ""
-    return f"data: {settings.data}{prepared}: {counts}{note}"
+    for name, index in (("training", train), ("validation", val)):
+        if index.note:
+            counts += f"; {name} images: {index.note}"
+    return f"data: {settings.data}{prepared}: {counts}"

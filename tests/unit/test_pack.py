@@ -136,7 +136,7 @@ def test_larger_images_are_reduced_where_asked(data, tmp_path):
     settings = load_settings(["--data", str(tmp_path / "packed")], {})
     line = describe(settings, train, train)
     assert line.startswith(f"data: {tmp_path}/packed (prepared index): 30 training and 30 ")
-    assert line.endswith(f"; {expected}")
+    assert line.endswith(f"; training images: {expected}; validation images: {expected}")
     reduced = np.maximum(loose.heights, loose.widths) > 60
     assert 0 < reduced.sum() < len(loose)
     for image in range(len(loose)):

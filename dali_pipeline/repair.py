@@ -39,6 +39,5 @@ def repair(path: Path, original: Path, temporary: Path) -> None:
     temporary.parent.mkdir(parents=True, exist_ok=True)
     rgb.save(temporary, "JPEG", quality=QUALITY, subsampling=0)
     original.parent.mkdir(parents=True, exist_ok=True)
-    if not original.exists():  # of two repairs, the first had the original
-        link_or_copy(path, original)
+    link_or_copy(path, original)
     os.replace(temporary, path)

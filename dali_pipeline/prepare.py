@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dali_pipeline.class_folders import lay_out
-from dali_pipeline.counts import differences
-from dali_pipeline.devkit import DEVKIT, read_devkit
 from dali_pipeline.index import Index, scan_splits
 from dali_pipeline.index_file import SPLITS, index_path, save_index
-from dali_pipeline.look import UNDECODABLE
-from dali_pipeline.pack import check_folder, pack
-from dali_pipeline.prepare_options import ORIGINALS, read_options
-from dali_pipeline.repair import repair, repairable
-from dali_pipeline.report import REPORT, summary, write_report
-from dali_pipeline.shard import Encoding
-from dali_pipeline.verify import Verified, verify
+from dali_pipeline.preparation.class_folders import lay_out
+from dali_pipeline.preparation.counts import differences
+from dali_pipeline.preparation.devkit import DEVKIT, read_devkit
+from dali_pipeline.preparation.look import UNDECODABLE
+from dali_pipeline.preparation.options import ORIGINALS, read_options
+from dali_pipeline.preparation.pack import check_folder, pack
+from dali_pipeline.preparation.repair import repair, repairable
+from dali_pipeline.preparation.report import REPORT, summary, write_report
+from dali_pipeline.preparation.shard import Encoding
+from dali_pipeline.preparation.verify import Verified, verify
 from hvd_utils import failure
 from hvd_utils.failure import BadInput
 

@@ -10,9 +10,10 @@ from helpers import write_jpegs
 from nvidia.dali import fn, pipeline_def
 from PIL import Image
 
-from dali_pipeline import index_file, prepare, shard
+from dali_pipeline import index_file, prepare
 from dali_pipeline.dataset import describe
 from dali_pipeline.index_file import open_splits
+from dali_pipeline.preparation import shard
 from hvd_utils.failure import BadInput
 from hvd_utils.settings import load_settings
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from dali_pipeline.parallel import parallel_map
+from dali_pipeline.preparation.parallel import parallel_map
 from hvd_utils.failure import BadInput
 
 

@@ -18,11 +18,12 @@ from helpers import write_jpegs
 from PIL import Image
 from scipy.io import savemat
 
-from dali_pipeline import imagenet_tars, look, prepare, verify
-from dali_pipeline.devkit import DEVKIT, GROUND_TRUTH, SYNSETS, read_devkit
-from dali_pipeline.imagenet_tars import TRAIN_TAR, VAL_TAR
+from dali_pipeline import prepare
 from dali_pipeline.index import scan_splits
 from dali_pipeline.index_file import open_splits
+from dali_pipeline.preparation import imagenet_tars, look, verify
+from dali_pipeline.preparation.devkit import DEVKIT, GROUND_TRUTH, SYNSETS, read_devkit
+from dali_pipeline.preparation.imagenet_tars import TRAIN_TAR, VAL_TAR
 from hvd_utils.failure import BadInput
 
 COUNTS = {"n01440764": 3, "n01443537": 2, "n02105855": 4}  # training images of each class
@@ -475,7 +476,7 @@ def test_interrupted_it_ends_with_one_line_and_goes_on(tmp_path):
     write_jpegs(tmp_path / "train", {f"class{i}": 40 for i in range(8)})
     write_jpegs(tmp_path / "val", {f"class{i}": 1 for i in range(8)})
     slow = (
-        "import time\nfrom dali_pipeline import verify\nlook_at = verify.look_at\n"
+        "import time\nfrom dali_pipeline.preparation import verify\nlook_at = verify.look_at\n"
         "verify.look_at = lambda path: time.sleep(0.05) or look_at(path)\n"
     )
     (tmp_path / "slow.py").write_text(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dali_pipeline.look import GRAYSCALE, UNDECODABLE
-from dali_pipeline.verify import Verified
+from dali_pipeline.preparation.look import GRAYSCALE, UNDECODABLE
+from dali_pipeline.preparation.verify import Verified
 
 REPORT = "prepare-report.txt"
 

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from dali_pipeline.index import Index
 from dali_pipeline.index_file import SPLITS, index_path, save_index
-from dali_pipeline.parallel import parallel_map
-from dali_pipeline.shard import MEASURED, Encoding, Shard, write_shard
+from dali_pipeline.preparation.parallel import parallel_map
+from dali_pipeline.preparation.shard import MEASURED, Encoding, Shard, write_shard
 from hvd_utils.failure import BadInput
 
 SHARD_BYTES = 1_000_000_000

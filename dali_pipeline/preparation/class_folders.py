@@ -6,15 +6,15 @@ import os
 import shutil
 from pathlib import Path
 
-from dali_pipeline.devkit import DEVKIT, Devkit, read_devkit
-from dali_pipeline.imagenet_tars import (
+from dali_pipeline.index import EXTENSIONS
+from dali_pipeline.preparation.devkit import DEVKIT, Devkit, read_devkit
+from dali_pipeline.preparation.imagenet_tars import (
     TRAIN_TAR,
     VAL_TAR,
     class_of,
     extract_train,
     extract_val,
 )
-from dali_pipeline.index import EXTENSIONS
 from hvd_utils.failure import BadInput
 
 

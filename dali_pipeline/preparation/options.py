@@ -7,10 +7,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from dali_pipeline.devkit import DEVKIT
-from dali_pipeline.imagenet_tars import TRAIN_TAR, VAL_TAR
-from dali_pipeline.pack import SHARD_BYTES
-from dali_pipeline.shard import QUALITY
+from dali_pipeline.preparation.devkit import DEVKIT
+from dali_pipeline.preparation.imagenet_tars import TRAIN_TAR, VAL_TAR
+from dali_pipeline.preparation.pack import SHARD_BYTES
+from dali_pipeline.preparation.shard import QUALITY
 
 ORIGINALS = "originals"  # folder of what --repair replaced
 

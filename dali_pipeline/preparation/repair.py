@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from dali_pipeline.class_folders import link_or_copy
-from dali_pipeline.look import CMYK, DEPTH, FORMAT, UNDECODABLE, is_jpeg_name
-from dali_pipeline.verify import Verified
+from dali_pipeline.preparation.class_folders import link_or_copy
+from dali_pipeline.preparation.look import CMYK, DEPTH, FORMAT, UNDECODABLE, is_jpeg_name
+from dali_pipeline.preparation.verify import Verified
 
 QUALITY = 100  # with chroma at full resolution (4:4:4): as close as a JPEG comes
 

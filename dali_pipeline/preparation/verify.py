@@ -17,8 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from dali_pipeline.index import Index
-from dali_pipeline.look import Look, look_at
-from dali_pipeline.parallel import parallel_map
+from dali_pipeline.preparation.look import Look, look_at
+from dali_pipeline.preparation.parallel import parallel_map
 
 PIECE = 256  # images that are looked at and remembered together
 FORMAT_OF_MEMORY = "looks-1"  # raised whenever a look means something else

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dali_pipeline.devkit import Devkit
+from dali_pipeline.preparation.devkit import Devkit
 from hvd_utils.failure import BadInput
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"

@@ -81,7 +81,9 @@ def main() -> None:
             run.report(window)
         run.collect_running_averages(len(mine))
         if run.step == epoch_end:
-            run.finish_epoch(validate(model, loader.validation(), world))
+            errors = validate(model, loader.validation(), world)
+            run.report_bad_images(plan.bad_images())
+            run.finish_epoch(errors)
         run.save()
     run.end()
 

@@ -1,21 +1,27 @@
-"""The DALI loader: runs the graphs on planned batches and hands their output over uncopied."""
+"""The DALI loader: reads and decodes planned batches ahead of the trainer."""
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from PIL import Image
+from nvidia.dali.pipeline import Pipeline
 
 from dali_pipeline.ahead import ahead
-from dali_pipeline.graph import training_graph, validation_graph
-from dali_pipeline.index import bad_image
+from dali_pipeline.bad_images import BadImages
+from dali_pipeline.encoded import EncodedReader
+from dali_pipeline.finish import Finisher
+from dali_pipeline.graph import Target, training_graph, validation_graph
+from dali_pipeline.index import BadImage, Index, bad_image
 from dali_pipeline.interface import Batch
 from dali_pipeline.plan import Plan, TrainingBatch, ValidationBatch
+from dali_pipeline.undecodable import find_undecodable
 
-PREFETCH = 2  # batches decoded ahead
-PLANNED = 16  # batches planned ahead: an epoch's permutation takes 0.05 s
+READ_AHEAD = 4  # batches planned and read before DALI asks; an epoch's order takes 0.05 s
 
 
 class DaliLoader:
@@ -23,89 +29,196 @@ class DaliLoader:
 
     def __init__(self, plan: Plan, device: torch.device, threads: int) -> None:
         self._plan = plan
+        settings = plan.settings
         self._device = device
         self._threads = threads
-        self._validation: _Pipeline | None = None
+        self._target = Target(
+            on_gpu=device.type == "cuda",
+            resolution=settings.resolution,
+            antialias=settings.antialias,
+            hw_decoder_load=settings.hw_decoder_load,
+        )
+        self._validation: _Decoder | None = None
+        self._finisher: Finisher | None = None
+        if not self._target.on_gpu:
+            self._finisher = Finisher(threads, settings.resolution, settings.antialias)
 
     def training(self, first_step: int, last_step: int) -> Iterator[Batch]:
         """Yield training batches; see ``Loader``."""
         plan = self._plan
-
-        def planned() -> Iterator[TrainingBatch]:
-            places = plan.training_places(first_step, last_step)
-            return (plan.training_batch(step, fused) for step, fused in places)
-
-        return self._pipeline(training_graph, planned, plan.training_size).batches()
+        feed = _Feed(
+            plan.train,
+            plan.bad_train,
+            places=lambda: plan.training_places(first_step, last_step),
+            plan=lambda place: plan.training_batch(*place),
+            on_gpu=self._target.on_gpu,
+        )
+        return self._decoder(training_graph, feed, plan.training_size).batches()
 
     def validation(self) -> Iterator[Batch]:
         """Yield validation batches; see ``Loader``. The pipeline is built once and kept."""
+        plan = self._plan
         if self._validation is None:
-            self._validation = self._pipeline(
-                validation_graph,
-                lambda: map(self._plan.validation_batch, self._plan.validation_ids()),
-                self._plan.settings.val_batch,
+            feed = _Feed(
+                plan.val,
+                plan.bad_val,
+                plan.validation_ids,
+                plan.validation_batch,
+                on_gpu=self._target.on_gpu,
             )
+            self._validation = self._decoder(validation_graph, feed, plan.settings.val_batch)
         return self._validation.batches()
 
-    def _pipeline(self, graph: Callable, plan: Callable[[], Iterator], size: int) -> _Pipeline:
-        return _Pipeline(
-            graph, plan, self._device, self._plan.settings.resolution, size, self._threads
-        )
+    def _decoder(self, graph: Callable, feed: _Feed, largest: int) -> _Decoder:
+        prefetch = self._plan.settings.prefetch
+
+        def build() -> Pipeline:
+            pipeline = graph(
+                feed,
+                self._target,
+                batch_size=largest,
+                num_threads=self._threads,
+                device_id=self._device.index if self._target.on_gpu else None,
+                prefetch_queue_depth=prefetch,
+            )
+            pipeline.build()
+            return pipeline
+
+        return _Decoder(build, feed, self._finisher, self._device, prefetch)
 
 
-class _Pipeline:
-    """A built DALI pipeline, and the planned batches that it has taken but not yet given back."""
+class _Decoder:
+    """A DALI pipeline that is built again behind a batch whose images it could not decode."""
 
     def __init__(
         self,
-        graph: Callable,
-        plan: Callable[[], Iterator],
+        build: Callable[[], Pipeline],
+        feed: _Feed,
+        finisher: Finisher | None,
         device: torch.device,
-        resolution: int,
-        size: int,
-        threads: int,
+        prefetch: int,
     ) -> None:
-        self._plan = plan
+        self._build = build
+        self._feed = feed
+        self._finisher = finisher
         self._device = device
-        self._pending: deque[TrainingBatch | ValidationBatch] = deque()
-        on_gpu = device.type == "cuda"
-        self._pipeline = graph(
-            self,
-            resolution,
-            on_gpu,
-            batch_size=size,
-            num_threads=threads,
-            device_id=device.index if on_gpu else None,
-            prefetch_queue_depth=PREFETCH,
-        )
-        self._pipeline.build()
-
-    def __iter__(self) -> Iterator:
-        """Yield planned batches to DALI, which runs ahead, and remember them."""
-        for batch in ahead(self._plan(), PLANNED):
-            self._pending.append(batch)
-            yield batch
+        self._prefetch = prefetch
+        self._pipeline: Pipeline | None = None
 
     def batches(self) -> Iterator[Batch]:
-        """Yield decoded batches until the plan ends; afterwards it can be run again."""
+        """Yield decoded batches until the feed ends; afterwards it can be run again."""
+        self._feed.rewind()
+        while True:
+            self._pipeline = self._pipeline or self._build()
+            decoded = self._decoded()
+            try:
+                # On a GPU, DALI works ahead by itself; on a CPU, somebody has to finish ahead too.
+                yield from ahead(decoded, self._prefetch) if self._finisher else decoded
+                self._pipeline.reset()
+                return
+            except RuntimeError as error:
+                self._pipeline = None
+                self._feed.blame(error)
+
+    def _decoded(self) -> Iterator[Batch]:
         while True:
             try:
                 (images,) = self._pipeline.run()
             except StopIteration:
-                self._pipeline.reset()
                 return
-            except RuntimeError as error:
-                raise self._explain(error) from error
-            labels = torch.from_numpy(self._pending.popleft().labels)
-            yield torch.from_dlpack(images.as_tensor()), labels.to(self._device)
+            batch = self._feed.oldest()
+            labels = torch.from_numpy(batch.labels).to(self._device)
+            if self._finisher is None:
+                pixels = torch.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2)
+            else:
+                pixels = self._finish([torch.from_dlpack(image) for image in images], batch)
+            self._feed.delivered()
+            yield pixels, labels
 
-    def _explain(self, error: RuntimeError) -> Exception:
-        """Return the failure that names the image which stopped DALI; DALI itself does not."""
-        for batch in self._pending:
-            for path in batch.paths:
-                try:
-                    with Image.open(path) as image:
-                        image.convert("RGB")
-                except (OSError, SyntaxError, ValueError) as reason:
-                    return bad_image(path, reason)
-        return error
+    def _finish(
+        self, pixels: Sequence[torch.Tensor], batch: TrainingBatch | ValidationBatch
+    ) -> torch.Tensor:
+        if isinstance(batch, TrainingBatch):
+            return self._finisher.training(pixels, batch.flips)
+        return self._finisher.validation(pixels, batch.placement.size, batch.placement.corner)
+
+
+class _Read(NamedTuple):
+    """A planned batch with the bytes of its images, and which of the places it is at."""
+
+    number: int
+    batch: TrainingBatch | ValidationBatch
+    encoded: list[np.ndarray]
+
+    def inputs(self, on_gpu: bool) -> tuple:
+        """Return what the graph takes."""
+        batch = self.batch
+        if isinstance(batch, ValidationBatch):
+            placement = (batch.placement.size, batch.placement.corner) if on_gpu else ()
+            return self.encoded, *placement
+        window = batch.windows
+        start = np.stack([window.top, window.left], axis=1)
+        shape = np.stack([window.height, window.width], axis=1)
+        return self.encoded, start, shape, *((batch.flips,) if on_gpu else ())
+
+
+class _Feed:
+    """Planned batches and their bytes on the way to DALI, until they are decoded."""
+
+    def __init__(
+        self,
+        index: Index,
+        bad: BadImages,
+        places: Callable[[], Iterable],
+        plan: Callable[[Any], TrainingBatch | ValidationBatch],
+        on_gpu: bool,
+    ) -> None:
+        self._index = index
+        self._bad = bad
+        self._places = places
+        self._plan = plan
+        self._on_gpu = on_gpu
+        self._reader = EncodedReader(index)
+        self._pending: deque[_Read] = deque()  # with DALI, which does not copy their bytes
+        self._done = 0  # places behind us
+
+    def __iter__(self) -> Iterator[tuple]:
+        """Yield the inputs of the graph, from the first place that was not delivered."""
+        self._pending.clear()
+        places = itertools.islice(enumerate(self._places()), self._done, None)
+        for read in ahead(itertools.starmap(self._read, places), READ_AHEAD):
+            if len(read.batch.ids):
+                self._pending.append(read)
+                yield read.inputs(self._on_gpu)
+
+    def _read(self, number: int, place: Any) -> _Read:
+        while True:
+            batch = self._plan(place)
+            try:
+                return _Read(number, batch, self._reader.read(batch.ids))
+            except BadImage as error:
+                self._bad.add(error)
+
+    def rewind(self) -> None:
+        """Begin at the first place again."""
+        self._done = 0
+
+    def oldest(self) -> TrainingBatch | ValidationBatch:
+        """Return the batch that DALI has just decoded."""
+        return self._pending[0].batch
+
+    def delivered(self) -> None:
+        """Forget the oldest batch."""
+        self._done = self._pending.popleft().number + 1
+
+    def blame(self, error: RuntimeError) -> None:
+        """Find what stopped DALI, which does not name it; raise ``error`` if no image did."""
+        found = [
+            bad_image(self._index, image, reason)
+            for read in self._pending
+            for image, reason in find_undecodable(read.batch.ids, read.encoded)
+        ]
+        if not found:
+            raise error
+        for bad in found:
+            self._bad.add(bad)

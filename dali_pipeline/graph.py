@@ -1,46 +1,102 @@
-"""The DALI graphs: from a planned batch to normalised images, on the GPU or the CPU.
+"""The DALI graphs: from encoded images to what the model takes, on the GPU or on the CPU.
 
-Each graph is one function. ``source`` yields planned batches; everything random is already in them.
-Resizing is bilinear with antialiasing, which is what PIL and torchvision do.
+Each graph is one function; everything random comes from the plan. A training image is decoded in
+its crop window only. On a GPU all that follows decoding is done there. On a CPU, DALI's resizing
+would take as long as its decoding: the graph ends with decoded pixels, and ``finish`` goes on.
+
+Resizing is bilinear, by default with antialiasing, which is what PIL and torchvision do. Stored
+EXIF orientation is ignored, as they do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import NamedTuple
 
-import numpy as np
 from nvidia.dali import fn, pipeline_def, types
 
-from dali_pipeline.plan import TrainingBatch, ValidationBatch
 from dali_pipeline.statistics import MEAN, STD
 
 
-class _Columns:
-    """The arrays of each planned batch, from the beginning whenever it is iterated."""
+class Target(NamedTuple):
+    """Where and for what a graph decodes."""
 
-    def __init__(self, source: Iterable, columns: Callable) -> None:
-        self._source = source
-        self._columns = columns
-
-    def __iter__(self):
-        return map(self._columns, iter(self._source))
+    on_gpu: bool
+    resolution: int  # side of the model's images, pixels
+    antialias: bool
+    hw_decoder_load: float  # share of JPEGs for a GPU's hardware decoder
 
 
-def _inputs(source: Iterable, columns: Callable, ndim: list[int]):
-    """Feed the graph with the arrays that ``columns`` takes from each planned batch."""
+# ImageNet's images are mostly of this size: buffers for it are made before the first batch.
+USUAL_HEIGHT, USUAL_WIDTH = 375, 500
 
+
+@pipeline_def
+def training_graph(source: Iterable, target: Target):
+    """Return the crops of each item (encoded, start, shape, mirror) of ``source``.
+
+    On a GPU float (batch, resolution, resolution, 3), normalised; on a CPU uint8 (height, width, 3)
+    of various sizes, from items without ``mirror``.
+    """
+    encoded, start, shape, *mirror = _inputs(source, [1, 1, 1, 0] if target.on_gpu else [1, 1, 1])
+    images = fn.decoders.image_slice(
+        encoded, start=start, shape=shape, axis_names="HW", **_decoder(target)
+    )
+    if not target.on_gpu:
+        return images
+    side = [target.resolution, target.resolution]
+    images = fn.resize(
+        images, size=side, interp_type=types.INTERP_LINEAR, antialias=target.antialias
+    )
+    return _normalise(images, *mirror)
+
+
+@pipeline_def
+def validation_graph(source: Iterable, target: Target):
+    """Return the images of each item (encoded, size, corner): resized, then cropped centrally.
+
+    On a GPU float (batch, resolution, resolution, 3), normalised; on a CPU whole images, uint8,
+    from items (encoded,).
+    """
+    encoded, *placement = _inputs(source, [1, 1, 1] if target.on_gpu else [1])
+    images = fn.decoders.image(encoded, **_decoder(target))
+    if not target.on_gpu:
+        return images
+    size, corner = placement
+    images = fn.resize(
+        images,
+        size=fn.cast(size, dtype=types.FLOAT),
+        interp_type=types.INTERP_LINEAR,
+        antialias=target.antialias,
+    )
+    side = [target.resolution, target.resolution]
+    return _normalise(fn.slice(images, start=corner, shape=side, axis_names="HW"))
+
+
+def _inputs(source: Iterable, ndim: list[int]):
     return fn.external_source(
-        _Columns(source, columns),
+        source,
         num_outputs=len(ndim),
         batch=True,
         dtype=[types.UINT8] + [types.INT32] * (len(ndim) - 1),
         ndim=ndim,
         cycle="raise",
+        no_copy=True,
     )
 
 
-def _encoded_paths(paths: Iterable[str]) -> list[np.ndarray]:
-    return [np.frombuffer(path.encode(errors="surrogateescape"), dtype=np.uint8) for path in paths]
+def _decoder(target: Target) -> dict:
+    common = {"output_type": types.RGB, "adjust_orientation": False}
+    if not target.on_gpu:
+        return {"device": "cpu", **common}
+    return {
+        "device": "mixed",
+        "hw_decoder_load": target.hw_decoder_load,
+        "preallocate_height_hint": USUAL_HEIGHT,
+        "preallocate_width_hint": USUAL_WIDTH,
+        "jpeg_fancy_upsampling": True,  # as libjpeg, and so PIL, upsamples colour
+        **common,
+    }
 
 
 def _normalise(images, mirror=None):
@@ -50,54 +106,5 @@ def _normalise(images, mirror=None):
         mean=[255 * value for value in MEAN],
         std=[255 * value for value in STD],
         dtype=types.FLOAT,
-        output_layout="CHW",
+        output_layout="HWC",  # channels-last, which the GPU's convolutions take
     )
-
-
-def _training_columns(batch: TrainingBatch) -> tuple:
-    start = np.stack([batch.windows.top, batch.windows.left], axis=1)
-    shape = np.stack([batch.windows.height, batch.windows.width], axis=1)
-    return _encoded_paths(batch.paths), start, shape, batch.flips
-
-
-@pipeline_def
-def training_graph(source: Iterable[TrainingBatch], resolution: int, on_gpu: bool):
-    """Return float images (batch, 3, resolution, resolution): only the crop window is decoded."""
-    paths, start, shape, mirror = _inputs(source, _training_columns, ndim=[1, 1, 1, 0])
-    images = fn.decoders.image_slice(
-        fn.io.file.read(paths),
-        start=start,
-        shape=shape,
-        axis_names="HW",
-        device="mixed" if on_gpu else "cpu",
-        output_type=types.RGB,
-        adjust_orientation=False,  # as torchvision, which ignores EXIF orientation
-    )
-    images = fn.resize(
-        images, size=[resolution, resolution], interp_type=types.INTERP_LINEAR, antialias=True
-    )
-    return _normalise(images, mirror)
-
-
-def _validation_columns(batch: ValidationBatch) -> tuple:
-    return _encoded_paths(batch.paths), batch.placement.size, batch.placement.corner
-
-
-@pipeline_def
-def validation_graph(source: Iterable[ValidationBatch], resolution: int, on_gpu: bool):
-    """Return float images (batch, 3, resolution, resolution): resized, then cropped centrally."""
-    paths, size, corner = _inputs(source, _validation_columns, ndim=[1, 1, 1])
-    images = fn.decoders.image(
-        fn.io.file.read(paths),
-        device="mixed" if on_gpu else "cpu",
-        output_type=types.RGB,
-        adjust_orientation=False,
-    )
-    images = fn.resize(
-        images,
-        size=fn.cast(size, dtype=types.FLOAT),
-        interp_type=types.INTERP_LINEAR,
-        antialias=True,
-    )
-    images = fn.slice(images, start=corner, shape=[resolution, resolution], axis_names="HW")
-    return _normalise(images)

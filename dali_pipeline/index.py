@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from hvd_utils.failure import BadInput
+
+Image.MAX_IMAGE_PIXELS = None  # a limit against hostile files, which training images are not
 
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # torchvision's
@@ -70,7 +72,7 @@ class Index:
     def read(self, image: int) -> bytes:
         """Return the encoded bytes of an image; any thread may ask.
 
-        Raises BadInput naming the image if it cannot be read or a shard ends before it.
+        Raises BadImage if it cannot be read or a shard ends before it.
         """
         try:
             if not self.packed:
@@ -83,20 +85,29 @@ class Index:
                 raise OSError("its shard ends too early")
             return data
         except OSError as error:
-            raise bad_image(self.whereabouts(image), error) from error
+            raise bad_image(self, image, error) from error
 
     def sizes(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return heights and widths in pixels, as stored, int32.
 
         A prepared index knows them; otherwise the headers of files not yet seen are read.
+        Raises BadImage if a header cannot be.
         """
         if self.prepared:
             return self.heights[ids], self.widths[ids]
-        for image in ids:
+        for image in ids.tolist():
             if image not in self._sizes:
-                self._sizes[image] = _header_size(self.path(image))
-        both = np.array([self._sizes[image] for image in ids], dtype=np.int32).reshape(-1, 2)
-        return both[:, 0], both[:, 1]
+                self._sizes[image] = self._header_size(image)
+        sizes = [self._sizes[image] for image in ids.tolist()]
+        heights, widths = np.array(sizes, dtype=np.int32).reshape(-1, 2).T
+        return heights, widths
+
+    def _header_size(self, image: int) -> tuple[int, int]:
+        try:
+            with Image.open(self.path(image)) as header:  # reads no more
+                return header.height, header.width
+        except (OSError, SyntaxError, ValueError) as error:
+            raise bad_image(self, image, error) from error
 
 
 @lru_cache(maxsize=256)
@@ -105,18 +116,25 @@ def _shard(path: str) -> BinaryIO:
     return open(path, "rb", buffering=0)
 
 
-def _header_size(path: str) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:  # reads the header only
-            return image.height, image.width
-    except OSError as error:
-        raise bad_image(path, error) from error
+class BadImage(BadInput):
+    """An image, whose id is ``image``, cannot be read or decoded for the given reason."""
+
+    def __init__(self, where: str, image: int, reason: str) -> None:
+        super().__init__(
+            f"cannot read image {where}: {reason}; repair or remove the file, or set "
+            "--on-bad-image skip"
+        )
+        self.image = image
+        self.reason = reason
 
 
-def bad_image(path: str, error: Exception) -> BadInput:
+def bad_image(index: Index, image: int, reason: Exception | str) -> BadImage:
     """Return the failure that names an image that cannot be read or decoded, and why."""
-    reason = os.strerror(error.errno) if getattr(error, "errno", None) else str(error)
-    return BadInput(f"cannot read image {path}: {reason}; repair or remove the file")
+    if getattr(reason, "errno", None):
+        reason = os.strerror(reason.errno)
+    elif isinstance(reason, UnidentifiedImageError):
+        reason = "not an image"
+    return BadImage(index.whereabouts(image), image, str(reason))
 
 
 def synthetic_index(num_images: int, num_classes: int) -> Index:

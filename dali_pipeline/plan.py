@@ -7,7 +7,7 @@ can begin at any step.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from dali_pipeline.augment import (
     flips,
     training_windows,
 )
-from dali_pipeline.index import Index
+from dali_pipeline.bad_images import BadImages
+from dali_pipeline.index import BadImage, Index
 from dali_pipeline.order import pass_images
 from hvd_utils.failure import BadInput
 from hvd_utils.settings import Settings
@@ -29,7 +30,7 @@ from hvd_utils.settings import Settings
 class TrainingBatch:
     """The images of one pass: those of one logical worker, or of several in turn."""
 
-    paths: list[str]
+    ids: np.ndarray  # int32 (images,)
     labels: np.ndarray  # int64 (images,)
     windows: Windows
     flips: np.ndarray  # int32 (images,), 0 or 1
@@ -39,7 +40,7 @@ class TrainingBatch:
 class ValidationBatch:
     """Up to ``val_batch`` validation images."""
 
-    paths: list[str]
+    ids: np.ndarray  # int64 (images,)
     labels: np.ndarray  # int64 (images,)
     placement: Placement
 
@@ -59,8 +60,13 @@ class Plan:
     passes: list[range]
     rank: int
     size: int
+    bad_train: BadImages = field(init=False)
+    bad_val: BadImages = field(init=False)
 
     def __post_init__(self) -> None:
+        skip = self.settings.on_bad_image == "skip"
+        object.__setattr__(self, "bad_train", BadImages(self.train, skip))
+        object.__setattr__(self, "bad_val", BadImages(self.val, skip))
         workers, batch = self.settings.workers, self.settings.batch_per_worker
         if workers * batch > len(self.train):
             raise BadInput(
@@ -82,11 +88,16 @@ class Plan:
     def training_batch(self, step: int, fused: range) -> TrainingBatch:
         """Return the images of a pass with their crops; any step, in any order."""
         settings = self.settings
-        epochs, ids = self.training_ids(step, fused)
+        epochs, planned = self.training_ids(step, fused)
+        ids = self.bad_train.substitutes(planned)
+        try:
+            heights, widths = self.train.sizes(ids)
+        except BadImage as error:
+            self.bad_train.add(error)
+            return self.training_batch(step, fused)
         stream = Stream(settings.seed, epochs, ids)
-        heights, widths = self.train.sizes(ids)
         return TrainingBatch(
-            paths=[self.train.path(i) for i in ids],
+            ids=ids,
             labels=self.train.labels[ids].astype(np.int64),
             windows=training_windows(
                 stream, heights, widths, settings.min_crop_area, settings.max_crop_ratio
@@ -97,6 +108,14 @@ class Plan:
     def training_places(self, first_step: int, last_step: int) -> Iterator[tuple[int, range]]:
         """Yield (step, workers) of each pass from ``first_step`` up to, not with, ``last_step``."""
         return ((step, fused) for step in range(first_step, last_step) for fused in self.passes)
+
+    def bad_images(self) -> dict[str, str]:
+        """Return where the bad images are that this process found so far, and what is wrong."""
+        return {
+            bad.index.whereabouts(image): reason
+            for bad in (self.bad_train, self.bad_val)
+            for image, reason in bad.reasons.items()
+        }
 
     @property
     def training_size(self) -> int:
@@ -112,10 +131,15 @@ class Plan:
         ]
 
     def validation_batch(self, ids: np.ndarray) -> ValidationBatch:
-        """Return these validation images with their sizes and crops."""
-        heights, widths = self.val.sizes(ids)
+        """Return these validation images, if they are not bad, with their sizes and crops."""
+        ids = self.bad_val.without(ids)
+        try:
+            heights, widths = self.val.sizes(ids)
+        except BadImage as error:
+            self.bad_val.add(error)
+            return self.validation_batch(ids)
         return ValidationBatch(
-            paths=[self.val.path(i) for i in ids],
+            ids=ids,
             labels=self.val.labels[ids].astype(np.int64),
             placement=central_placement(
                 heights, widths, self.settings.val_resize, self.settings.resolution

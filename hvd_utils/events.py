@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hvd_utils.failure import RANK_VARIABLES, BadInput
 from hvd_utils.measures import Errors, Window
 
 METRICS = "metrics.jsonl"
+SHOWN = 5  # bad images by name on the console; all are in the metrics
 
 
 def create_output(output: Path | None, recipe: str) -> Path:
@@ -187,6 +188,22 @@ class RunLog:
             f"epoch {epoch + 1}/{self._epochs}  train loss {train_loss:.4f}  "
             f"val top-1 error {errors.top1:.2f} %  top-5 {errors.top5:.2f} %  "
             f"({errors.images} images)"
+        )
+
+    def bad_images(self, epoch: int, step: int, reasons: Mapping[str, str]) -> None:
+        """Record which images were passed over so far; show a few of them."""
+        self.write(
+            "bad_images",
+            epoch=epoch,
+            step=step,
+            count=len(reasons),
+            images=dict(sorted(reasons.items())),
+        )
+        shown = [f"{image} ({reasons[image]})" for image in sorted(reasons)[:SHOWN]]
+        more = "; all are in the metrics" if len(reasons) > SHOWN else ""
+        self.say(
+            f"epoch {epoch + 1}/{self._epochs}  bad images passed over so far: {len(reasons)}: "
+            f"{', '.join(shown)}{more}"
         )
 
     def close(self) -> None:

@@ -144,6 +144,16 @@ class Run:
             )
         done.finish_epoch(errors.top1)
 
+    def report_bad_images(self, found: Mapping[str, str]) -> None:
+        """Log the images that any process passed over so far, by name and reason; collective."""
+        if self.settings.on_bad_image != "skip":
+            return
+        everywhere: dict[str, str] = {}
+        for part in self.world.gather(dict(found)):
+            everywhere.update(part)
+        if self.log and everywhere:
+            self.log.bad_images(self.epoch, self.step, everywhere)
+
     def save(self) -> None:
         """Write a checkpoint of all that the rest of the run depends on."""
         if self.log:

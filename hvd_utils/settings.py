@@ -103,6 +103,9 @@ class AugmentationSettings(_Section):
     val_resize: int = Field(256, gt=0, description="shorter side before validation's crop, pixels")
     min_crop_area: float = Field(0.08, gt=0, le=1, description="smallest crop, share of the image")
     max_crop_ratio: float = Field(4 / 3, ge=1, description="most elongated crop, long over short")
+    antialias: bool = Field(
+        True, description="filter before reducing, as PIL does; off is quicker and less accurate"
+    )
     flip: bool = Field(True, description="mirror half of the training images")
 
     @model_validator(mode="after")
@@ -145,6 +148,14 @@ class RunSettings(_Section):
     eval_only: Path | None = Field(None, description="print the errors of this checkpoint and stop")
     keep_checkpoints: int = Field(3, ge=0, description="newest checkpoints kept; 0: all")
     val_batch: int = Field(100, gt=0, description="validation images decoded at once in a process")
+    on_bad_image: Literal["stop", "skip"] = Field(
+        "stop",
+        description="when an image cannot be read: stop, or skip, which takes the next one instead",
+    )
+    prefetch: int = Field(2, gt=0, description="batches decoded ahead")
+    hw_decoder_load: float = Field(
+        0.75, ge=0, le=1, description="share of JPEGs for a GPU's hardware decoder, if it has one"
+    )
     loader_threads: int | None = Field(
         None, gt=0, description="decoding threads of a process; none: its share of the cores"
     )

@@ -1,0 +1,57 @@
+"""Images that cannot be read or decoded: stop at the first, or put others in their place.
+
+The rule of substitution: a bad image is replaced by the next one of the index that is not bad, with
+that image's label and its crop of the epoch. It depends on nothing but the files, so minibatches
+stay whole and the trajectory is the same for any number of processes. In validation a bad image is
+left out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dali_pipeline.index import BadImage, Index
+from hvd_utils.failure import BadInput
+
+FEW = 10  # so many may be bad in any data set
+MOST = 0.01  # and this share of a large one; beyond, the storage is at fault and not the images
+
+
+class BadImages:
+    """What this process found unreadable in one split."""
+
+    def __init__(self, index: Index, skip: bool) -> None:
+        self.index = index
+        self._skip = skip
+        self.reasons: dict[int, str] = {}
+
+    def add(self, error: BadImage) -> None:
+        """Remember a bad image; raise ``error`` if the run is to stop at the first.
+
+        Raises BadInput where so many are bad that something else must be wrong.
+        """
+        if not self._skip:
+            raise error
+        self.reasons[error.image] = error.reason
+        if len(self.reasons) > max(FEW, MOST * len(self.index)):
+            raise BadInput(
+                f"{len(self.reasons)} of {len(self.index)} images in {self.index.root} cannot be "
+                f"read, among them: {error}; check the storage"
+            ) from error
+
+    def substitutes(self, ids: np.ndarray) -> np.ndarray:
+        """Return ``ids`` with each bad image replaced by the next that is not bad."""
+        if not self.reasons or self.reasons.keys().isdisjoint(ids.tolist()):
+            return ids
+        if len(self.reasons) == len(self.index):
+            raise BadInput(f"no image in {self.index.root} can be read: check the storage")
+        return np.array([self._next_good(int(image)) for image in ids], dtype=ids.dtype)
+
+    def without(self, ids: np.ndarray) -> np.ndarray:
+        """Return ``ids`` without the bad images."""
+        return ids[[int(image) not in self.reasons for image in ids]] if self.reasons else ids
+
+    def _next_good(self, image: int) -> int:
+        while image in self.reasons:
+            image = (image + 1) % len(self.index)
+        return image

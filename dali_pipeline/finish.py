@@ -1,0 +1,86 @@
+"""From decoded pixels to the model's images on a CPU: resize, mirror, crop, normalise.
+
+This is what the GPU's graph does after decoding. PyTorch's uint8 resize is several times as fast as
+DALI's on a CPU, and it is torchvision's own arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from dali_pipeline.statistics import MEAN, STD
+
+_MEAN = 255 * torch.tensor(MEAN).view(3, 1, 1)
+_SCALE = 1 / (255 * torch.tensor(STD).view(3, 1, 1))
+
+
+class Finisher:
+    """Finishes batches with ``threads`` threads, each working on images of its own."""
+
+    def __init__(self, threads: int, resolution: int, antialias: bool) -> None:
+        self._threads = threads
+        self._side = resolution
+        self._antialias = antialias
+        self._pool = _single_threaded(threads)
+
+    def training(self, crops: Sequence[torch.Tensor], mirrored: np.ndarray) -> torch.Tensor:
+        """Return float (images, 3, side, side) of uint8 (height, width, 3) crops."""
+
+        def finish(image: int) -> torch.Tensor:
+            pixels = self._resize(crops[image], (self._side, self._side))
+            return pixels.flip(-1) if mirrored[image] else pixels
+
+        return self._normalised(len(crops), finish)
+
+    def validation(
+        self, images: Sequence[torch.Tensor], sizes: np.ndarray, corners: np.ndarray
+    ) -> torch.Tensor:
+        """Return float (images, 3, side, side): each resized to its size and cropped there."""
+
+        def finish(image: int) -> torch.Tensor:
+            pixels = self._resize(images[image], tuple(sizes[image].tolist()))
+            top, left = corners[image]
+            return pixels[:, top : top + self._side, left : left + self._side]
+
+        return self._normalised(len(images), finish)
+
+    def _resize(self, pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Return uint8 (3, *size); channels-last in and out, which PyTorch's fast kernel takes."""
+        return functional.interpolate(
+            pixels[None].permute(0, 3, 1, 2),
+            size=size,
+            mode="bilinear",
+            antialias=self._antialias,
+            align_corners=False,
+        )[0]
+
+    def _normalised(self, count: int, finish: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        batch = torch.empty(count, 3, self._side, self._side)
+
+        def work(first: int) -> None:
+            for image in range(first, count, self._threads):
+                batch[image].copy_(finish(image)).sub_(_MEAN).mul_(_SCALE)
+
+        list(self._pool.map(work, range(self._threads)))
+        return batch
+
+
+def _single_threaded(threads: int) -> ThreadPoolExecutor:
+    """Return a pool in each of whose threads PyTorch uses one core, while here it keeps its own."""
+    cores = torch.get_num_threads()
+    started = Barrier(threads)
+
+    def start() -> None:
+        torch.set_num_threads(1)
+        started.wait()
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="finish")
+    list(pool.map(lambda _: start(), range(threads)))
+    torch.set_num_threads(cores)
+    return pool

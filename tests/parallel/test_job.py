@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -133,6 +134,29 @@ def test_a_run_stopped_and_resumed_ends_as_the_undisturbed_one(tiny_data, tmp_pa
     assert [event["train_loss"] for event in events(parts, "epoch")] == pytest.approx(
         [event["train_loss"] for event in events(whole, "epoch")]
     )
+
+
+def test_bad_images_are_passed_over_alike_on_any_number_of_processes(tiny_data, tmp_path):
+    """Two that nobody can decode, found by whoever reads them; named at the end of each epoch."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    for name in ("train/ant/002.JPEG", "train/cat/009.JPEG", "val/bee/001.JPEG"):
+        (data / name).write_bytes((data / name).read_bytes()[:150] + b"\xff\xd9")
+    losses = []
+    for by, ranks in [("python", 1), ("mpi", 2)]:
+        run = tmp_path / str(ranks)
+        options = ("--workers", 2, "--data", data, "--output", run, "--on-bad-image", "skip")
+        ended = train(*options, *TINY, by=by, ranks=ranks)
+        assert ended.code == 0, ended.output
+        assert "bad images passed over so far: 3: " in ended.output
+        first, last = events(run, "bad_images")
+        assert [image.split("/data/")[1] for image in last["images"]] == [
+            "train/ant/002.JPEG", "train/cat/009.JPEG", "val/bee/001.JPEG"
+        ]  # fmt: skip
+        assert first["epoch"] == 0
+        assert {event["val_images"] for event in events(run, "epoch")} == {6}
+        losses.append([event["loss"] for event in events(run, "step")])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_a_finished_run_is_left_as_it_is_and_evaluated_alone(tiny_data, tmp_path):

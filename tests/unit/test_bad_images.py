@@ -86,9 +86,7 @@ def test_bad_images_are_replaced_by_the_next_and_named(data, kind):
     assert sum(len(labels) for _, labels in validation) == 5  # one is left out
     found = {where.split("/", -1)[-1]: reason for where, reason in plan.bad_images().items()}
     assert len(plan.bad_images()) == 6
-    assert found["002.JPEG"] in ("the JPEG is cut off", "image file is truncated (0 bytes)") or (
-        "truncated" in found["002.JPEG"]
-    )
+    assert "cut off" in found["002.JPEG"] or "truncated" in found["002.JPEG"]
     assert found["005.JPEG"] == "No such file or directory"
 
     # The pixels in a bad image's place are those of its substitute in that epoch.

@@ -37,6 +37,8 @@ class DaliLoader:
             resolution=settings.resolution,
             antialias=settings.antialias,
             hw_decoder_load=settings.hw_decoder_load,
+            usual_height=settings.usual_height,
+            usual_width=settings.usual_width,
         )
         self._validation: _Decoder | None = None
         self._finisher: Finisher | None = None

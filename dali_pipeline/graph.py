@@ -25,10 +25,8 @@ class Target(NamedTuple):
     resolution: int  # side of the model's images, pixels
     antialias: bool
     hw_decoder_load: float  # share of JPEGs for a GPU's hardware decoder
-
-
-# ImageNet's images are mostly of this size: buffers for it are made before the first batch.
-USUAL_HEIGHT, USUAL_WIDTH = 375, 500
+    usual_height: int  # pixels: buffers for such images are made before the first batch
+    usual_width: int
 
 
 @pipeline_def
@@ -92,8 +90,8 @@ def _decoder(target: Target) -> dict:
     return {
         "device": "mixed",
         "hw_decoder_load": target.hw_decoder_load,
-        "preallocate_height_hint": USUAL_HEIGHT,
-        "preallocate_width_hint": USUAL_WIDTH,
+        "preallocate_height_hint": target.usual_height,
+        "preallocate_width_hint": target.usual_width,
         "jpeg_fancy_upsampling": True,  # as libjpeg, and so PIL, upsamples colour
         **common,
     }

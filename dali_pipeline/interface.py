@@ -7,7 +7,8 @@ from typing import Protocol
 
 import torch
 
-# Images, float32 (batch, 3, resolution, resolution), normalised; labels, int64 (batch,)
+# Images, float32 (batch, 3, resolution, resolution), normalised, channels-last in memory;
+# labels, int64 (batch,)
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 

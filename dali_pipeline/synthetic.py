@@ -21,8 +21,8 @@ class SyntheticLoader:
         self._device = device
         noise = torch.Generator().manual_seed(plan.settings.seed)
         side = plan.settings.resolution
-        shape = (POOL, plan.settings.batch_per_worker, 3, side, side)
-        self._pool = torch.randn(shape, generator=noise).to(device)
+        shape = (POOL, plan.settings.batch_per_worker, side, side, 3)  # channels-last in memory
+        self._pool = torch.randn(shape, generator=noise).to(device).permute(0, 1, 4, 2, 3)
 
     def training(self, first_step: int, last_step: int) -> Iterator[Batch]:
         """Yield training batches; see ``Loader``."""

@@ -136,4 +136,5 @@ def _normalise(images: list[Image.Image | torch.Tensor]) -> torch.Tensor:
         for image in images
     ]
     pixels = torch.stack(tensors).float()
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
     return transforms.normalize(pixels, [255 * m for m in MEAN], [255 * s for s in STD])

@@ -156,6 +156,10 @@ class RunSettings(_Section):
     hw_decoder_load: float = Field(
         0.75, ge=0, le=1, description="share of JPEGs for a GPU's hardware decoder, if it has one"
     )
+    usual_height: int = Field(
+        375, ge=0, description="pixels of images that a GPU's decoder makes buffers for; 0: none"
+    )
+    usual_width: int = Field(500, ge=0, description="likewise")
     loader_threads: int | None = Field(
         None, gt=0, description="decoding threads of a process; none: its share of the cores"
     )

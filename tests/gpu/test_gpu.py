@@ -11,6 +11,7 @@ from dali_pipeline.index import scan_splits
 from dali_pipeline.loader import make_loader
 from dali_pipeline.plan import Plan
 from dali_pipeline.statistics import STD
+from hvd_utils.compare import differences, newest
 from hvd_utils.events import read_events
 from hvd_utils.settings import Settings
 
@@ -49,3 +50,14 @@ def test_the_job_trains_on_the_gpu(tiny_data, tmp_path):
     assert ended.code == 0, ended.output
     epochs = [event for event in read_events(tmp_path) if event["event"] == "epoch"]
     assert [epoch["val_images"] for epoch in epochs] == [7, 7]
+
+
+def test_fused_workers_make_the_same_run_on_the_gpu(tiny_data, tmp_path):
+    ends = []
+    for fuse in (1, 3):
+        options = ("--workers", 3, "--precision", "fp64", "--fuse-workers", fuse)
+        run = tmp_path / str(fuse)
+        ended = train("--data", tiny_data, "--output", run, *options, *TINY, by="python")
+        assert ended.code == 0, ended.output
+        ends.append(newest(run))
+    assert max(differences(*ends).values()) < 1e-8

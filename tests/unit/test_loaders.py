@@ -55,6 +55,10 @@ def test_batches_have_the_shape_and_type_that_the_model_takes(both):
     for training, validation in both.values():
         assert [images.shape for images, _ in training] == [(4, 3, 32, 32)] * 6
         assert [len(images) for images, _ in validation] == [3, 3, 1]
+        assert all(
+            images.is_contiguous(memory_format=torch.channels_last)
+            for images, _ in training + validation
+        )
         assert {images.dtype for images, _ in training + validation} == {torch.float32}
         assert {labels.dtype for _, labels in training + validation} == {torch.int64}
 
@@ -181,7 +185,7 @@ def test_the_gpus_graph_makes_the_same_images_as_far_as_a_cpu_can_run_it(
 
 def test_the_decoder_of_a_gpu_is_given_what_it_takes():
     """Arguments of the mixed decoder are those that DALI knows."""
-    target = graph.Target(on_gpu=True, resolution=32, antialias=True, hw_decoder_load=0.75)
+    target = graph.Target(True, 32, True, 0.75, usual_height=375, usual_width=500)
     options = graph._decoder(target)
     assert options.pop("device") == "mixed"
     for name in ("decoders__Image", "decoders__ImageSlice"):

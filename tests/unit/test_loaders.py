@@ -17,7 +17,7 @@ from dali_pipeline.plan import Plan
 from dali_pipeline.statistics import STD
 from hvd_utils.failure import BadInput
 from hvd_utils.settings import Settings
-from hvd_utils.workers import passes
+from hvd_utils.workers import passes, share
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(
@@ -25,9 +25,9 @@ SETTINGS = Settings(
 )
 
 
-def plan_for(data, *, share=range(2), fuse=1, rank=0, size=1, **changes):
+def plan_for(data, *, mine=range(2), fuse=1, rank=0, size=1, **changes):
     settings = SETTINGS.model_copy(update=changes)
-    return Plan(*scan_splits(data), settings, passes(share, fuse), rank, size)
+    return Plan(*scan_splits(data), settings, passes(mine, fuse), rank, size)
 
 
 def load(kind, plan, first=0, last=3):
@@ -83,8 +83,8 @@ def test_a_run_can_begin_at_any_step(tiny_data, both, kind):
 
 @pytest.mark.parametrize("kind", ["dali", "torchvision", "synthetic"])
 def test_a_fused_pass_holds_what_its_workers_would_see_alone(tiny_data, kind):
-    alone, _ = load(kind, plan_for(tiny_data, workers=3, share=range(3)))
-    fused, _ = load(kind, plan_for(tiny_data, workers=3, share=range(3), fuse=2))
+    alone, _ = load(kind, plan_for(tiny_data, workers=3, mine=range(3)))
+    fused, _ = load(kind, plan_for(tiny_data, workers=3, mine=range(3), fuse=2))
     assert [len(images) for images, _ in fused] == [4, 8] * 3  # passes of 1 and 2 workers
     for step in range(3):
         (first, _), (images, labels) = fused[2 * step : 2 * step + 2]
@@ -96,7 +96,7 @@ def test_a_fused_pass_holds_what_its_workers_would_see_alone(tiny_data, kind):
 
 
 def test_processes_see_the_parts_of_the_same_minibatch(tiny_data, both):
-    second, _ = load("dali", plan_for(tiny_data, share=range(1, 2), rank=1, size=2))
+    second, _ = load("dali", plan_for(tiny_data, mine=range(1, 2), rank=1, size=2))
     for (images, labels), (expected, expected_labels) in zip(
         second, both["dali"][0][1::2], strict=True
     ):
@@ -106,8 +106,8 @@ def test_processes_see_the_parts_of_the_same_minibatch(tiny_data, both):
 
 def test_a_crop_belongs_to_the_image_and_the_epoch_not_to_the_worker(tiny_data):
     """However a minibatch of 8 is split, and whatever was planned before."""
-    whole = plan_for(tiny_data, workers=1, batch_per_worker=8, share=range(1))
-    parts = plan_for(tiny_data, workers=4, batch_per_worker=2, share=range(4))
+    whole = plan_for(tiny_data, workers=1, batch_per_worker=8, mine=range(1))
+    parts = plan_for(tiny_data, workers=4, batch_per_worker=2, mine=range(4))
     for step in (5, 0):  # step 3 opens the second epoch: 30 images
         expected = whole.training_batch(step, range(1))
         batches = [parts.training_batch(step, fused) for fused in parts.passes]
@@ -117,6 +117,21 @@ def test_a_crop_belongs_to_the_image_and_the_epoch_not_to_the_worker(tiny_data):
             zip(*(batch.windows for batch in batches), strict=True), expected.windows, strict=True
         ):
             assert np.array_equal(np.concatenate(ours), theirs)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("stop", [0, 1, 2])
+def test_no_image_is_lost_or_doubled_for_any_world_and_resume_point(tiny_data, size, stop):
+    """Three minibatches of 20 are two epochs of 30 images."""
+    seen = []
+    for first, last in ((0, stop), (stop, 3)):
+        for rank in range(size):
+            plan = plan_for(
+                tiny_data, workers=5, mine=share(5, rank, size), fuse=2, rank=rank, size=size
+            )
+            for place in plan.training_places(first, last):
+                seen += list(zip(*plan.training_ids(*place), strict=True))
+    assert sorted(seen) == [(epoch, image) for epoch in range(2) for image in range(30)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 9])
@@ -147,7 +162,7 @@ def test_a_broken_image_is_named(tmp_path, kind):
     content = bad.read_bytes()
     bad.write_bytes(content[:200])  # the header is whole, the picture is not
     with pytest.raises(BadInput, match="cannot read image .*003.JPEG"):
-        load(kind, plan_for(tmp_path, workers=1, batch_per_worker=8, share=range(1)), last=1)
+        load(kind, plan_for(tmp_path, workers=1, batch_per_worker=8, mine=range(1)), last=1)
 
 
 def test_a_minibatch_larger_than_the_training_set_is_refused(tiny_data):

@@ -8,20 +8,33 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 
-def interleaved(candidates: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each candidate in each round, after one round that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+def taking_turns(
+    candidates: Mapping[str, Callable[[], float]], rounds: int
+) -> dict[str, list[float]]:
+    """Return each candidate's results, one a round, after one round that is not counted."""
+    results: dict[str, list[float]] = {name: [] for name in candidates}
     for round_number in range(rounds + 1):
         for name, run in candidates.items():
-            began = time.perf_counter()
-            run()
+            result = run()
             if round_number > 0:
-                seconds[name].append(time.perf_counter() - began)
-    return seconds
+                results[name].append(result)
+    return results
+
+
+def interleaved(candidates: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each candidate in each round, after one round that is not counted."""
+    return taking_turns({name: partial(_seconds, run) for name, run in candidates.items()}, rounds)
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
 
 
 def ratios(rates: Mapping[str, list[float]], base: str) -> dict[str, float]:

@@ -25,9 +25,18 @@ READ_AHEAD = 4  # batches planned and read before DALI asks; an epoch's order ta
 
 
 class DaliLoader:
-    """Decodes on the GPU where ``device`` is one, else on ``threads`` CPU threads."""
+    """Decodes on the GPU where ``device`` is one, else on ``threads`` CPU threads.
 
-    def __init__(self, plan: Plan, device: torch.device, threads: int) -> None:
+    On a CPU, ``finisher`` does what follows decoding.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        device: torch.device,
+        threads: int,
+        finisher: Callable[[int, int, bool], Finisher] = Finisher,
+    ) -> None:
         self._plan = plan
         settings = plan.settings
         self._device = device
@@ -43,7 +52,7 @@ class DaliLoader:
         self._validation: _Decoder | None = None
         self._finisher: Finisher | None = None
         if not self._target.on_gpu:
-            self._finisher = Finisher(threads, settings.resolution, settings.antialias)
+            self._finisher = finisher(threads, settings.resolution, settings.antialias)
 
     def training(self, first_step: int, last_step: int) -> Iterator[Batch]:
         """Yield training batches; see ``Loader``."""

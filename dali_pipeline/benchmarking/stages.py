@@ -1,37 +1,43 @@
 """Our own pipeline, from reading alone to the batches that the trainer gets.
 
-``full`` is the trainer's very loader. The stages before it are graphs of their own, each with one
-operation more, so that the difference of two is what that operation costs.
+``full`` is the trainer's very loader. On a CPU the stages before it are the same loader with less
+done after decoding; on a GPU, graphs with less in them. The difference of two is what a step costs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import torch
 from nvidia.dali import fn, pipeline_def, types
 
-from dali_pipeline.benchmarking.bench import Bench, Stream, in_threads
+from dali_pipeline.ahead import ahead
+from dali_pipeline.benchmarking.bench import Bench, Stream
+from dali_pipeline.dali_loader import DaliLoader
+from dali_pipeline.encoded import EncodedReader
+from dali_pipeline.finish import Finisher
 from dali_pipeline.loader import make_loader
 
 STEPS = 100_000  # of a loader's run: more than will be measured
+READ_AHEAD = 2  # batches
 
 
 def read(bench: Bench) -> Stream:
     """Return the stream of encoded images, read as the plan orders them."""
-    images = in_threads(bench.plan.train.read, bench.ids(), bench.threads)
-    return Stream("file bytes read", images)
+    reader = EncodedReader(bench.plan.train)
+    return Stream("file bytes read", ahead(map(reader.read, bench.ids()), READ_AHEAD))
 
 
 def decode(bench: Bench) -> Stream:
     """Return the stream of decoded crop windows, uint8 of any size."""
-    return Stream("+ crop window decoded", _run(bench, resolution=None))
+    return Stream("+ crop window decoded", _partly(bench, Undone, resolution=None))
 
 
 def augment(bench: Bench) -> Stream:
     """Return the stream of crops resized and flipped, uint8 (224, 224, 3)."""
     resolution = bench.plan.settings.resolution
-    return Stream("+ resized and flipped", _run(bench, resolution))
+    return Stream("+ resized and flipped", _partly(bench, Unnormalised, resolution))
 
 
 def full(bench: Bench) -> Stream:
@@ -49,14 +55,35 @@ def _loader(kind: str, bench: Bench) -> Iterator:
     return loader.training(0, STEPS)
 
 
+class Undone(Finisher):
+    """Leaves crops as they were decoded."""
+
+    def training(self, crops: Sequence[torch.Tensor], mirrored: np.ndarray) -> Sequence:
+        """Return the crops."""
+        return crops
+
+
+class Unnormalised(Finisher):
+    """Resizes and mirrors, no more."""
+
+    def _normalised(self, count: int, finish: Callable[[int], torch.Tensor]) -> list:
+        return list(self._pool.map(finish, range(count)))
+
+
+def _partly(bench: Bench, finisher: type[Finisher], resolution: int | None) -> Iterator:
+    if bench.device.type == "cuda":
+        return _run(bench, resolution)
+    loader = DaliLoader(bench.plan, bench.device, bench.threads, finisher)
+    return loader.training(0, STEPS)
+
+
 def _run(bench: Bench, resolution: int | None) -> Iterator:
-    on_gpu = bench.device.type == "cuda"
     pipeline = _graph(
         bench,
         resolution,
         batch_size=bench.plan.training_size,
         num_threads=bench.threads,
-        device_id=bench.device.index if on_gpu else None,
+        device_id=bench.device.index,
         prefetch_queue_depth=2,
     )
     pipeline.build()
@@ -66,7 +93,7 @@ def _run(bench: Bench, resolution: int | None) -> Iterator:
 
 @pipeline_def
 def _graph(bench: Bench, resolution: int | None):
-    data, start, shape, mirror = fn.external_source(
+    encoded, start, shape, mirror = fn.external_source(
         _columns(bench),
         num_outputs=4,
         batch=True,
@@ -74,11 +101,11 @@ def _graph(bench: Bench, resolution: int | None):
         ndim=[1, 1, 1, 0],
     )
     images = fn.decoders.image_slice(
-        data if bench.plan.train.packed else fn.io.file.read(data),
+        encoded,
         start=start,
         shape=shape,
         axis_names="HW",
-        device="mixed" if bench.device.type == "cuda" else "cpu",
+        device="mixed",
         output_type=types.RGB,
         adjust_orientation=False,
     )
@@ -90,15 +117,10 @@ def _graph(bench: Bench, resolution: int | None):
 
 
 def _columns(bench: Bench) -> Iterator[tuple]:
-    """Yield paths, or the images themselves of a packed set, with corners, sides and flips."""
-    index = bench.plan.train
+    """Yield encoded images with corners, sides and flips."""
+    reader = EncodedReader(bench.plan.train)
     for place in bench.places():
-        batch, (_, ids) = bench.plan.training_batch(*place), bench.plan.training_ids(*place)
-        content = map(index.read, ids) if index.packed else (index.path(i).encode() for i in ids)
+        batch = bench.plan.training_batch(*place)
         top, left, height, width = batch.windows
-        yield (
-            [np.frombuffer(item, np.uint8) for item in content],
-            np.stack([top, left], axis=1),
-            np.stack([height, width], axis=1),
-            batch.flips,
-        )
+        corners, sides = np.stack([top, left], axis=1), np.stack([height, width], axis=1)
+        yield reader.read(batch.ids), corners, sides, batch.flips

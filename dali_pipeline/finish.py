@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from dali_pipeline.buffers import Buffers
 from dali_pipeline.statistics import MEAN, STD
 
 
@@ -29,6 +30,7 @@ class Finisher:
         self._side = resolution
         self._antialias = antialias
         self._pool = _single_threaded(threads)
+        self._buffers = Buffers()
         # Of a whole row of pixels, so that PyTorch has long runs to work on.
         self._mean = (255 * torch.tensor(MEAN)).repeat(resolution)
         self._scale = (1 / (255 * torch.tensor(STD))).repeat(resolution)
@@ -66,7 +68,7 @@ class Finisher:
         return resized.permute(0, 2, 3, 1)[0]
 
     def _normalised(self, count: int, finish: Callable[[int], torch.Tensor]) -> torch.Tensor:
-        batch = torch.empty(count, self._side, self._side, 3)
+        batch = self._buffers.take((count, self._side, self._side, 3))
 
         def work(first: int) -> None:
             for image in range(first, count, self._threads):

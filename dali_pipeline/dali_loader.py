@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,7 +88,8 @@ class DaliLoader:
                 feed,
                 self._target,
                 batch_size=largest,
-                num_threads=self._threads,
+                # On a CPU one more, so that no core waits for another's last image of a batch.
+                num_threads=self._threads + (self._finisher is not None),
                 device_id=self._device.index if self._target.on_gpu else None,
                 prefetch_queue_depth=prefetch,
             )
@@ -121,37 +122,42 @@ class _Decoder:
         self._feed.rewind()
         while True:
             self._pipeline = self._pipeline or self._build()
-            decoded = self._decoded()
             try:
-                # On a GPU, DALI works ahead by itself; on a CPU, somebody has to finish ahead too.
-                yield from ahead(decoded, self._prefetch) if self._finisher else decoded
+                # On a GPU, DALI works ahead by itself; on a CPU, decoding and finishing have to.
+                if self._finisher is None:
+                    yield from map(self._on_gpu, self._decoded())
+                else:
+                    decoded = ahead(self._decoded(), 1)
+                    yield from ahead(map(self._finished, decoded), self._prefetch)
                 self._pipeline.reset()
                 return
             except RuntimeError as error:
                 self._pipeline = None
                 self._feed.blame(error)
 
-    def _decoded(self) -> Iterator[Batch]:
+    def _decoded(self) -> Iterator[tuple[Any, TrainingBatch | ValidationBatch]]:
+        """Yield DALI's output with the batch that it is."""
         while True:
             try:
                 (images,) = self._pipeline.run()
             except StopIteration:
                 return
-            batch = self._feed.oldest()
-            labels = torch.from_numpy(batch.labels).to(self._device)
-            if self._finisher is None:
-                pixels = torch.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2)
-            else:
-                pixels = self._finish([torch.from_dlpack(image) for image in images], batch)
-            self._feed.delivered()
-            yield pixels, labels
+            yield images, self._feed.delivered()
 
-    def _finish(
-        self, pixels: Sequence[torch.Tensor], batch: TrainingBatch | ValidationBatch
-    ) -> torch.Tensor:
+    def _on_gpu(self, decoded: tuple[Any, TrainingBatch | ValidationBatch]) -> Batch:
+        images, batch = decoded
+        pixels = torch.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2)
+        return pixels, torch.from_numpy(batch.labels).to(self._device)
+
+    def _finished(self, decoded: tuple[Any, TrainingBatch | ValidationBatch]) -> Batch:
+        images, batch = decoded
+        pixels = [torch.from_dlpack(image) for image in images]
         if isinstance(batch, TrainingBatch):
-            return self._finisher.training(pixels, batch.flips)
-        return self._finisher.validation(pixels, batch.placement.size, batch.placement.corner)
+            finished = self._finisher.training(pixels, batch.flips)
+        else:
+            placement = batch.placement
+            finished = self._finisher.validation(pixels, placement.size, placement.corner)
+        return finished, torch.from_numpy(batch.labels)
 
 
 class _Read(NamedTuple):
@@ -214,13 +220,11 @@ class _Feed:
         """Begin at the first place again."""
         self._done = 0
 
-    def oldest(self) -> TrainingBatch | ValidationBatch:
-        """Return the batch that DALI has just decoded."""
-        return self._pending[0].batch
-
-    def delivered(self) -> None:
-        """Forget the oldest batch."""
-        self._done = self._pending.popleft().number + 1
+    def delivered(self) -> TrainingBatch | ValidationBatch:
+        """Return the batch that DALI has just decoded, and do not read it again."""
+        read = self._pending.popleft()
+        self._done = read.number + 1
+        return read.batch
 
     def blame(self, error: RuntimeError) -> None:
         """Find what stopped DALI, which does not name it; raise ``error`` if no image did."""

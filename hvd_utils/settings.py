@@ -152,7 +152,7 @@ class RunSettings(_Section):
         "stop",
         description="when an image cannot be read: stop, or skip, which takes the next one instead",
     )
-    prefetch: int = Field(2, gt=0, description="batches decoded ahead")
+    prefetch: int = Field(3, gt=0, description="batches decoded ahead")
     hw_decoder_load: float = Field(
         0.75, ge=0, le=1, description="share of JPEGs for a GPU's hardware decoder, if it has one"
     )

@@ -145,8 +145,8 @@ def test_one_rank_failing_alone_ends_all(tmp_path, by):
     write_jpegs(data / "train", {"ant": 8, "bee": 8})
     write_jpegs(data / "val", {"ant": 1, "bee": 1})
     settings = load_settings(["--data", str(data), *TINY], {}).with_workers(2)
-    plan = Plan(*scan_splits(data), settings, range(1, 2), 1, 2)
-    _, ids = plan.training_ids(0, 1)
+    plan = Plan(*scan_splits(data), settings, [range(1, 2)], 1, 2)
+    _, ids = plan.training_ids(0, range(1, 2))
     bad = Path(plan.train.path(ids[0]))
     bad.write_bytes(b"not a picture")
     output = tmp_path / "run"

@@ -111,7 +111,7 @@ def test_a_wrong_archive_is_deleted(tmp_path):
 def test_a_failed_step_says_what_to_do_and_keeps_the_log(tmp_path):
     log = tmp_path / "log"
     with pytest.raises(installer.Failure, match="do this") as caught:
-        installer.run([sys.executable, "-c", "print('é why'); 1 / 0"], log, "do this")
+        installer.run([sys.executable, "-c", "print('é why', flush=True); 1 / 0"], log, "do this")
     assert "é why" in log.read_text()
     assert "ZeroDivisionError" in caught.value.printed[-1]
 

@@ -34,8 +34,8 @@ class WorkerBatchNorm2d(nn.BatchNorm2d):
 
     In training it takes (workers · n, channels, height, width) with image i of worker j at place
     i · workers + j, as ``order.pass_images`` lays them out: workers are then channels of a view, so
-    one call of PyTorch's kernel normalises all of them without a copy. Elsewhere known as ghost
-    batch norm (Hoffer et al. 2017).
+    one call of PyTorch's kernel normalises all of them. Images that are channels-last in memory are
+    copied first. Elsewhere known as ghost batch norm (Hoffer et al. 2017).
     """
 
     batch_per_worker: int  # n

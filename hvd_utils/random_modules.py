@@ -27,9 +27,12 @@ def refuse_random_numbers(workers: int, device: torch.device) -> Iterator[None]:
 
     One stream of numbers cannot be several workers' own.
     """
+    if workers == 1:
+        yield
+        return
     before = _state(device)
     yield
-    if workers > 1 and not torch.equal(before, _state(device)):
+    if not torch.equal(before, _state(device)):
         raise BadInput(
             f"the model draws random numbers (dropout?), which {workers} workers fused in one pass "
             "would share: set --fuse-workers 1"

@@ -1,0 +1,43 @@
+"""How far apart two runs are."""
+
+import pytest
+import torch
+
+from hvd_utils import compare
+from hvd_utils.checkpoint import save_checkpoint
+from hvd_utils.failure import BadInput
+
+
+def end_of_run(folder, *, step=3, weight=2.0, momentum=1.0, average=4.0):
+    model = {
+        "fc.weight": torch.tensor([1.0, weight]),
+        "bn.running_mean": torch.tensor([average]),
+        "bn.num_batches_tracked": torch.tensor(step),
+    }
+    optimizer = {"state": {0: {"momentum_buffer": torch.tensor([momentum])}}}
+    state = {"step": step, "experiment": {"model": "m"}, "model": model, "optimizer": optimizer}
+    save_checkpoint(folder, state, keep=3)
+    return folder
+
+
+def test_differences_are_relative_to_each_tensor_and_told_by_kind(tmp_path):
+    first = end_of_run(tmp_path / "a")
+    other = end_of_run(tmp_path / "b", weight=2.5, momentum=0.9, average=4.0)
+    apart = compare.differences(compare.newest(other), compare.newest(first))
+    assert apart == pytest.approx({"weights": 0.25, "momentum": 0.1, "running averages": 0.0})
+
+
+def test_every_run_is_shown_beside_the_first(tmp_path, monkeypatch, capsys):
+    runs = [end_of_run(tmp_path / "a"), end_of_run(tmp_path / "b", weight=2.5)]
+    monkeypatch.setattr("sys.argv", ["compare", *map(str, runs)])
+    compare.main()
+    *_, line = capsys.readouterr().out.splitlines()
+    assert line.split() == ["2.5e-01", "0.0e+00", "0.0e+00", str(runs[1])]
+
+
+def test_runs_at_other_steps_and_folders_without_runs_are_refused(tmp_path):
+    one, two = end_of_run(tmp_path / "a"), end_of_run(tmp_path / "b", step=4)
+    with pytest.raises(BadInput, match="steps 4 and 3"):
+        compare.differences(compare.newest(two), compare.newest(one))
+    with pytest.raises(BadInput, match="no checkpoint in"):
+        compare.newest(tmp_path)

@@ -85,6 +85,7 @@ def _single_threaded(threads: int) -> ThreadPoolExecutor:
 
     def start() -> None:
         torch.set_num_threads(1)
+        torch.get_num_threads()  # a thread's first look at the number makes it the thread's own
         started.wait()
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="finish")

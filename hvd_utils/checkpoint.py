@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,32 +34,60 @@ def list_checkpoints(output: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(_NAME.fullmatch(path.name)[1]), reverse=True)
 
 
-def save_checkpoint(output: Path, state: Mapping[str, Any], *, keep: int) -> Path:
-    """Write ``state`` under its step, and remove all but the newest ``keep`` (0: none).
+def best_path(output: Path) -> Path:
+    """Return where the best checkpoint of a run lies, kept beside the newest ones."""
+    return output / "checkpoints" / "best.pt"
+
+
+def save_checkpoint(
+    output: Path, state: Mapping[str, Any], *, keep: int, best: bool = False
+) -> Path:
+    """Write ``state`` under its step; keep it and the newest others, ``keep`` in all (0: all).
 
     Written under a temporary name, synced, then renamed: whenever it is interrupted, what carries
-    a checkpoint's name is whole. Raises BadInput if it cannot be written; earlier ones stay.
+    a checkpoint's name is whole. What a killed writer left half-written is removed. With ``best``
+    it is kept as ``best.pt`` too. Raises BadInput if it cannot be written; earlier ones stay.
     """
     path = checkpoint_path(output, state["step"])
-    temporary = path.with_suffix(".tmp")
-    try:
+    with _written_or_explained(output, path) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob("*.tmp"):
+            _remove_quietly(left)
+        # A Python file, not a name: PyTorch then writes without the interpreter's lock all the
+        # same, and a full disk keeps its own error.
         with temporary.open("wb") as file:
             torch.save({"format": FORMAT, **state}, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
-        for old in list_checkpoints(output)[keep:] if keep else ():
-            old.unlink()
-    except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into RuntimeError
-        _remove_quietly(temporary)
-        intact = [str(old) for old in list_checkpoints(output)[:1]]
-        raise BadInput(
-            f"cannot save {path}: {_reason(error)}; make room or choose another --output; "
-            f"{f'saved before and intact: {intact[0]}' if intact else 'none was saved before'}"
-        ) from error
+        # By number others may be newer: of a run that went on from an earlier checkpoint.
+        others = [old for old in list_checkpoints(output) if old != path]
+        for old in others[keep - 1 :] if keep else ():
+            old.unlink(missing_ok=True)
+    if best:
+        mark_best(output, state["step"])
     return path
+
+
+def mark_best(output: Path, step: int) -> Path:
+    """Keep the checkpoint after ``step`` updates as ``best.pt``, however old it becomes.
+
+    It is a second name of the same file where the file system has links, else a copy. Raises
+    BadInput if it cannot be written; the best one before stays.
+    """
+    path = checkpoint_path(output, step)
+    best = best_path(output)
+    with _written_or_explained(output, best) as temporary:
+        _remove_quietly(temporary)
+        try:
+            os.link(path, temporary)
+        except OSError:  # no links here; if it is for another reason, the copy fails too
+            _copy(path, temporary)
+        os.replace(temporary, best)
+        _remove_quietly(temporary)  # renaming does nothing if both names are of one file
+        _sync_folder(best.parent)
+    return best
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -136,6 +165,21 @@ def check_experiment(
         )
 
 
+@contextlib.contextmanager
+def _written_or_explained(output: Path, path: Path) -> Iterator[Path]:
+    """Give the temporary name of ``path``; remove it and raise BadInput if the block fails."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        yield temporary
+    except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into RuntimeError
+        _remove_quietly(temporary)
+        intact = [str(old) for old in list_checkpoints(output)[:1]]
+        raise BadInput(
+            f"cannot save {path}: {_reason(error)}; make room or choose another --output; "
+            f"{f'saved before and intact: {intact[0]}' if intact else 'none was saved before'}"
+        ) from error
+
+
 def _reason(error: Exception) -> str:
     while error.__cause__ or error.__context__:
         if isinstance(error, OSError) and error.strerror:
@@ -147,6 +191,13 @@ def _reason(error: Exception) -> str:
 def _remove_quietly(path: Path) -> None:
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as read, target.open("wb") as write:
+        shutil.copyfileobj(read, write)
+        write.flush()
+        os.fsync(write.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

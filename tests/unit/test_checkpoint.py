@@ -1,17 +1,22 @@
 """Checkpoints: whole or not there, found again, refused when they do not fit."""
 
+import errno
 import pickle
+import signal
 
 import pytest
 import torch
+from helpers import launch
 
 from hvd_utils import checkpoint
 from hvd_utils.checkpoint import (
+    best_path,
     check_experiment,
     check_model,
     checkpoint_path,
     list_checkpoints,
     load_checkpoint,
+    mark_best,
     newest_valid,
     save_checkpoint,
 )
@@ -40,6 +45,87 @@ def test_the_newest_few_are_kept(tmp_path):
     for step in range(1, 6):
         save_checkpoint(tmp_path, state(step), keep=2)
     assert [int(path.stem[-8:]) for path in list_checkpoints(tmp_path)] == [5, 4]
+
+
+def test_the_one_just_written_is_kept_even_if_others_have_higher_numbers(tmp_path):
+    for step in (100, 200, 300, 40):
+        save_checkpoint(tmp_path, state(step), keep=2)
+    assert [int(path.stem[-8:]) for path in list_checkpoints(tmp_path)] == [300, 40]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_best_one_outlives_the_newest_few(tmp_path, monkeypatch, links):
+    if not links:
+
+        def refuse(*_):
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(checkpoint.os, "link", refuse)
+    for step in range(1, 7):
+        save_checkpoint(tmp_path, state(step), keep=2, best=step in (2, 3))
+    assert load_checkpoint(best_path(tmp_path))["step"] == 3
+    assert [path.name for path in list_checkpoints(tmp_path)] == [
+        "checkpoint-00000006.pt",
+        "checkpoint-00000005.pt",
+    ]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 3
+
+
+def test_the_best_one_takes_no_room_of_its_own(tmp_path):
+    path = save_checkpoint(tmp_path, state(1), keep=1, best=True)
+    assert best_path(tmp_path).samefile(path)
+
+
+def test_marking_the_same_one_again_leaves_nothing_behind(tmp_path):
+    save_checkpoint(tmp_path, state(1), keep=1, best=True)
+    mark_best(tmp_path, 1)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "best.pt",
+        "checkpoint-00000001.pt",
+    ]
+
+
+def test_the_best_one_is_not_taken_for_the_newest(tmp_path):
+    newest = save_checkpoint(tmp_path, state(1), keep=1, best=True)
+    best_path(tmp_path).unlink()
+    save_checkpoint(tmp_path, state(9), keep=1).rename(best_path(tmp_path))
+    save_checkpoint(tmp_path, state(1), keep=1)
+    assert newest_valid(tmp_path)[0] == newest
+    best_path(tmp_path).write_bytes(b"damaged")
+    assert newest_valid(tmp_path)[2] == []
+    with pytest.raises(BadInput, match="best.pt is damaged"):
+        load_checkpoint(best_path(tmp_path))
+
+
+def test_marking_one_that_is_gone_says_so_and_keeps_the_best_before(tmp_path):
+    save_checkpoint(tmp_path, state(1), keep=1, best=True)
+    with pytest.raises(BadInput, match="cannot save .*best.pt: No such file"):
+        mark_best(tmp_path, 7)
+    assert load_checkpoint(best_path(tmp_path))["step"] == 1
+
+
+def test_what_a_killed_writer_left_is_removed_at_the_next_save(tmp_path):
+    program = f"""
+import os, signal
+import torch
+from pathlib import Path
+from hvd_utils import checkpoint
+whole = os.fsync
+def die(descriptor):
+    os.kill(os.getpid(), signal.SIGKILL)
+output = Path({str(tmp_path)!r})
+weights = torch.zeros(1000)
+checkpoint.save_checkpoint(output, {{"step": 1, "model": weights}}, keep=1)
+os.fsync = die
+checkpoint.save_checkpoint(output, {{"step": 2, "model": weights}}, keep=1)
+"""
+    ended = launch(["-c", program], by="python", timeout=60)
+    assert ended.code == -signal.SIGKILL, ended.output
+    (left,) = tmp_path.glob("checkpoints/*.tmp")
+    assert newest_valid(tmp_path)[1]["step"] == 1
+    save_checkpoint(tmp_path, state(3), keep=0)
+    assert not left.exists()
+    assert [int(path.stem[-8:]) for path in list_checkpoints(tmp_path)] == [3, 1]
 
 
 def test_a_first_run_has_none(tmp_path):

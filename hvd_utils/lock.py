@@ -1,0 +1,90 @@
+"""One job at a time in a run's folder: a lock that ends with the process that holds it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+from hvd_utils.failure import BadInput
+
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+_POLL_SECONDS = 0.1
+
+
+class FolderLock:
+    """The lock of the folder ``output``, a file ``lock`` in it that names its holder.
+
+    The kernel frees it when the holder ends in whatever way; the file itself stays.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._path = output / "lock"
+        self._descriptor: int | None = None
+
+    def acquire(self, patience_seconds: float = 20) -> str | None:
+        """Take the lock, waiting so long for a holder that may be about to end.
+
+        Returns None, or a warning where the file system has no locks. Raises BadInput naming the
+        holder if there is one, and if the file cannot be written.
+        """
+        deadline = time.monotonic() + patience_seconds
+        try:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            while not self._try():
+                if time.monotonic() >= deadline:
+                    raise BadInput(
+                        f"{self._output} is in use by {self._holder()}: wait for it, end it, or "
+                        "choose another --output"
+                    )
+                time.sleep(_POLL_SECONDS)
+            self._sign()
+        except OSError as error:
+            self.release()
+            if error.errno in NO_LOCKS:
+                return (
+                    f"warning: the file system of {self._output} has no locks: see to it that no "
+                    "other job uses this folder"
+                )
+            raise BadInput(
+                f"cannot lock {self._path}: {error.strerror}; make room or choose another --output"
+            ) from error
+        except BaseException:
+            self.release()
+            raise
+        return None
+
+    def release(self) -> None:
+        """Free the lock, if it is held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _try(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _sign(self) -> None:
+        holder = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, (json.dumps(holder) + "\n").encode(), 0)
+        os.fsync(self._descriptor)  # a network file system then shows it to other hosts
+
+    def _holder(self) -> str:
+        try:
+            holder = json.loads(self._path.read_text())
+            return f"a job on {holder['host']}, pid {holder['pid']}, started {holder['started']}"
+        except (OSError, ValueError, LookupError, TypeError):  # it has only just begun
+            return "another job"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 EXIT_FAILED = 1  # an unexpected error: a bug, or a machine that broke
 EXIT_BAD_INPUT = 2  # what the user gave cannot work; a restart would not mend it
+EXIT_HANGS = 3  # no step was finished for too long; a restart may help
 EXIT_RESUME = 75  # told to stop; all is saved; start the same command again
 
 # Rank 0 speaks first. Another rank that fails waits this long: had rank 0 failed for the same

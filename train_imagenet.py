@@ -9,22 +9,36 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 from dali_pipeline.dataset import check_data, describe, open_dataset
 from hvd_utils import failure
-from hvd_utils.settings import load_settings
+from hvd_utils.settings import Settings, load_settings
+from hvd_utils.signals import StopRequest
+
+if TYPE_CHECKING:
+    from hvd_utils.elastic import Memory
 
 
 def main() -> None:
-    """Run the job from top to bottom, as section 5.1 of the paper tells it."""
+    """Check what was given, then train; with elastic Horovod, anew whenever the workers change."""
+    stop = StopRequest()
     settings = load_settings(sys.argv[1:], os.environ)
     check_data(settings)
 
-    # Imported once the settings look good: these take seconds.
+    from hvd_utils import elastic  # now that the settings look good: these imports take seconds
+
+    elastic.run(lambda memory: job(settings, stop, memory))
+
+
+def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
+    """Run the job from top to bottom, as section 5.1 of the paper tells it."""
     from dali_pipeline.loader import make_loader
     from dali_pipeline.plan import Plan
     from hvd_utils.batch_norm import normalise_by_worker
     from hvd_utils.models import DTYPES, build_model
+    from hvd_utils.not_finite import tracing_not_finite
     from hvd_utils.optimizer import build_optimizer
     from hvd_utils.run import Run, evaluate_only
     from hvd_utils.schedule import first_step, make_schedule
@@ -34,7 +48,8 @@ def main() -> None:
 
     # Horovod: P processes, one a GPU, carry the paper's k workers of n images each.
     world = start_world(settings.device)
-    settings = settings.with_workers(world.size)
+    earlier = memory.recall()  # what processes that were here before know; None at a launch
+    settings = settings.with_workers(world.size, earlier and earlier["experiment"]["workers"])
     mine = share(settings.workers, world.rank, world.size)
     fuse = settings.fuse_workers or default_fuse(settings.batch_per_worker, world.gpu_memory)
     minibatch = settings.workers * settings.batch_per_worker  # kn
@@ -51,41 +66,46 @@ def main() -> None:
         settings.model, num_classes, zero_gamma=settings.zero_gamma, seed=settings.seed
     ).to(world.device, DTYPES[settings.precision])
     if settings.eval_only:
-        return evaluate_only(settings, world, model, num_classes, loader)
+        return evaluate_only(settings, world, model, num_classes, loader, plan.validation_rounds)
     normalise_by_worker(model, plan.passes, settings.batch_per_worker)
     optimizer = build_optimizer(model, settings, len(plan.passes))
     schedule = make_schedule(settings, len(train_set), minibatch)
 
     # The run: its folder, its log, and where an earlier launch stopped.
     epoch_ends = [first_step(e + 1, len(train_set), minibatch) for e in range(settings.epochs)]
-    last_step = min(epoch_ends[-1], settings.max_steps or epoch_ends[-1])
-    run = Run.begin(settings, world, model, optimizer, num_classes, len(train_set), last_step)
+    run = Run(
+        settings, world, model, optimizer, plan, epoch_ends,
+        earlier=earlier, stop=stop, memory=memory,
+    )  # fmt: skip
     run.say(describe(settings, train_set, val_set))
 
-    batches = loader.training(run.step, last_step)
-    while run.step < last_step:
-        epoch_end = epoch_ends[run.epoch]
-        steps = range(run.step, min(epoch_end, last_step))
-        for window in train(
-            model,
-            optimizer,
-            schedule,
-            batches,
-            steps,
-            passes=plan.passes,
-            minibatch=minibatch,
-            seed=settings.seed,
-            log_every=settings.log_every,
-            world=world,
-        ):
-            run.report(window)
-        run.collect_running_averages(len(mine))
-        if run.step == epoch_end:
-            errors = validate(model, loader.validation(), world)
-            run.report_bad_images(plan.bad_images())
-            run.finish_epoch(errors)
-        run.save()
-    run.end()
+    with (
+        run,
+        closing(loader.training(run.step, run.last_step)) as batches,
+        tracing_not_finite(model, loader, plan, minibatch, world, run.output),
+    ):
+        together = {"world": world, "agreement": run.agreement, "at": run.watchdog.at}
+        while run.epoch < settings.epochs:
+            steps = range(run.step, min(run.epoch_end, run.last_step))
+            for totals in train(
+                model,
+                optimizer,
+                schedule,
+                batches,
+                steps,
+                passes=plan.passes,
+                workers=settings.workers,
+                minibatch=minibatch,
+                seed=settings.seed,
+                **together,
+            ):
+                run.finish_step(totals, schedule(run.step))
+            if run.step < run.epoch_end:  # --max-steps
+                break
+            errors = validate(model, loader.validation(), plan.validation_rounds, **together)
+            run.heed()
+            run.finish_epoch(errors, plan.bad_images())
+        run.end()
 
 
 if __name__ == "__main__":

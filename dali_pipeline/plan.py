@@ -122,6 +122,12 @@ class Plan:
         """The most images of a training batch."""
         return max(map(len, self.passes)) * self.settings.batch_per_worker
 
+    @property
+    def validation_rounds(self) -> int:
+        """The most validation batches that any process has."""
+        most = -(-len(self.val) // self.size)
+        return -(-most // self.settings.val_batch)
+
     def validation_ids(self) -> list[np.ndarray]:
         """Return this process's part of the validation set: every ``size``-th image, in batches."""
         mine = np.arange(self.rank, len(self.val), self.size)

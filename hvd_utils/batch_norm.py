@@ -9,9 +9,8 @@ Running averages are kept as one update a step from all k workers,
     running ← 0.9 · running + 0.1 · (mean of the k workers' statistics).
 
 Each worker's own average has the paper's momentum of 0.9 (section 5.1), and this is the mean of the
-k averages that its workers would have kept; the paper does not say which of them it evaluated. The
-update is linear, so each process may average over its own workers and the processes be averaged
-later, weighted by their numbers of workers, with the same result.
+k averages that its workers would have kept; the paper does not say which of them it evaluated. So
+after every step all processes hold the same averages, and any of them can save or evaluate.
 """
 
 from __future__ import annotations
@@ -96,42 +95,64 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
     return [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
 
-def running_average_weight(done: int, workers: int, share: int) -> float:
-    """Return the momentum for a pass of ``workers``, after ``done`` of this process's ``share``.
+def statistics_weight(done: int, workers: int) -> float:
+    """Return the momentum for a pass of ``workers`` after ``done`` of a process's, in one step.
 
-    With these momenta successive updates leave each of the workers with the weight 0.1 / share and
-    the old average with 0.9, as one update by their mean would.
+    With these momenta the buffers end the step as the mean of the statistics of its workers, each
+    with the same weight; what was in them before has none.
     """
-    later = (share - done - workers) * MOMENTUM / share
-    return (workers * MOMENTUM / share) / (1 - later)
+    return workers / (done + workers)
 
 
-def set_running_average_weight(
-    norms: Sequence[_BatchNorm], done: int, workers: int, share: int
-) -> None:
-    """Prepare the batch norms for one pass; see ``running_average_weight``."""
-    for norm in norms:
-        norm.momentum = running_average_weight(done, workers, share)
+class RunningAverages:
+    """The running averages of all of a model's batch norms, as one vector.
 
-
-@torch.no_grad()
-def collect_running_averages(
-    norms: Sequence[_BatchNorm], share: int, workers: int, step: int
-) -> None:
-    """Give every process the running averages of all k ``workers``; collective.
-
-    Called before they are used: for validation and for a checkpoint. ``share`` is how many of the
-    workers this process carries. All averages travel in one float64 message. The counters of
-    updates, which follow the number of passes, are set to ``step``.
+    The norms' buffers become views of one tensor, which collects a process's own statistics while a
+    step's passes run and holds the averages between steps. The sums over processes travel in one
+    message, handed to Horovod before the last backward pass and hidden behind it: for ResNet-50 a
+    five-hundredth of the gradients.
     """
-    if not norms:
-        return
-    buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
-    for norm in norms:
-        norm.num_batches_tracked.fill_(step)
-    if hvd.size() == 1:
-        return
-    flat = torch.cat([buffer.double().cpu() for buffer in buffers]) * (share / workers)
-    flat = hvd.allreduce(flat, op=hvd.Sum, name="batch_norm.running_averages")
-    for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
-        buffer.copy_(mean)
+
+    def __init__(self, model: nn.Module, share: int, workers: int, size: int) -> None:
+        """Take over the model's buffers: ``share`` of the k ``workers`` are this process's."""
+        self._norms = batch_norms(model)
+        self._weight = share / workers
+        self._size = size
+        self._dtype = next(model.parameters()).dtype
+        buffers = [buffer for n in self._norms for buffer in (n.running_mean, n.running_var)]
+        lengths = [len(buffer) for buffer in buffers]
+        device = next(model.parameters()).device
+        self._collected = torch.cat([torch.empty(0, dtype=self._dtype, device=device), *buffers])
+        views = iter(self._collected.split(lengths))
+        for norm in self._norms:
+            norm.running_mean, norm.running_var = next(views), next(views)
+        self._averages = self._collected.clone()
+
+    def begin_pass(self, done: int, workers: int) -> None:
+        """Prepare the norms for a pass of ``workers``; see ``statistics_weight``."""
+        for norm in self._norms:
+            norm.momentum = statistics_weight(done, workers)
+
+    @torch.no_grad()
+    def send(self, totals: torch.Tensor) -> None:
+        """Start summing this process's statistics, and ``totals`` with them, over all processes."""
+        self._message = torch.cat([self._collected * self._weight, totals.to(self._dtype)])
+        if self._size > 1:
+            self._handle = hvd.allreduce_async_(
+                self._message, op=hvd.Sum, name="batch_norm.statistics"
+            )
+
+    @torch.no_grad()
+    def receive(self) -> torch.Tensor:
+        """Update the averages by the mean of all k workers; return the sums of the totals."""
+        if self._size > 1:
+            hvd.synchronize(self._handle)
+        length = len(self._averages)
+        self._averages.lerp_(self._message[:length], MOMENTUM)
+        self.restore()
+        return self._message[length:]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the averages back into the norms, also where a step was broken off."""
+        self._collected.copy_(self._averages)

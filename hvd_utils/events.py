@@ -75,18 +75,25 @@ def read_events(run: Path) -> Iterator[dict[str, Any]]:
         raise BadInput(f"cannot read {run / METRICS}: {error.strerror}") from error
 
 
-def forget_after(run: Path, step: int) -> None:
-    """Drop from ``metrics.jsonl`` what an interrupted run logged past its last checkpoint.
+def forget_after(run: Path, step: int, epoch: int) -> None:
+    """Drop from ``metrics.jsonl`` what will be logged again after a checkpoint of this place.
 
-    Those steps will be made again, and each shall be in the file once.
+    That is, what an interrupted run logged past ``step`` updates and ``epoch`` finished epochs, and
+    a line about a window that is not over: each step shall be in the file once.
     """
     path = run / METRICS
     if not path.exists():
         return
-    kept = [event for event in read_events(run) if event.get("step", 0) <= step]
+    kept = [event for event in read_events(run) if _is_before(event, step, epoch)]
     temporary = path.with_suffix(".tmp")
     write_text(temporary, "".join(json.dumps(event) + "\n" for event in kept))
     os.replace(temporary, path)
+
+
+def _is_before(event: Mapping[str, Any], step: int, epoch: int) -> bool:
+    if event.get("partial") or event.get("step", 0) > step:
+        return False
+    return event["event"] not in ("epoch", "bad_images") or event["epoch"] < epoch
 
 
 class RunLog:
@@ -130,8 +137,8 @@ class RunLog:
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
-    def step(self, window: Window, epoch: int) -> None:
-        """Record a report of training."""
+    def step(self, window: Window, epoch: int, partial: bool = False) -> None:
+        """Record a window of training, ``partial`` where the launch ends in the middle of it."""
         self.write(
             "step",
             step=window.step,
@@ -140,6 +147,7 @@ class RunLog:
             loss=window.loss,
             train_top1_error=window.top1_error,
             images_per_second=window.images_per_second,
+            **({"partial": True} if partial else {}),
         )
         self._scalars(
             window.step,

@@ -13,7 +13,7 @@ from pathlib import Path
 EXIT_FAILED = 1  # an unexpected error: a bug, or a machine that broke
 EXIT_BAD_INPUT = 2  # what the user gave cannot work; a restart would not mend it
 EXIT_HANGS = 3  # no step was finished for too long; a restart may help
-EXIT_RESUME = 75  # told to stop; all is saved; start the same command again
+EXIT_RESUME = 75  # told to stop; what can be saved is: start the same command again
 
 # Rank 0 speaks first. Another rank that fails waits this long: had rank 0 failed for the same
 # reason, the launcher would have ended everyone by then.
@@ -25,6 +25,10 @@ RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PRO
 
 class BadInput(Exception):
     """Something the user gave cannot work; the text names it and the remedy, in one line."""
+
+
+class Stopped(Exception):
+    """The job was told to stop and has saved; the text says how to go on. Raised by all ranks."""
 
 
 def launched_rank() -> int:
@@ -51,6 +55,10 @@ def run(main: Callable[[], None]) -> None:
         main()
     except BadInput as error:
         _leave(" ".join(str(error).split()), EXIT_BAD_INPUT)
+    except Stopped as stopped:
+        if launched_rank() == 0:
+            print(stopped, flush=True)
+        os._exit(EXIT_RESUME)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
     except Exception as error:

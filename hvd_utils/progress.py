@@ -5,17 +5,21 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass, field
 
-from hvd_utils.measures import Window
-
 
 @dataclass
 class Progress:
-    """Updates made, the current epoch's sums, and the validation errors so far."""
+    """Updates made, sums of the window under way and of the epoch, and the errors so far.
+
+    A window is what one line of the log covers. Its sums are part of a checkpoint, so that a run
+    that goes on from the middle of a window logs the line that an undisturbed one would have.
+    """
 
     step: int = 0
-    epoch_steps: int = 0
-    epoch_loss: float = 0.0  # sum over the epoch's steps
-    epoch_seconds: float = 0.0  # of training
+    window_steps: int = 0
+    window_loss: float = 0.0  # sum over the window's steps
+    window_wrong: float = 0.0  # images
+    epoch_steps: int = 0  # up to the window under way
+    epoch_loss: float = 0.0  # sum over those steps
     top1_errors: list[float] = field(default_factory=list)  # percent, one an epoch
 
     @property
@@ -23,17 +27,21 @@ class Progress:
         """The epoch that is under way, or the number of epochs if all are done."""
         return len(self.top1_errors)
 
-    def add(self, window: Window) -> None:
-        """Count the steps of a report."""
-        self.step = window.step
-        self.epoch_steps += window.steps
-        self.epoch_loss += window.loss * window.steps
-        self.epoch_seconds += window.seconds
+    def close_window(self) -> None:
+        """Count the window that has just been logged in the epoch, and begin a new one."""
+        self.epoch_steps += self.window_steps
+        self.epoch_loss += self.window_loss
+        self.window_steps, self.window_loss, self.window_wrong = 0, 0.0, 0.0
 
     def finish_epoch(self, top1_error: float) -> None:
         """Close the epoch with its validation error in percent."""
         self.top1_errors.append(top1_error)
-        self.epoch_steps, self.epoch_loss, self.epoch_seconds = 0, 0.0, 0.0
+        self.epoch_steps, self.epoch_loss = 0, 0.0
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the epoch that was finished last has the lowest error so far."""
+        return bool(self.top1_errors) and self.top1_errors[-1] <= min(self.top1_errors)
 
     def final_error(self) -> float | None:
         """Return the run's figure: the median top-1 error of its last 5 epochs (section 5.1)."""

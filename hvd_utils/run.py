@@ -2,104 +2,120 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import horovod.torch as hvd
 import torch
 from torch import nn
 
 from dali_pipeline.interface import Loader
-from hvd_utils import batch_norm, checkpoint, failure, provenance
+from dali_pipeline.plan import Plan
+from hvd_utils import checkpoint, failure, provenance
+from hvd_utils.agreement import Agreement
+from hvd_utils.elastic import Memory, WorldChanged
 from hvd_utils.events import RunLog, create_output, final_line, forget_after
-from hvd_utils.failure import BadInput
+from hvd_utils.failure import Stopped
+from hvd_utils.interval import Timer, parse
+from hvd_utils.lock import FolderLock
 from hvd_utils.measures import Errors, Window
-from hvd_utils.progress import Progress
+from hvd_utils.resume import State, checkpointed_state, take_over, whole_state
+from hvd_utils.saver import Saver
 from hvd_utils.settings import Settings
+from hvd_utils.signals import StopRequest
 from hvd_utils.training import validate
+from hvd_utils.watchdog import Watchdog
 from hvd_utils.world import World
 
+PATIENCE = 60  # seconds for a step, once told to stop, before the other ranks are taken for dead
 
-@dataclass
+
 class Run:
-    """One launch of a run, on every process; only rank 0 has a log. Made by ``begin``."""
+    """One launch of a run, on every process; only rank 0 logs and saves. A context manager.
 
-    settings: Settings
-    world: World
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    num_classes: int
-    train_images: int
-    output: Path
-    progress: Progress
-    log: RunLog | None
-    _began: float = field(default_factory=time.monotonic)
-    _last_rate: float = 0.0
+    Every rank holds the same state after every step, so any of them could go on from there.
+    """
 
-    @classmethod
-    def begin(
-        cls,
+    def __init__(
+        self,
         settings: Settings,
         world: World,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        num_classes: int,
-        train_images: int,
-        last_step: int,
-    ) -> Run:
-        """Open the run's folder and go on from the checkpoint that --resume names; collective.
+        plan: Plan,
+        epoch_ends: Sequence[int],
+        *,
+        earlier: State | None,
+        stop: StopRequest,
+        memory: Memory,
+    ) -> None:
+        """Open the run's folder and go on where it stands; collective.
 
-        Rank 0 finds and reads the checkpoint and tells the others. Raises BadInput if the folder
-        cannot be written or the checkpoint is damaged or of another run.
+        ``earlier`` is the state that processes of another world brought along in their ``memory``;
+        without it --resume says from which checkpoint to go on. Raises BadInput if the folder
+        cannot be written or is in use, or the checkpoint is damaged or of another run.
         """
-        output = world.broadcast(
-            create_output(settings.output, settings.recipe) if world.is_root else None
+        self.settings, self.world = settings, world
+        self.model, self.optimizer = model, optimizer
+        self._train_images, self._num_classes = len(plan.train), len(plan.train.classes)
+        self._epoch_ends = epoch_ends
+        self.last_step = min(epoch_ends[-1], settings.max_steps or epoch_ends[-1])
+        self._stop = stop
+        self.agreement = Agreement(
+            world.size,
+            stop=lambda: stop.requested,
+            hosts_changed=lambda: memory.hosts_changed,
         )
-        failure.keep_tracebacks_in(output)
+        self._lock: FolderLock | None = None
+        self.output = self._open_folder(earlier)
+        failure.keep_tracebacks_in(self.output)
         facts = provenance.environment(world)
-        state, notes = None, []
-        if world.is_root:
-            path, state, notes = _find(settings.resume, output)
-            if state is not None:
-                checkpoint.check_model(state, path, settings.model, num_classes)
-                checkpoint.check_experiment(state, path, settings.experiment(), train_images)
-        state = world.broadcast(state)
-        if state is None:
-            hvd.broadcast_parameters(model.state_dict(), root_rank=0)
-            progress = Progress()
-        else:
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            progress = Progress(**state["progress"])
-
-        log = None
-        if world.is_root:
-            forget_after(output, progress.step)
-            provenance.record(output, settings, facts)
-            log = RunLog(output, step=progress.step, total_steps=last_step, epochs=settings.epochs)
-            for note in notes:
-                log.say(note)
-            minibatch = settings.workers * settings.batch_per_worker
-            log.say(
-                f"run: {output}: {settings.model}, recipe {Path(settings.recipe).stem}, "
-                f"{world.size} processes on {len(facts['hosts'])} hosts ({world.device.type}), "
-                f"{settings.workers} workers of {settings.batch_per_worker} images, "
-                f"kn = {minibatch}"
+        notes = [f"going on with {world.size} processes"] if earlier else []
+        if earlier is None:
+            earlier, notes = checkpointed_state(
+                settings, world, self.output, self._num_classes, self._train_images
             )
-            if progress.step < last_step:
-                log.write(
-                    "start",
-                    step=progress.step,
-                    workers=settings.workers,
-                    minibatch=minibatch,
-                    **facts,
-                )
-        return cls(
-            settings, world, model, optimizer, num_classes, train_images, output, progress, log
+        self.progress = take_over(earlier, model, optimizer)
+        self._totals = torch.tensor(
+            [self.progress.window_loss, self.progress.window_wrong],
+            dtype=torch.float64,
+            device=world.device,
         )
+        self._lr = 0.0
+        self._began = self._window_began = self._epoch_began = time.monotonic()
+        self._first = self._window_first = self._epoch_first = self.step
+        self.log: RunLog | None = None
+        if world.is_root:
+            self._open_log(facts, notes)
+        memory.keep(self._state_to_remember)
+        self.watchdog = Watchdog(
+            self.output,
+            world.rank,
+            world.size,
+            world.host,
+            settings.stall_timeout,
+            self._how_to_go_on(),
+        )
+        self.watchdog.start()
+        stop.if_ignored(0, self._acknowledge)
+        stop.if_ignored(PATIENCE, self._give_up)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        """Let go of the folder; what is being saved is saved."""
+        self.watchdog.stop()
+        if self.log:
+            # A failure under way is the one to report.
+            with contextlib.suppress(Exception) if failed[0] else contextlib.nullcontext():
+                self._saver.finish()
+                self.log.close()
+        if self._lock:
+            self._lock.release()
 
     @property
     def step(self) -> int:
@@ -111,41 +127,170 @@ class Run:
         """The epoch under way, from 0."""
         return self.progress.epoch
 
+    @property
+    def epoch_end(self) -> int:
+        """The step at which the epoch under way ends."""
+        return self._epoch_ends[self.epoch]
+
     def say(self, text: str) -> None:
         """Show a line, once."""
         if self.log:
             self.log.say(text)
 
-    def report(self, window: Window) -> None:
-        """Count and log a report of training."""
-        self.progress.add(window)
-        self._last_rate = window.lr
+    def finish_step(self, totals: torch.Tensor, lr: float) -> None:
+        """Count a step, log a window that ends here, save if it is time; then see to requests."""
+        self.progress.step += 1
+        self.progress.window_steps += 1
+        self._totals += totals
+        self._lr = lr
+        if self.step % self.settings.log_every == 0 or self.step == self.epoch_end:
+            self._finish_window()
         if self.log:
-            self.log.step(window, self.epoch)
+            self._saver.check()
+            if self._timer.due(self.step) and self.step < self.epoch_end:
+                self.save()
+        self.heed()
 
-    def collect_running_averages(self, share: int) -> None:
-        """Bring batch norm's running averages together before they are used; collective."""
-        batch_norm.collect_running_averages(
-            batch_norm.batch_norms(self.model), share, self.settings.workers, self.step
-        )
+    def heed(self) -> None:
+        """Raise Stopped or WorldChanged, with all saved, if any rank was asked for it; collective.
 
-    def finish_epoch(self, errors: Errors) -> None:
-        """Count and log an epoch with its validation errors."""
+        All ranks have the same flags, which they agreed upon in the last step.
+        """
+        if self.agreement["stop"]:
+            self._leave()
+        if self.agreement["hosts_changed"]:
+            raise WorldChanged
+
+    def finish_epoch(self, errors: Errors, bad_images: Mapping[str, str]) -> None:
+        """Count and log an epoch with its validation errors, and save it; collective.
+
+        ``bad_images`` are those that this process passed over so far, by name and reason.
+        """
+        self._report_bad_images(bad_images)
         done = self.progress
         if self.log:
-            minibatch = self.settings.workers * self.settings.batch_per_worker
+            seconds = time.monotonic() - self._epoch_began
+            made = self.step - self._epoch_first
             self.log.epoch(
                 epoch=done.epoch,
                 step=done.step,
                 train_loss=done.epoch_loss / done.epoch_steps,
                 errors=errors,
-                lr=self._last_rate,
-                images_per_second=done.epoch_steps * minibatch / done.epoch_seconds,
+                lr=self._lr,
+                images_per_second=made * self._minibatch / seconds,
             )
         done.finish_epoch(errors.top1)
+        if self.log:
+            self.save(best=done.is_best)
+        self._epoch_began, self._epoch_first = time.monotonic(), self.step
+        self._window_began, self._window_first = time.monotonic(), self.step
 
-    def report_bad_images(self, found: Mapping[str, str]) -> None:
-        """Log the images that any process passed over so far, by name and reason; collective."""
+    def save(self, best: bool = False) -> None:
+        """Hand a checkpoint of all that the rest of the run depends on to the saver (rank 0)."""
+        self.watchdog.at(self.step, "saving")
+        self._saver.save(self.state(), best=best)
+        self._timer.done(self.step)
+
+    def state(self) -> dict[str, Any]:
+        """Return the run's state after the last whole step; see ``whole_state``."""
+        self._read_totals()
+        return whole_state(
+            self.settings,
+            self.progress,
+            self.model,
+            self.optimizer,
+            self._num_classes,
+            self._train_images,
+        )
+
+    def end(self) -> None:
+        """Log the end of the run and show its figure."""
+        if not self.log:
+            return
+        final = self.progress.final_error()
+        if self.step > self._first:
+            if self.progress.window_steps:  # --max-steps ended in the middle of a window
+                self.log.step(self._window(), self.epoch, partial=True)
+            self.save()
+            self._saver.finish()
+            seconds = time.monotonic() - self._began
+            self.say(f"trained to step {self.step} in {seconds:.0f} s, validation included")
+            self.log.write(
+                "end", step=self.step, epochs=self.epoch, median_top1_error=final, seconds=seconds
+            )
+        else:
+            self.say("this run was already finished: nothing to do")
+        self.say(final_line(final, self.epoch))
+
+    @property
+    def _minibatch(self) -> int:
+        return self.settings.workers * self.settings.batch_per_worker
+
+    def _open_folder(self, earlier: State | None) -> Path:
+        output = None
+        if self.world.is_root:
+            chosen = Path(earlier["output"]) if earlier else self.settings.output
+            output = create_output(chosen, self.settings.recipe)
+            self._lock = FolderLock(output)
+            warning = self._lock.acquire()
+            if warning:
+                print(warning, flush=True)
+        return self.world.broadcast(output)
+
+    def _open_log(self, facts: dict[str, Any], notes: Sequence[str]) -> None:
+        forget_after(self.output, self.step, self.epoch)
+        provenance.record(self.output, self.settings, facts)
+        settings = self.settings
+        self.log = log = RunLog(
+            self.output, step=self.step, total_steps=self.last_step, epochs=settings.epochs
+        )
+        self._saver = Saver(self.output, settings.keep_checkpoints, log.say, log.write)
+        self._timer = Timer(parse(settings.checkpoint_every), self.step)
+        for note in notes:
+            log.say(note)
+        log.say(
+            f"run: {self.output}: {settings.model}, recipe {Path(settings.recipe).stem}, "
+            f"{self.world.size} processes on {len(facts['hosts'])} hosts "
+            f"({self.world.device.type}), {settings.workers} workers of "
+            f"{settings.batch_per_worker} images, kn = {self._minibatch}"
+        )
+        if self.step < self.last_step:
+            log.write(
+                "start",
+                step=self.step,
+                workers=settings.workers,
+                minibatch=self._minibatch,
+                **facts,
+            )
+
+    def _read_totals(self) -> None:
+        self.progress.window_loss, self.progress.window_wrong = self._totals.tolist()
+
+    def _window(self) -> Window:
+        """Return what is to be logged of the window under way."""
+        self._read_totals()
+        done = self.progress
+        seconds = time.monotonic() - self._window_began
+        made = self.step - self._window_first  # by this launch
+        return Window(
+            step=self.step,
+            steps=done.window_steps,
+            loss=done.window_loss / done.window_steps,
+            top1_error=100 * done.window_wrong / (done.window_steps * self._minibatch),
+            lr=self._lr,
+            seconds=seconds,
+            images_per_second=made * self._minibatch / seconds,
+        )
+
+    def _finish_window(self) -> None:
+        window = self._window()
+        if self.log:
+            self.log.step(window, self.epoch)
+        self.progress.close_window()
+        self._totals.zero_()
+        self._window_began, self._window_first = time.monotonic(), self.step
+
+    def _report_bad_images(self, found: Mapping[str, str]) -> None:
         if self.settings.on_bad_image != "skip":
             return
         everywhere: dict[str, str] = {}
@@ -154,39 +299,42 @@ class Run:
         if self.log and everywhere:
             self.log.bad_images(self.epoch, self.step, everywhere)
 
-    def save(self) -> None:
-        """Write a checkpoint of all that the rest of the run depends on."""
-        if self.log:
-            state = {
-                "step": self.step,
-                "progress": asdict(self.progress),
-                "experiment": self.settings.experiment(),
-                "num_classes": self.num_classes,
-                "train_images": self.train_images,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            }
-            checkpoint.save_checkpoint(self.output, state, keep=self.settings.keep_checkpoints)
+    def _state_to_remember(self) -> dict[str, Any]:
+        return {"output": str(self.output), **self.state()}
 
-    def end(self) -> None:
-        """Log the end of the run and show its figure."""
-        if not self.log:
-            return
-        final = self.progress.final_error()
-        if self._last_rate:  # steps were made
-            seconds = time.monotonic() - self._began
-            self.say(f"trained to step {self.step} in {seconds:.0f} s, validation included")
-            self.log.write(
-                "end", step=self.step, epochs=self.epoch, median_top1_error=final, seconds=seconds
-            )
-        else:
-            self.say("this run was already finished: nothing to do")
-        self.log.close()
-        self.say(final_line(final, self.epoch))
+    def _how_to_go_on(self) -> str:
+        return f"the same command with --output {self.output} goes on from the newest checkpoint"
+
+    def _acknowledge(self) -> None:
+        """Tell the user at once, from a thread: the ranks may be waiting for one that died."""
+        if self.world.is_root:
+            line = f"told to stop ({self._stop.signal_name}) at step {self.step}: saving after it"
+            os.write(2, f"{line}; {self._how_to_go_on()}\n".encode())
+
+    def _give_up(self) -> None:
+        os._exit(failure.EXIT_RESUME)
+
+    def _leave(self) -> None:
+        """Save, wait until it is on the disk, and raise Stopped on all ranks."""
+        began = time.monotonic()
+        if self.log:
+            self.save()
+            self._saver.finish()
+            self.log.write("stop", step=self.step)
+        self.world.sum([0], name="run.saved")  # nobody leaves, ending the job, before
+        raise Stopped(
+            f"told to stop ({self._stop.signal_name or 'another rank was'}): saved after step "
+            f"{self.step} in {time.monotonic() - began:.1f} s; {self._how_to_go_on()}"
+        )
 
 
 def evaluate_only(
-    settings: Settings, world: World, model: nn.Module, num_classes: int, loader: Loader
+    settings: Settings,
+    world: World,
+    model: nn.Module,
+    num_classes: int,
+    loader: Loader,
+    rounds: int,
 ) -> None:
     """Show the errors of the checkpoint ``--eval-only`` names."""
     path = settings.eval_only
@@ -196,30 +344,12 @@ def evaluate_only(
         checkpoint.check_model(state, path, settings.model, num_classes)
     state = world.broadcast(state)
     model.load_state_dict(state["model"])
-    errors = validate(model, loader.validation(), world)
+    errors = validate(
+        model, loader.validation(), rounds, world=world, agreement=Agreement(world.size)
+    )
     if world.is_root:
         print(
             f"{path} (step {state['step']}): top-1 error {errors.top1:.2f} %, "
             f"top-5 error {errors.top5:.2f} %, {errors.images} images",
             flush=True,
         )
-
-
-def _find(resume: str, output: Path) -> tuple[Path | None, Mapping[str, Any] | None, list[str]]:
-    """Return the checkpoint to go on from, its content, and lines to show about the choice."""
-    if resume == "never":
-        if checkpoint.list_checkpoints(output):
-            raise BadInput(
-                f"{output} already holds a run: leave out --resume never to go on with it, "
-                "or choose another --output"
-            )
-        return None, None, []
-    if resume == "auto":
-        path, state, damaged = checkpoint.newest_valid(output)
-    else:
-        path, damaged = Path(resume), []
-        state = checkpoint.load_checkpoint(path)
-    notes = [f"checkpoint {file} is damaged: passed over" for file in damaged]
-    if state is not None:
-        notes.append(f"resuming from {path}, step {state['step']}")
-    return path, state, notes

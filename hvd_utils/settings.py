@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hvd_utils.failure import BadInput, launched_rank
+from hvd_utils.interval import parse
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 DIGITS = "digits"  # the embedded data set's name, where a folder's would stand
@@ -146,7 +147,15 @@ class RunSettings(_Section):
         "auto", description="auto: newest checkpoint of --output, if any; never; or a checkpoint"
     )
     eval_only: Path | None = Field(None, description="print the errors of this checkpoint and stop")
-    keep_checkpoints: int = Field(3, ge=0, description="newest checkpoints kept; 0: all")
+    checkpoint_every: str = Field(
+        "10min", description="between two checkpoints in an epoch: steps, as 500, or time, as 10min"
+    )
+    keep_checkpoints: int = Field(
+        3, ge=0, description="newest checkpoints kept, and the best one; 0: all"
+    )
+    stall_timeout: float = Field(
+        300, ge=0, description="without any progress, end the job after so many seconds; 0: never"
+    )
     val_batch: int = Field(100, gt=0, description="validation images decoded at once in a process")
     on_bad_image: Literal["stop", "skip"] = Field(
         "stop",
@@ -167,6 +176,12 @@ class RunSettings(_Section):
         1_281_167, gt=0, description="length of an epoch of the synthetic loader, images"
     )
 
+    @field_validator("checkpoint_every", mode="before")
+    @classmethod
+    def _is_interval(cls, value: str | int) -> str:
+        parse(value)
+        return str(value)
+
 
 class Settings(RunSettings, Recipe):
     """All settings of a run."""
@@ -177,12 +192,13 @@ class Settings(RunSettings, Recipe):
         """Return the settings that determine the weights, as plain values."""
         return self.model_dump(mode="json", include=set(Recipe.model_fields))
 
-    def with_workers(self, processes: int) -> Settings:
+    def with_workers(self, processes: int, earlier: int | None = None) -> Settings:
         """Return these settings with k decided: as many workers as processes, unless set.
 
-        Raises BadInput where there are more processes than workers to carry.
+        ``earlier`` is the k of a run that goes on in another world. Raises BadInput where there are
+        more processes than workers to carry.
         """
-        workers = self.workers or processes
+        workers = self.workers or earlier or processes
         if processes > workers:
             raise BadInput(
                 f"{processes} processes cannot share --workers {workers}: start at most "

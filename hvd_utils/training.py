@@ -2,123 +2,148 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 
+import horovod.torch as hvd
 import torch
 from torch import nn
 
-from hvd_utils.batch_norm import batch_norms, set_running_average_weight
+from hvd_utils.agreement import Agreement
+from hvd_utils.batch_norm import RunningAverages
 from hvd_utils.failure import BadInput
-from hvd_utils.measures import Errors, Window
+from hvd_utils.measures import Errors
+from hvd_utils.not_finite import NotFinite, all_finite
 from hvd_utils.optimizer import minibatch_loss, set_rate
 from hvd_utils.random_modules import refuse_random_numbers, seed_random_modules
+from hvd_utils.rank_files import WAITING
 from hvd_utils.world import World
+
+Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
+
+
+def nobody(step: int, doing: str) -> None:
+    """Take no notice of where a process is."""
 
 
 def train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: Callable[[int], float],
-    batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    batches: Batches,
     steps: range,
     *,
     passes: Sequence[range],
+    workers: int,
     minibatch: int,
     seed: int,
-    log_every: int,
     world: World,
-) -> Iterator[Window]:
-    """Make the given steps of minibatch SGD, yielding a report every ``log_every`` and at the end.
+    agreement: Agreement,
+    at: Callable[[int, str], None] = nobody,
+) -> Iterator[torch.Tensor]:
+    """Make the given steps of minibatch SGD; yield after each, when all ranks hold the same state.
 
-    Each step runs this process's logical workers, one pass of ``passes`` after the other; their
-    gradients accumulate, and Horovod sums them over the processes during the last backward pass.
-    Losses stay on the device and are summed over all ranks once a report.
-    Raises BadInput at the report in which a step's loss was not finite, and where several fused
-    workers do not fit the memory or would share random numbers.
+    What is yielded is a tensor on the device: the step's loss, a mean over the minibatch, and how
+    many of its images were classified wrongly, both over all ``workers``. Each step runs this
+    process's logical workers, one pass of ``passes`` after the other; their gradients accumulate,
+    and Horovod sums them over the processes during the last backward pass. ``agreement`` makes one
+    round a step; ``at`` is told step and what is being done.
+
+    Raises NotFinite before the update of a step whose loss or gradients are not finite, and
+    BadInput where several fused workers do not fit the memory or would share random numbers.
     """
     model.train()
-    norms, dtype = batch_norms(model), next(model.parameters()).dtype
     share = sum(map(len, passes))
-    seen = torch.zeros(2, log_every, dtype=torch.float64, device=world.device)
-    began, window_start = time.perf_counter(), steps.start
-    for step in steps:
-        set_rate(optimizer, schedule(step))
-        for fused in passes:
-            images, labels = next(batches)
-            done = fused.start - passes[0].start
-            set_running_average_weight(norms, done, len(fused), share)
-            seed_random_modules(seed, step, fused.start)
-            with refuse_random_numbers(len(fused), world.device), _naming_memory(len(fused)):
-                logits = model(images.to(dtype))
-                loss = minibatch_loss(logits, labels, minibatch)
-                loss.backward()
-            with torch.no_grad():
-                seen[0, step - window_start] += loss
-                seen[1, step - window_start] += (logits.argmax(dim=1) != labels).sum()
-        optimizer.step()
-        optimizer.zero_grad()
-        done = step + 1
-        if done % log_every == 0 or done == steps.stop:
-            count = done - window_start
-            totals = world.sum(seen[:, :count].flatten(), name="training.window")
-            losses, wrong = totals[:count], totals[count:]
-            _check_finite(losses, window_start, schedule)
-            seconds = time.perf_counter() - began
-            yield Window(
-                step=done,
-                steps=count,
-                loss=float(losses.mean()),
-                top1_error=100 * float(wrong.sum()) / (count * minibatch),
-                lr=schedule(step),
-                seconds=seconds,
-                images_per_second=count * minibatch / seconds,
-            )
-            seen.zero_()
-            began, window_start = time.perf_counter(), done
+    averages = RunningAverages(model, share, workers, world.size)
+    parameters = list(model.parameters())
+    try:
+        for step in steps:
+            set_rate(optimizer, schedule(step))
+            agreement.ask()
+            totals = torch.zeros(2, dtype=torch.float64, device=world.device)
+            for fused in passes:
+                at(step, "reading images")
+                images, labels = next(batches)
+                at(step, "computing")
+                done = fused.start - passes[0].start
+                averages.begin_pass(done, len(fused))
+                with _for_workers(fused, step, seed, world.device):
+                    logits = model(images.to(parameters[0].dtype))
+                    loss = minibatch_loss(logits, labels, minibatch)
+                    with torch.no_grad():
+                        totals[0] += loss
+                        totals[1] += (logits.argmax(dim=1) != labels).sum()
+                    if fused is passes[-1]:
+                        averages.send(totals)
+                    loss.backward()
+            at(step, WAITING)
+            optimizer.synchronize()
+            totals = averages.receive()
+            agreement.settle()
+            if not all_finite(totals[0], [p.grad for p in parameters if p.grad is not None]):
+                raise NotFinite(step, schedule(step))
+            with optimizer.skip_synchronize():
+                optimizer.step()
+            optimizer.zero_grad()
+            yield totals
+    except hvd.HorovodInternalError:
+        averages.restore()  # whoever goes on from here needs those of the last whole step
+        raise
 
 
 @contextmanager
-def _naming_memory(fused: int) -> Iterator[None]:
+def _for_workers(fused: range, step: int, seed: int, device: torch.device) -> Iterator[None]:
+    """Give a pass its own random numbers; name the remedy where it cannot be made."""
+    seed_random_modules(seed, step, fused.start)
     try:
-        yield
+        with refuse_random_numbers(len(fused), device):
+            yield
     except torch.OutOfMemoryError as error:
-        remedy = f"--fuse-workers {fused // 2}" if fused > 1 else "--batch-per-worker lower"
+        remedy = (
+            f"set --fuse-workers {len(fused) // 2}"
+            if len(fused) > 1
+            else "lower --batch-per-worker"
+        )
         raise BadInput(
-            f"the GPU's memory does not hold a pass of {fused} workers: set {remedy}"
+            f"the GPU's memory does not hold a pass of {len(fused)} workers: {remedy}"
         ) from error
-
-
-def _check_finite(losses, first: int, schedule: Callable[[int], float]) -> None:
-    for place, loss in enumerate(losses):
-        if not abs(loss) < float("inf"):
-            step = first + place
-            raise BadInput(
-                f"the loss became {loss} at step {step + 1}, learning rate {schedule(step):.4g}: "
-                "lower --reference-rate, lengthen --warmup-epochs, or check --scaling and "
-                "--weight-decay; the checkpoints saved before are intact"
-            )
 
 
 @torch.no_grad()
 def validate(
-    model: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], world: World
-) -> Errors:
+    model: nn.Module,
+    batches: Batches,
+    rounds: int,
+    *,
+    world: World,
+    agreement: Agreement,
+    at: Callable[[int, str], None] = nobody,
+) -> Errors | None:
     """Return errors over the whole validation set, every image counted once; collective.
 
-    Each process counts its own part, of any length, and the counts are summed once.
+    Each process counts its own part, and the counts are summed once. ``rounds`` is the most batches
+    that any process has; in each, ``agreement`` makes a round, and None is returned as soon as a
+    flag of it is set: a validation that was broken off can be made again.
     """
     model.eval()
     dtype = next(model.parameters()).dtype
     counts = torch.zeros(3, dtype=torch.float64, device=world.device)
-    for images, labels in batches:
-        logits = model(images.to(dtype))
-        ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
-        hit = ranked == labels[:, None]
-        top1, top5 = hit[:, :1].any(dim=1), hit.any(dim=1)
-        counts[0] += (~top1).sum()
-        counts[1] += (~top5).sum()
-        counts[2] += len(labels)
+    for place, batch in zip_longest(range(rounds), batches):  # one with fewer batches joins in
+        at(place, "validating")
+        agreement.ask()
+        if batch is not None:
+            images, labels = batch
+            logits = model(images.to(dtype))
+            ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
+            hit = ranked == labels[:, None]
+            top1, top5 = hit[:, :1].any(dim=1), hit.any(dim=1)
+            counts[0] += (~top1).sum()
+            counts[1] += (~top5).sum()
+            counts[2] += len(labels)
+        at(place, WAITING)
+        agreement.settle()
+        if agreement:
+            return None
     wrong1, wrong5, images = world.sum(counts, name="validation.counts").tolist()
     return Errors(100 * wrong1 / images, 100 * wrong5 / images, int(images))

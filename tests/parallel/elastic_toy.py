@@ -66,7 +66,7 @@ class Toy:
     def state(self) -> dict:
         return {
             "step": self.steps,
-            "model": {name: p for name, p in self.model.named_parameters()}
+            "model": dict(self.model.named_parameters())
             | {n: torch.zeros_like(b) for n, b in self.model.named_buffers()},
             "optimizer": self.optimizer.state_dict(),
             "averages": self.averages,

@@ -7,12 +7,10 @@ import torch
 from torch import nn
 
 from hvd_utils.batch_norm import (
+    RunningAverages,
     WorkerBatchNorm2d,
     batch_norms,
-    collect_running_averages,
     normalise_by_worker,
-    running_average_weight,
-    set_running_average_weight,
 )
 from hvd_utils.failure import BadInput
 from hvd_utils.models import build_model
@@ -28,12 +26,15 @@ def alternating(images):
 def test_running_averages_take_one_update_a_step_by_the_mean_over_workers(share, fuse):
     torch.manual_seed(0)
     norm = WorkerBatchNorm2d.like(nn.BatchNorm2d(3).double(), batch_per_worker=6)
+    averages = RunningAverages(nn.Sequential(norm), share, share, size=1)
     mean, var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     for _ in range(5):
         images = torch.randn(share, 6, 3, 4, 4, dtype=torch.float64) * 2 + 1
         for fused in passes(range(share), fuse):
-            set_running_average_weight([norm], fused.start, len(fused), share)
+            averages.begin_pass(fused.start, len(fused))
             norm(alternating(images[fused.start : fused.stop]))
+        averages.send(torch.zeros(2))
+        averages.receive()
         pixels = images.transpose(2, 1).flatten(2)  # (worker, channel, pixel)
         mean = 0.9 * mean + 0.1 * pixels.mean(dim=2).mean(dim=0)
         var = 0.9 * var + 0.1 * pixels.var(dim=2, unbiased=True).mean(dim=0)
@@ -91,10 +92,6 @@ def test_a_batch_norm_that_would_mix_workers_is_refused():
         normalise_by_worker(model, [range(2)], 4)
 
 
-def test_one_worker_updates_with_the_papers_momentum():
-    assert running_average_weight(0, 1, 1) == pytest.approx(0.1)
-
-
 def test_normalisation_is_over_the_workers_own_images():
     """Section 2.3: n images, never the whole minibatch, so two workers are not one of twice n."""
     torch.manual_seed(0)
@@ -103,10 +100,21 @@ def test_normalisation_is_over_the_workers_own_images():
     assert not torch.allclose(parts, norm(images), atol=1e-3)
 
 
-def test_collecting_counts_steps_not_passes():
+def test_a_step_broken_off_leaves_the_averages_of_the_last_whole_one():
+    """And a loaded state is what a new collection starts from."""
+    torch.manual_seed(0)
     model = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.BatchNorm2d(3))
-    for _ in range(5):
-        model(torch.randn(2, 3, 4, 4))
-    norms = batch_norms(model)
-    collect_running_averages(norms, share=5, workers=5, step=1)
-    assert [norm.num_batches_tracked.item() for norm in norms] == [1, 1]
+    model[2].running_var.fill_(7)
+    averages = RunningAverages(model, share=1, workers=1, size=1)
+    averages.begin_pass(0, 1)
+    model(torch.randn(4, 3, 4, 4))
+    assert not (model[2].running_var == 7).any()
+    averages.restore()
+    assert (model[0].running_mean == 0).all()
+    assert (model[2].running_var == 7).all()
+
+
+def test_totals_travel_with_the_statistics():
+    averages = RunningAverages(nn.Sequential(nn.Linear(2, 2)), share=1, workers=1, size=1)
+    averages.send(torch.tensor([0.5, 3.0], dtype=torch.float64))
+    assert averages.receive().tolist() == [0.5, 3.0]

@@ -48,9 +48,22 @@ def test_a_line_still_being_written_is_left_out(tmp_path):
 def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path):
     lines = [{"event": "step", "step": step} for step in (2, 4, 6)]
     (tmp_path / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    forget_after(tmp_path, 4)
+    forget_after(tmp_path, 4, 0)
     assert [event["step"] for event in read_events(tmp_path)] == [2, 4]
-    forget_after(tmp_path / "new", 4)  # a first run has nothing to forget
+    forget_after(tmp_path / "new", 4, 0)  # a first run has nothing to forget
+
+
+def test_an_epoch_that_is_validated_again_and_a_partial_window_are_forgotten(tmp_path):
+    """A job stopped after an epoch's last step, before its validation, saves at the same step."""
+    lines = [
+        {"event": "epoch", "step": 4, "epoch": 0},
+        {"event": "step", "step": 7, "partial": True},
+        {"event": "step", "step": 8},
+        {"event": "epoch", "step": 8, "epoch": 1},
+    ]
+    (tmp_path / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    forget_after(tmp_path, 8, 1)
+    assert list(read_events(tmp_path)) == [lines[0], lines[2]]
 
 
 def test_a_run_without_output_gets_a_new_folder(tmp_path, monkeypatch):
@@ -84,12 +97,16 @@ def test_the_final_figure_is_the_median_of_the_last_five_epochs():
 
 
 def test_an_epochs_loss_is_the_mean_over_its_steps():
-    progress = Progress()
-    progress.add(Window(3, 3, 2.0, 0.0, 0.1, 1.0, 1.0))
-    progress.add(Window(4, 1, 6.0, 0.0, 0.1, 1.0, 1.0))
+    progress = Progress(step=3, window_steps=3, window_loss=6.0)
+    progress.close_window()
+    progress.step, progress.window_steps, progress.window_loss = 4, 1, 6.0
+    progress.close_window()
     assert progress.epoch_loss / progress.epoch_steps == 3.0
     progress.finish_epoch(5.0)
     assert (progress.epoch, progress.epoch_steps, progress.step) == (1, 0, 4)
+    assert progress.is_best
+    progress.finish_epoch(6.0)
+    assert not progress.is_best
 
 
 @pytest.mark.parametrize("launched", [{}, {"OMPI_COMM_WORLD_RANK": "0"}])

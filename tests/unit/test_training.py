@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from hvd_utils.agreement import Agreement
 from hvd_utils.failure import BadInput
+from hvd_utils.not_finite import NotFinite
 from hvd_utils.optimizer import build_optimizer
 from hvd_utils.settings import Settings
 from hvd_utils.training import train, validate
@@ -30,16 +32,20 @@ def batches(count, size, seed=0):
         yield images, torch.randint(7, (size,), generator=random)
 
 
-def run(
-    model, optimizer, source, steps, workers, minibatch, log_every=2, rate=lambda step: 0.1, fuse=1
-):
-    return list(
-        train(
+def run(model, optimizer, source, steps, workers, minibatch, rate=lambda step: 0.1, fuse=1):
+    """Make the steps; return loss and wrong images of each."""
+    return [
+        totals.tolist()
+        for totals in train(
             model, optimizer, rate, source, steps,
-            passes=passes(range(workers), fuse), minibatch=minibatch, seed=1, log_every=log_every,
-            world=WORLD,
+            passes=passes(range(workers), fuse), workers=workers, minibatch=minibatch, seed=1,
+            world=WORLD, agreement=Agreement(1),
         )
-    )  # fmt: skip
+    ]  # fmt: skip
+
+
+def validated(model, source, rounds):
+    return validate(model, source, rounds, world=WORLD, agreement=Agreement(1))
 
 
 def test_accumulated_workers_make_the_step_of_one_large_minibatch():
@@ -63,34 +69,65 @@ def test_accumulated_workers_make_the_step_of_one_large_minibatch():
         assert torch.allclose(ours, theirs, rtol=1e-12)
 
 
-def test_reports_cover_every_step_once_with_the_rate_of_their_last():
-    model = linear()
-    optimizer = build_optimizer(model, RECIPE, 1)
-    reports = run(
-        model, optimizer, batches(7, 4), range(3, 10), 1, 4, rate=lambda step: 0.01 * (step + 1)
-    )
-    assert [(r.step, r.steps) for r in reports] == [(4, 1), (6, 2), (8, 2), (10, 2)]
-    assert [r.lr for r in reports] == pytest.approx([0.04, 0.06, 0.08, 0.10])
-    assert all(math.isfinite(r.loss) and r.images_per_second > 0 for r in reports)
-
-
 def test_the_first_loss_is_the_mean_over_the_minibatchs_images():
     model = linear()
     (images, labels), *_ = batches(1, 8)
-    expected = nn.functional.cross_entropy(model(images), labels).item()
-    (report,) = run(model, build_optimizer(model, RECIPE, 1), batches(1, 8), range(1), 1, 8)
-    assert report.loss == pytest.approx(expected)
+    logits = model(images)
+    expected = nn.functional.cross_entropy(logits, labels).item()
+    wrong = (logits.argmax(dim=1) != labels).sum().item()
+    ((loss, counted),) = run(
+        model, build_optimizer(model, RECIPE, 1), batches(1, 8), range(1), 1, 8
+    )
+    assert loss == pytest.approx(expected)
+    assert counted == wrong
 
 
-def test_a_loss_that_is_not_finite_names_its_step_and_rate():
+def test_a_loss_that_is_not_finite_is_found_on_its_step_before_the_update():
     model = linear()
+    optimizer = build_optimizer(model, RECIPE, 1)
 
     def source():
         for place, (images, labels) in enumerate(batches(6, 4)):
             yield (images * math.nan if place == 3 else images), labels
 
-    with pytest.raises(BadInput, match="nan at step 4, learning rate 0.1: lower --reference-rate"):
-        run(model, build_optimizer(model, RECIPE, 1), source(), range(6), 1, 4, log_every=6)
+    with pytest.raises(NotFinite) as error:
+        run(model, optimizer, source(), range(6), 1, 4)
+    assert (error.value.step, error.value.rate) == (3, 0.1)
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+def test_a_gradient_that_is_not_finite_is_found_though_the_loss_is():
+    class Steep(torch.autograd.Function):
+        @staticmethod
+        def forward(_, images):
+            return images.clone()
+
+        @staticmethod
+        def backward(_, gradient):
+            return gradient * math.inf
+
+    class Model(nn.Linear):
+        def forward(self, images):
+            return Steep.apply(super().forward(images.flatten(1)))
+
+    model = Model(12, 7).double()
+    with pytest.raises(NotFinite):
+        run(model, build_optimizer(model, RECIPE, 1), batches(1, 4), range(1), 1, 4)
+
+
+def test_a_flag_is_seen_after_its_step_and_breaks_validation_off():
+    model, wanted = linear(), []
+    agreement = Agreement(1, stop=lambda: bool(wanted))
+    steps = train(
+        model, build_optimizer(model, RECIPE, 1), lambda step: 0.1, batches(9, 4), range(9),
+        passes=[range(1)], workers=1, minibatch=4, seed=1, world=WORLD, agreement=agreement,
+    )  # fmt: skip
+    next(steps)
+    assert not agreement["stop"]
+    wanted.append("a signal")
+    assert validate(model, batches(3, 4), 3, world=WORLD, agreement=agreement) is None
+    next(steps)
+    assert agreement["stop"]
 
 
 def test_validation_counts_every_image_and_both_errors():
@@ -100,14 +137,14 @@ def test_validation_counts_every_image_and_both_errors():
 
     labels = torch.tensor([6, 6, 5, 2, 1, 0, 0, 6])
     shards = [(torch.zeros(5, 3, 2, 2), labels[:5]), (torch.zeros(3, 3, 2, 2), labels[5:])]
-    errors = validate(Ranked(1, 1), shards, WORLD)
+    errors = validated(Ranked(1, 1), shards, 3)
     assert errors == (100 * 5 / 8, 100 * 3 / 8, 8)
 
 
 def test_validation_uses_running_averages_and_leaves_them_alone():
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 7)).double()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    validate(model, list(batches(2, 4)), WORLD)
+    validated(model, list(batches(2, 4)), 2)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 

@@ -1,0 +1,95 @@
+"""Where a run goes on: from a checkpoint, or from what surviving processes still hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import horovod.torch as hvd
+import torch
+from torch import nn
+
+from hvd_utils import checkpoint
+from hvd_utils.batch_norm import batch_norms
+from hvd_utils.failure import BadInput
+from hvd_utils.progress import Progress
+from hvd_utils.settings import Settings
+from hvd_utils.world import World
+
+State = Mapping[str, Any]
+
+
+def whole_state(
+    settings: Settings,
+    progress: Progress,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    num_classes: int,
+    train_images: int,
+) -> dict[str, Any]:
+    """Return all that the rest of a run depends on; the number of processes is not among it.
+
+    Between two steps it is the same on every rank. Its tensors are those in use, not copies.
+    """
+    for norm in batch_norms(model):  # which would count passes, not updates
+        norm.num_batches_tracked.fill_(progress.step)
+    return {
+        "step": progress.step,
+        "progress": vars(progress) | {"top1_errors": list(progress.top1_errors)},
+        "experiment": settings.experiment(),
+        "num_classes": num_classes,
+        "train_images": train_images,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+
+
+def take_over(state: State | None, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Bring model and optimizer to ``state``, or all ranks to rank 0's first weights; collective.
+
+    Returns how far the run is.
+    """
+    if state is None:
+        hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+        return Progress()
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return Progress(**state["progress"])
+
+
+def checkpointed_state(
+    settings: Settings, world: World, output: Path, num_classes: int, train_images: int
+) -> tuple[State | None, list[str]]:
+    """Return the state that --resume asks for, if any, and lines to show about it; collective.
+
+    Rank 0 finds and reads it and tells the others. Raises BadInput if it is damaged or of another
+    run.
+    """
+    state, notes = None, []
+    if world.is_root:
+        path, state, notes = _find(settings.resume, output)
+        if state is not None:
+            checkpoint.check_model(state, path, settings.model, num_classes)
+            checkpoint.check_experiment(state, path, settings.experiment(), train_images)
+    return world.broadcast(state), notes
+
+
+def _find(resume: str, output: Path) -> tuple[Path | None, State | None, list[str]]:
+    """Return the checkpoint to go on from, its content, and lines to show about the choice."""
+    if resume == "never":
+        if checkpoint.list_checkpoints(output):
+            raise BadInput(
+                f"{output} already holds a run: leave out --resume never to go on with it, "
+                "or choose another --output"
+            )
+        return None, None, []
+    if resume == "auto":
+        path, state, damaged = checkpoint.newest_valid(output)
+    else:
+        path, damaged = Path(resume), []
+        state = checkpoint.load_checkpoint(path)
+    notes = [f"checkpoint {file} is damaged: passed over" for file in damaged]
+    if state is not None:
+        notes.append(f"resuming from {path}, step {state['step']}")
+    return path, state, notes

@@ -1,0 +1,76 @@
+"""A loss or gradient that is not finite is traced to the worker and images that made it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dali_pipeline.dataset import open_dataset
+from dali_pipeline.plan import Plan
+from hvd_utils.failure import BadInput
+from hvd_utils.not_finite import REPORT, NotFinite, all_finite, tracing_not_finite
+from hvd_utils.settings import load_settings
+from hvd_utils.world import World
+
+WORLD = World(0, 1, 0, 1, "here", torch.device("cpu"), 1)
+
+
+class Poisoned:
+    """A loader whose pass of logical worker 2 has an image that is not a number."""
+
+    def __init__(self, plan, poison):
+        self.plan, self.poison = plan, poison
+
+    def training(self, first_step, last_step):
+        for step, fused in self.plan.training_places(first_step, last_step):
+            images = torch.zeros(4, 3, 2, 2)
+            if fused.start == 2:
+                images[1] = self.poison
+            yield images, torch.from_numpy(self.plan.training_batch(step, fused).labels)
+
+
+@pytest.fixture
+def plan():
+    settings = load_settings(["--recipe", "demo", "--batch-per-worker", "4"], {})
+    settings = settings.with_workers(5)
+    return Plan(*open_dataset(settings, WORLD), settings, [range(w, w + 1) for w in range(5)], 0, 1)
+
+
+def test_the_message_names_step_rate_rank_worker_and_images(plan, tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
+    with (
+        pytest.raises(BadInput) as error,
+        tracing_not_finite(model, Poisoned(plan, math.nan), plan, 20, WORLD, tmp_path),
+    ):
+        raise NotFinite(6, 0.25)
+    ids = plan.training_batch(6, range(2, 3)).ids.tolist()
+    assert (
+        f"the loss became not finite at step 7, learning rate 0.25, on rank 0 (here), "
+        f"logical worker 2, images {', '.join(map(str, ids))}: lower --reference-rate"
+    ) in str(error.value)
+    report = json.loads((tmp_path / REPORT).read_text())
+    assert [culprit["worker"] for culprit in report["culprits"]] == [2]
+    assert report["culprits"][0]["images"] == ids
+
+
+def test_finite_parts_whose_sum_is_not_are_said_to_be_so(plan, tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
+    with (
+        pytest.raises(BadInput, match="the sum of the gradients, each of them finite"),
+        tracing_not_finite(model, Poisoned(plan, 1.0), plan, 20, WORLD, tmp_path),
+    ):
+        raise NotFinite(6, 0.25)
+
+
+def test_every_element_counts():
+    gradients = [torch.zeros(3), torch.zeros(2, 2)]
+    assert all_finite(torch.tensor(1.0), gradients)
+    assert not all_finite(torch.tensor(math.inf), gradients)
+    gradients[1][1, 0] = -math.inf
+    assert not all_finite(torch.tensor(1.0), gradients)
+    gradients[1][1, 0] = math.nan
+    assert not all_finite(torch.tensor(1.0), gradients)

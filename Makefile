@@ -1,13 +1,16 @@
 # make demo   set up, then two Horovod workers train on real JPEGs
 # make test   set up, then every test
 # make check  the fast tier: lint and unit tests
+# make nightly  a run killed 200 times, at other moments each time
 # make setup  only set up: everything lands in .venv
 PYTHON ?= python3
 SHELL := /bin/bash
 ACTIVATE := source .venv/bin/activate
 NP ?= 2
+KILLS ?= 200
+SEED := $(or $(SEED),$(shell date +%s))
 
-.PHONY: setup demo test check lint clean
+.PHONY: setup demo test check nightly lint clean
 
 setup:
 	@PYTHON=$(PYTHON) tools/setup.sh
@@ -20,6 +23,10 @@ test: setup lint
 
 check: setup lint
 	@$(ACTIVATE) && python -m pytest tests/unit $(ARGS)
+
+nightly: setup
+	@echo "to repeat: make nightly KILLS=$(KILLS) SEED=$(SEED)"
+	@$(ACTIVATE) && KILLS=$(KILLS) SEED=$(SEED) python -m pytest -s tests/parallel/test_kills.py $(ARGS)
 
 lint: setup
 	@$(ACTIVATE) && ruff check . && ruff format --check .

@@ -18,7 +18,6 @@ import psutil
 import pytest
 from helpers import JOB, LAUNCHERS, train
 
-from hvd_utils.checkpoint import list_checkpoints
 from hvd_utils.events import METRICS, read_events
 
 START_LIMIT = 120  # seconds until a launch trains, on a busy machine
@@ -164,12 +163,8 @@ def _step_since(output: Path, began: float) -> int:
 
 
 def _unfinished(output: Path) -> list[str]:
-    """Return the names in the checkpoints' folder that are no finished checkpoints."""
-    try:
-        names = set(os.listdir(output / "checkpoints"))
-    except FileNotFoundError:
-        return []
-    return sorted(names - {path.name for path in list_checkpoints(output)})
+    """Return the names of checkpoints that were begun and not finished."""
+    return sorted(path.name for path in (output / "checkpoints").glob("*.tmp"))
 
 
 def ranks_of(output: Path) -> list[psutil.Process]:

@@ -15,7 +15,6 @@ from helpers import TINY, train
 from kills import Kill, metrics, run_with_kills
 
 from hvd_utils.compare import differences, newest
-from hvd_utils.settings import Settings
 
 KILLS = int(os.environ.get("KILLS", "20"))
 SEED = int(os.environ.get("SEED", "0"))
@@ -26,8 +25,7 @@ FLOAT64 = 1e-10
 
 STEPS = 100
 SMALL = (*TINY, "--epochs", "90", "--reference-rate", "0.0125", "--reference-minibatch", "8")
-if "checkpoint_every" in Settings.model_fields:
-    SMALL += ("--checkpoint-every", "1")
+SMALL += ("--checkpoint-every", "1")
 FIXED = (*SMALL, "--workers", "2")
 CHANGING = (*SMALL, "--workers", "6", "--batch-per-worker", "2", "--precision", "fp64")
 

@@ -20,7 +20,7 @@ from helpers import JOB, LAUNCHERS, train
 
 from hvd_utils.events import METRICS, read_events
 
-START_LIMIT = 120  # seconds until a launch trains, on a busy machine
+START_LIMIT = 240  # seconds until a launch trains, on a busy machine
 GONE_LIMIT = 60  # seconds until nobody is left of a launch that was killed
 WRITE_LIMIT = 2  # seconds to wait for a checkpoint that is being written
 MOMENT = 0.05  # seconds, more than a step takes: kills fall everywhere in it

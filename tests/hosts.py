@@ -57,7 +57,9 @@ class Hosts:
         """Bring the link up again."""
         _ip("link", "set", self.first.link, "up", host=self.first)
 
-    def start(self, ranks_per_host: int, command: list[str], **environment: str):
+    def start(
+        self, ranks_per_host: int, command: list[str], **environment: str
+    ) -> subprocess.Popen:
         """Start ``python command`` under mpirun, from the first host; return its process."""
         file = self._folder / "hosts"
         both = (self.first, self.second)
@@ -82,16 +84,16 @@ class Hosts:
             start_new_session=True,
         )
 
-    def finish(self, process, timeout: float) -> Finished:
+    def finish(self, process: subprocess.Popen, timeout: float) -> Finished:
         """Wait for what ``start`` returned; end all that runs on both hosts if it takes longer."""
         began = time.monotonic()
         try:
             output, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            left = [" ".join(job.cmdline())[:100] for job in self.jobs()]
+            left = list(self.jobs().values())
             self.end_jobs()
             output, _ = process.communicate()
-            pytest.fail(f"not finished after {timeout} s: {left}\n{output[-3000:]}")
+            pytest.fail(f"not finished after {timeout} s: {left} left\n{output[-3000:]}")
         return Finished(process.returncode, output, time.monotonic() - began)
 
     def mpirun(
@@ -100,14 +102,14 @@ class Hosts:
         """Run ``python command`` on so many ranks a host."""
         return self.finish(self.start(ranks_per_host, command, **environment), timeout)
 
-    def jobs(self) -> list[psutil.Process]:
-        """Return the processes on both hosts, sshd's left out."""
-        found = []
+    def jobs(self) -> dict[psutil.Process, str]:
+        """Return the processes on both hosts and their names, sshd's left out."""
+        found = {}
         for pid in _pids(self.first) + _pids(self.second):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(pid)
                 if process.name() != "sshd" and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
+                    found[process] = process.name()
         return found
 
     def end_jobs(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import launch
+from helpers import REPOSITORY, launch
 from test_bad_input import assert_nobody_is_left
 
 from hvd_utils.failure import EXIT_HANGS
@@ -20,9 +20,11 @@ PROGRAM = str(Path(__file__).with_name("watched.py"))
         ("sleeps", "hangs: reading images at step 10; start it again"),
         ("stops", "hangs: not heard of for"),
     ],
+    ids=["sleeps", "stops"],
 )
 def test_a_rank_that_hangs_is_named_and_all_end(tmp_path, by, how, words):
-    ended = launch([PROGRAM, str(tmp_path), "4", "1", how], ranks=3, by=by, timeout=90)
+    command = [PROGRAM, str(tmp_path), "4", "1", how]
+    ended = launch(command, ranks=3, by=by, timeout=90, PYTHONPATH=str(REPOSITORY))
     lines = [line for line in ended.output.splitlines() if "error: " in line]
     assert len(lines) == 1, ended.output
     assert "no step was finished for 4 s: rank 1 (" in lines[0]

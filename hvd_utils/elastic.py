@@ -11,16 +11,18 @@ ends the job as it always did.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import horovod.torch as hvd
 import torch
 from horovod.common.elastic import State, run_fn
-from horovod.common.exceptions import HostsUpdatedInterrupt
+from horovod.common.exceptions import HorovodInternalError, HostsUpdatedInterrupt
 
 
 class WorldChanged(HostsUpdatedInterrupt):
@@ -38,6 +40,11 @@ class Memory:
         # where the sum is not 0 all of them raise WorldChanged.
         self.hosts_changed = False
         self._newest: Callable[[], dict[str, Any]] | None = None
+
+    @property
+    def has_state(self) -> bool:
+        """Whether this process has made or recalled any state."""
+        return self._newest is not None
 
     def keep(self, newest: Callable[[], dict[str, Any]]) -> None:
         """Have ``newest`` return this process's state whenever it is asked for.
@@ -76,30 +83,49 @@ def run(job: Callable[[Memory], None]) -> None:
     memory = Memory()
     if os.environ.get("HOROVOD_ELASTIC") != "1":
         return job(memory)
-    return run_fn(_enter_world, reset=hvd.shutdown)(_Listener(memory), job)
+    world = _World(memory)
+    return run_fn(world.enter, reset=world.leave)(world, job)
 
 
-def _enter_world(listener: _Listener, job: Callable[[Memory], None]) -> None:
-    # At once, before the job loads anything: the others wait here for a process that joins, and
-    # only for as long as Gloo's timeout.
-    hvd.init()
-    os.environ["HOROVOD_RANK"] = str(hvd.rank())  # Horovod sets it where Python does not see it
-    return job(listener.memory)
-
-
-class _Listener(State):
-    """Horovod's view of a Memory: it has nothing to save or restore."""
+class _World(State):
+    """Horovod's view of a Memory, with nothing to save or restore, and entering and leaving."""
 
     def __init__(self, memory: Memory) -> None:
         super().__init__(bcast_object=None, get_rank=None)
-        self.memory = memory
+        self._memory = memory
+        self._connections: set[str] = set()
+
+    def enter(self, _state: State, job: Callable[[Memory], None]) -> None:
+        """Find the others, then run ``job``."""
+        # At once, before the job loads anything: the others wait here for a process that joins,
+        # and only for as long as Gloo's timeout.
+        before = _open_sockets().keys()
+        try:
+            hvd.init()
+        except ValueError as error:  # another process was lost, or not there in time
+            if not self._memory.has_state:
+                raise  # one that cannot join leaves: the others go on without its host
+            raise HorovodInternalError(str(error)) from error
+        self._connections = _open_sockets().keys() - before
+        os.environ["HOROVOD_RANK"] = str(hvd.rank())  # Horovod's own setenv passes Python by
+        return job(self._memory)
+
+    def leave(self) -> None:
+        """End Horovod, also for those who still wait for this process."""
+        hvd.shutdown()
+        # It leaves its connections open. A process in the middle of a sum, waiting for this one
+        # and not for the one that died, would learn of it by Gloo's timeout only.
+        for name, descriptor in _open_sockets().items():
+            if name in self._connections:
+                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as ours:
+                    ours.shutdown(socket.SHUT_RDWR)
 
     def on_hosts_updated(self, timestamp: int, update_res: int) -> None:
-        self.memory.hosts_changed = True
+        self._memory.hosts_changed = True
 
     def reset(self) -> None:
         # Before the next rendezvous, never after it: what is announced later must not be missed.
-        self.memory.hosts_changed = False
+        self._memory.hosts_changed = False
 
     def save(self) -> None:
         pass
@@ -109,6 +135,17 @@ class _Listener(State):
 
     def sync(self) -> None:
         pass
+
+
+def _open_sockets() -> dict[str, int]:
+    """Return the descriptor of each socket of this process, by the name that Linux gives it."""
+    found = {}
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # closed by another thread in the meantime
+            name = os.readlink(f"/proc/self/fd/{descriptor}")
+            if name.startswith("socket:"):
+                found[name] = int(descriptor)
+    return found
 
 
 def _pack(state: dict[str, Any]) -> torch.Tensor:

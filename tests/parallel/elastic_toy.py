@@ -2,11 +2,12 @@
 
 It trains as train_imagenet.py does: k logical workers shared by the processes, each with a batch
 norm of its own, Horovod's optimizer summing, one agreement a step, and nothing changed before all
-of a step's communication has succeeded. DIE is PLACE@HOST: there, in its second world, the process
-on that host kills itself.
+of a step's communication has succeeded. DIE is PLACE@HOST: the process on that host kills itself
+before it does anything ("launch"), or in its second world before ("start") or after ("recalled")
+the state is recalled.
 
-OUTPUT/events.jsonl gets a line for each world entered and each step made by rank 0, OUTPUT/end.pt
-the end. Each process appends to a file of its own host: OUTPUT/HOST.jsonl.
+OUTPUT/HOST.jsonl gets a line for each world that HOST entered and each step it made, OUTPUT/end.pt
+the end.
 """
 
 from __future__ import annotations
@@ -103,8 +104,10 @@ def main() -> None:
     worlds = 0
 
     def die_if(place: str) -> None:
-        if worlds == 2 and dies == f"{place}@{HOST}":
+        if worlds == (0 if place == "launch" else 2) and dies == f"{place}@{HOST}":
             os.kill(os.getpid(), signal.SIGKILL)
+
+    die_if("launch")
 
     def job(memory: elastic.Memory) -> None:
         nonlocal worlds

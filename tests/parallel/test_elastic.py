@@ -11,7 +11,7 @@ from elastic_job import HOSTS, ElasticJob
 from helpers import launch
 
 TOY = str(Path(__file__).with_name("elastic_toy.py"))
-STEPS = 150
+STEPS = 80
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,13 @@ EDITS = [
         "MPICH 4's mpirun --version calls itself HYDRA",
     ),
     Edit(
+        "horovod/runner/mpi_run.py",
+        "['/bin/sh', '-c', mpirun_command]",
+        "['/bin/sh', '-c', 'exec ' + mpirun_command]",
+        "a signal to horovodrun ended the shell that it turns into, and mpirun and the ranks went "
+        "on alone; now mpirun gets it",
+    ),
+    Edit(
         "horovod/runner/js_run.py",
         "from distutils.spawn import find_executable",
         "from shutil import which as find_executable",
@@ -92,6 +99,45 @@ EDITS = [
 if __name__""",
         "under Gloo a job that fails ends in horovodrun's own traceback, which buries the job's "
         "message; now horovodrun ends with the job's exit code, as mpirun does",
+    ),
+    Edit(
+        "horovod/common/operations.cc",
+        """\
+    global_gloo_context.Initialize(ParseGlooIface());
+""",
+        """\
+    try {
+      global_gloo_context.Initialize(ParseGlooIface());
+      if (state.control_operation == LibType::GLOO) {
+        state.process_set_table.Initialize(global_gloo_context);
+      }
+    } catch (const gloo::Exception& ex) {
+      LOG(ERROR) << "Horovod could not be initialized: " << ex.what();
+      state.process_set_table.Get(0).Finalize(SHUT_DOWN_ERROR);
+      global_gloo_context.Finalize();
+      state.initialization_failed = true;
+      return;
+    }
+""",
+        "a process that is lost while the others rendezvous aborted all of them, so that a broken "
+        "new host ended an elastic job; now hvd.init() raises",
+    ),
+    Edit(
+        "horovod/common/operations.cc",
+        '#include "gloo/gloo_controller.h"\n',
+        '#include "gloo/common/error.h"\n#include "gloo/gloo_controller.h"\n',
+        "the same: where Gloo's exceptions are declared",
+    ),
+    Edit(
+        "horovod/common/operations.cc",
+        """\
+    // Reset initialization flag
+""",
+        """\
+    // Reset initialization flags
+    horovod_global.initialization_failed = false;
+""",
+        "the same: hvd.init() may then be tried again after hvd.shutdown()",
     ),
 ]
 

@@ -1,8 +1,8 @@
-# make demo   set up, then two Horovod workers train on real JPEGs
-# make test   set up, then every test
-# make check  the fast tier: lint and unit tests
+# make demo     set up, then two Horovod workers train on real JPEGs
+# make test     set up, then every test; as root on Debian it installs what tests need beside .venv
+# make check    the fast tier: lint and unit tests
 # make nightly  a run killed 200 times, at other moments each time
-# make setup  only set up: everything lands in .venv
+# make setup    only set up: everything lands in .venv
 PYTHON ?= python3
 SHELL := /bin/bash
 ACTIVATE := source .venv/bin/activate
@@ -19,6 +19,7 @@ demo: setup
 	@$(ACTIVATE) && horovodrun -np $(NP) python train_imagenet.py --recipe demo $(ARGS)
 
 test: setup lint
+	@tools/install_test_packages.sh
 	@$(ACTIVATE) && python -m pytest $(ARGS)
 
 check: setup lint

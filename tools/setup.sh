@@ -97,6 +97,16 @@ fi
 ACTIVATE
 fi
 
+# By default mpirun looks after 5 minutes whether a silent host is still there.
+if ! grep -q PRTE_MCA_oob_tcp_keepalive_time "$venv/bin/activate"; then
+  cat >>"$venv/bin/activate" <<'ACTIVATE'
+
+# Added by tools/setup.sh: how soon mpirun ends a job that lost a host: 30 + 3 * 5 seconds.
+export PRTE_MCA_oob_tcp_keepalive_time=30 PRTE_MCA_oob_tcp_keepalive_intvl=5
+export PRTE_MCA_oob_tcp_keepalive_probes=3
+ACTIVATE
+fi
+
 say "Horovod from source (2 to 6 minutes the first time)"
 # shellcheck disable=SC1091
 source "$venv/bin/activate"

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Check what was given, then train; with elastic Horovod, anew whenever the workers change."""
-    stop = StopRequest()
-    settings = load_settings(sys.argv[1:], os.environ)
-    check_data(settings)
+    with StopRequest() as stop:
+        settings = load_settings(sys.argv[1:], os.environ)
+        check_data(settings)
 
-    from hvd_utils import elastic  # now that the settings look good: these imports take seconds
+        # Imported once the settings look good: these take seconds.
+        from hvd_utils import elastic
 
-    elastic.run(lambda memory: job(settings, stop, memory))
+        elastic.run(lambda memory: job(settings, stop, memory))
 
 
 def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
@@ -47,7 +48,7 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
     from hvd_utils.world import start_world
 
     # Horovod: P processes, one a GPU, carry the paper's k workers of n images each.
-    world = start_world(settings.device)
+    world = start_world(settings.device, settings.stall_timeout)
     earlier = memory.recall()  # what processes that were here before know; None at a launch
     settings = settings.with_workers(world.size, earlier and earlier["experiment"]["workers"])
     mine = share(settings.workers, world.rank, world.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from hvd_utils.board import Board
 from hvd_utils.failure import RANK_VARIABLES, BadInput
 from hvd_utils.measures import Errors, Window
 
@@ -100,16 +102,13 @@ class RunLog:
     """Writes the events of a run and shows them: a progress bar on a terminal, else lines."""
 
     def __init__(self, run: Path, *, step: int, total_steps: int, epochs: int) -> None:
-        # Imported here: slow to load, and only one rank writes.
-        from torch.utils.tensorboard import SummaryWriter
-
         self._path = run / METRICS
         self._epochs = epochs
         self._total = total_steps
         self._began, self._first = time.monotonic(), step
         try:
             self._file = self._path.open("a")
-            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step)
+            self._board = Board(run, step, self.say)
         except OSError as error:
             raise cannot_write(self._path, error) from error
         looked_at = terminal()
@@ -125,9 +124,15 @@ class RunLog:
         )
 
     def say(self, text: str) -> None:
-        """Show a line to the user."""
-        self._bar.write(text, file=self._screen)
-        self._screen.flush()
+        """Show a line to the user, if the screen is still there: a run does not end with it."""
+        with contextlib.suppress(OSError):
+            self._bar.write(text, file=self._screen)
+            self._screen.flush()
+
+    @property
+    def removed(self) -> bool:
+        """Whether the file was removed behind the run's back, so that its lines go nowhere."""
+        return os.fstat(self._file.fileno()).st_nlink == 0
 
     def write(self, event: str, **values: Any) -> None:
         """Append one JSON object to ``metrics.jsonl``; raise BadInput if that fails."""
@@ -149,7 +154,7 @@ class RunLog:
             images_per_second=window.images_per_second,
             **({"partial": True} if partial else {}),
         )
-        self._scalars(
+        self._board.scalars(
             window.step,
             "train",
             loss=window.loss,
@@ -157,7 +162,8 @@ class RunLog:
             top1_error=window.top1_error,
             images_per_second=window.images_per_second,
         )
-        self._bar.update(window.step - self._bar.n)
+        with contextlib.suppress(OSError):
+            self._bar.update(window.step - self._bar.n)
         numbers = (
             f"loss {window.loss:.4f}  lr {window.lr:.4g}  {window.images_per_second:.0f} img/s"
         )
@@ -167,7 +173,8 @@ class RunLog:
                 f"  left {self._time_left(window.step)}"
             )
         else:
-            self._bar.set_postfix_str(numbers)
+            with contextlib.suppress(OSError):
+                self._bar.set_postfix_str(numbers)
 
     def epoch(
         self,
@@ -190,7 +197,7 @@ class RunLog:
             lr=lr,
             images_per_second=images_per_second,
         )
-        self._scalars(step, "val", top1_error=errors.top1, top5_error=errors.top5)
+        self._board.scalars(step, "val", top1_error=errors.top1, top5_error=errors.top5)
         self._board.flush()
         self.say(
             f"epoch {epoch + 1}/{self._epochs}  train loss {train_loss:.4f}  "
@@ -216,12 +223,10 @@ class RunLog:
 
     def close(self) -> None:
         """End the bar and flush what TensorBoard still holds."""
-        self._bar.close()
+        with contextlib.suppress(OSError):
+            self._bar.close()
         self._board.close()
-
-    def _scalars(self, step: int, group: str, **values: float) -> None:
-        for name, value in values.items():
-            self._board.add_scalar(f"{group}/{name}", value, step)
+        self._file.close()
 
     def _time_left(self, step: int) -> str:
         pace = (time.monotonic() - self._began) / max(1, step - self._first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -56,8 +57,9 @@ def run(main: Callable[[], None]) -> None:
     except BadInput as error:
         _leave(" ".join(str(error).split()), EXIT_BAD_INPUT)
     except Stopped as stopped:
-        if launched_rank() == 0:
-            print(stopped, flush=True)
+        with contextlib.suppress(OSError):  # the launcher may be dead
+            if launched_rank() == 0:
+                print(stopped, flush=True)
         os._exit(EXIT_RESUME)
     except KeyboardInterrupt:
         _leave("interrupted", 130)

@@ -18,7 +18,7 @@ from hvd_utils import checkpoint, failure, provenance
 from hvd_utils.agreement import Agreement
 from hvd_utils.elastic import Memory, WorldChanged
 from hvd_utils.events import RunLog, create_output, final_line, forget_after
-from hvd_utils.failure import Stopped
+from hvd_utils.failure import BadInput, Stopped
 from hvd_utils.interval import Timer, parse
 from hvd_utils.lock import FolderLock
 from hvd_utils.measures import Errors, Window
@@ -29,8 +29,6 @@ from hvd_utils.signals import StopRequest
 from hvd_utils.training import validate
 from hvd_utils.watchdog import Watchdog
 from hvd_utils.world import World
-
-PATIENCE = 60  # seconds for a step, once told to stop, before the other ranks are taken for dead
 
 
 class Run:
@@ -101,13 +99,13 @@ class Run:
         )
         self.watchdog.start()
         stop.if_ignored(0, self._acknowledge)
-        stop.if_ignored(PATIENCE, self._give_up)
 
     def __enter__(self) -> Run:
         return self
 
     def __exit__(self, *failed: object) -> None:
         """Let go of the folder; what is being saved is saved."""
+        self._stop.forget_actions()
         self.watchdog.stop()
         if self.log:
             # A failure under way is the one to report.
@@ -262,6 +260,7 @@ class Run:
                 minibatch=self._minibatch,
                 **facts,
             )
+            log.say(f"if it is interrupted: {self._how_to_go_on()}")
 
     def _read_totals(self) -> None:
         self.progress.window_loss, self.progress.window_wrong = self._totals.tolist()
@@ -286,6 +285,8 @@ class Run:
         window = self._window()
         if self.log:
             self.log.step(window, self.epoch)
+            if self.log.removed:
+                self._rescue()
         self.progress.close_window()
         self._totals.zero_()
         self._window_began, self._window_first = time.monotonic(), self.step
@@ -299,6 +300,15 @@ class Run:
         if self.log and everywhere:
             self.log.bad_images(self.epoch, self.step, everywhere)
 
+    def _rescue(self) -> None:
+        self.save()
+        self._saver.finish()
+        path = checkpoint.checkpoint_path(self.output, self.step)
+        raise BadInput(
+            f"the folder {self.output} was removed while the run went on: its log is lost, the "
+            f"weights are not, they are in {path}; {self._how_to_go_on()}"
+        )
+
     def _state_to_remember(self) -> dict[str, Any]:
         return {"output": str(self.output), **self.state()}
 
@@ -310,9 +320,6 @@ class Run:
         if self.world.is_root:
             line = f"told to stop ({self._stop.signal_name}) at step {self.step}: saving after it"
             os.write(2, f"{line}; {self._how_to_go_on()}\n".encode())
-
-    def _give_up(self) -> None:
-        os._exit(failure.EXIT_RESUME)
 
     def _leave(self) -> None:
         """Save, wait until it is on the disk, and raise Stopped on all ranks."""

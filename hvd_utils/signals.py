@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -68,6 +69,10 @@ class StopRequest:
         """
         self._late.append((seconds, action))
 
+    def forget_actions(self) -> None:
+        """Call none of the actions any more, as those of a run that is over."""
+        self._late.clear()
+
     def close(self) -> None:
         """Forget the request's actions and bring the former signal handlers back."""
         if self._closed.is_set():
@@ -116,7 +121,8 @@ class StopRequest:
             return
         due = [entry for entry in self._late if ago >= entry[0]]
         for entry in due:
-            self._late.remove(entry)
+            with contextlib.suppress(ValueError):  # forgotten meanwhile
+                self._late.remove(entry)
             threading.Thread(target=entry[1], name="stop ignored", daemon=True).start()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from hvd_utils.failure import BadInput
 
 # Open MPI spins while it waits and would take the cores from the decoding threads.
 os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+
+HOROVOD_WARNS_AFTER = 60  # seconds, of ranks that do not join a sum
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,16 @@ class World:
         return total.numpy()
 
 
-def start_world(device: str) -> World:
+def start_world(device: str, stall_timeout: float = 0) -> World:
     """Start Horovod and settle on a device (``auto``, ``cpu`` or ``cuda``), one GPU a local rank.
 
-    Raises BadInput where the device asked for is not there, or not for every rank.
+    Horovod itself ends a sum that some rank does not join for twice ``stall_timeout`` seconds: the
+    watchdog, which tells more, comes first. Raises BadInput where the device asked for is not
+    there, or not for every rank.
     """
+    if 2 * stall_timeout > HOROVOD_WARNS_AFTER:
+        limit = str(math.ceil(2 * stall_timeout))
+        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", limit)
     hvd.init()
     allowed, present = len(os.sched_getaffinity(0)), os.cpu_count() or 1
     cores = max(1, min(allowed, present // hvd.local_size()))

@@ -33,10 +33,6 @@ class Finished:
     output: str
     seconds: float
 
-    def errors(self) -> list[str]:
-        """The job's own error lines."""
-        return [line for line in self.output.splitlines() if "error" in line.split(": ")[0].lower()]
-
 
 def launch(
     command: list[str],

@@ -108,6 +108,12 @@ MUTATIONS = {
         "pass",
         UNIT + "test_training.py",
     ),
+    "an update is made by a loss that is not finite": Mutation(
+        "hvd_utils/training.py",
+        "if not all_finite(totals[0]",
+        "if step < 0 and not all_finite(totals[0]",
+        UNIT + "test_training.py",
+    ),
     "gradients are averaged over processes": Mutation(
         "hvd_utils/optimizer.py", "op=hvd.Sum", "op=hvd.Average", JOB
     ),

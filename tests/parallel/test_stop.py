@@ -61,22 +61,6 @@ def two_ranks(by: str) -> Iterator[tuple[subprocess.Popen, list[int]]]:
         process.communicate()
 
 
-def test_sigusr1_to_mpirun_reaches_all_ranks_and_the_code_comes_back():
-    with two_ranks("mpirun") as (process, _):
-        process.send_signal(signal.SIGUSR1)
-        output, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == EXIT_RESUME
-    assert "leaves 0 SIGUSR1" in output  # from the thread: its main thread still waits
-
-
-def test_sigterm_to_horovodrun_with_gloo_reaches_all_ranks_and_the_code_comes_back():
-    with two_ranks("gloo") as (process, _):
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == EXIT_RESUME
-    assert "leaves 0 SIGTERM" in output
-
-
 @pytest.mark.parametrize("by", ["mpirun", "gloo"])
 def test_no_rank_lives_on_without_its_launcher(by):
     with two_ranks(by) as (process, pids):

@@ -11,6 +11,8 @@ import pytest
 from helpers import JOB, REPOSITORY, TINY
 from hosts import Hosts, two_hosts
 
+from hvd_utils.checkpoint import list_checkpoints
+
 PROGRAM = str(Path(__file__).with_name("watched.py"))
 
 # Open MPI's daemons look after one another by TCP's keepalive, by default after 8 minutes.
@@ -55,16 +57,19 @@ def test_the_job_runs_on_two_hosts(hosts, tiny_data, tmp_path):
     assert facts["hosts"] == {hosts.first.name: 1, hosts.second.name: 1}
 
 
-# To be replaced by the job with --stall-timeout, once its training loop tells a watchdog.
-def test_with_the_cable_cut_the_watchdog_ends_every_rank_on_both_hosts(hosts, tmp_path):
+def test_with_the_cable_cut_the_job_ends_on_both_hosts(hosts, tiny_data, tmp_path):
     """mpirun itself waits until TCP gives up, about 15 minutes later, and is ended here."""
-    job = start_and_cut(hosts, tmp_path / "running", [PROGRAM, str(tmp_path), "5"])
+    options = (*TINY, "--epochs", "9000", "--stall-timeout", "5", "--output", tmp_path)
+    command = [JOB, "--data", tiny_data, *options]
+    job = start_and_cut(hosts, tmp_path / "checkpoints" / "best.pt", [*map(str, command)])
     assert ranks(hosts) == 4
     wait_until(lambda: ranks(hosts) == 0, hosts)
     hosts.end_jobs()
     ended = hosts.finish(job, timeout=10)
     (line,) = [line for line in ended.output.splitlines() if "error: " in line]
     assert "all ranks wait for one another: a network path may be cut" in line
+    assert f"--output {tmp_path} goes on from the newest checkpoint" in line
+    assert list_checkpoints(tmp_path)
 
 
 def test_with_the_cable_cut_open_mpi_ends_all_if_its_keepalive_is_quicker(hosts, tmp_path):

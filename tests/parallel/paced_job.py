@@ -1,0 +1,26 @@
+"""The job with a pause in every step: ``paced_job.py SECONDS [the job's own arguments]``.
+
+So that what is done to it from outside falls into its run, however fast the machine is.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import train_imagenet
+from hvd_utils import failure, training
+
+PAUSE = float(sys.argv.pop(1))
+set_rate = training.set_rate
+
+
+def set_rate_slowly(*arguments) -> None:
+    time.sleep(PAUSE)
+    set_rate(*arguments)
+
+
+training.set_rate = set_rate_slowly
+
+if __name__ == "__main__":
+    failure.run(train_imagenet.main)

@@ -1,0 +1,97 @@
+"""A job that is told to stop saves the step that it is at, leaves by 75, and goes on from there."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+from helpers import TINY, train
+from kills import metrics
+from running import RunningJob
+
+from hvd_utils.checkpoint import list_checkpoints
+from hvd_utils.compare import differences, newest
+from hvd_utils.events import read_events
+from hvd_utils.failure import EXIT_RESUME
+
+LONG = (*TINY, "--epochs", "9000", "--reference-rate", "0.0125")
+
+
+def stopped(job: RunningJob) -> int:
+    """Check that the job ended by its request, all saved; return the step that it was at."""
+    assert job.finish() == EXIT_RESUME, job.console
+    assert not job.ranks()
+    assert "Traceback" not in job.console
+    (stop,) = [event for event in read_events(job.output) if event["event"] == "stop"]
+    assert newest(job.output)["step"] == stop["step"]
+    assert f"saved after step {stop['step']}" in job.console
+    assert f"--output {job.output} goes on" in job.console
+    return stop["step"]
+
+
+@pytest.mark.parametrize(
+    ("by", "sent", "to"),
+    [
+        ("mpi", signal.SIGTERM, 0),
+        ("mpirun", signal.SIGINT, 1),
+        ("gloo", signal.SIGUSR1, 1),
+        ("mpirun", signal.SIGUSR1, "launcher"),
+        ("mpi", signal.SIGUSR1, "launcher"),
+        ("gloo", signal.SIGTERM, "launcher"),
+        ("python", signal.SIGTERM, "launcher"),
+    ],
+)
+def test_a_signal_to_one_rank_or_the_launcher_is_enough(tiny_data, tmp_path, by, sent, to):
+    options = (*LONG, "--data", tiny_data, "--checkpoint-every", "1h")
+    with RunningJob(tmp_path / "run", *options, by=by, ranks=1 if by == "python" else 2) as job:
+        job.train_until(5)
+        (job.process if to == "launcher" else job.rank(to)).send_signal(sent)
+        assert stopped(job) >= 5
+
+
+def test_a_stop_in_the_middle_of_an_epoch_and_of_a_window_changes_nothing(tiny_data, tmp_path):
+    """Stopped twice by a signal, a run ends with the bits and the lines of the undisturbed one."""
+    options = (*TINY, "--data", tiny_data, "--log-every", "7", "--workers", "2")
+    options = (*options, "--epochs", "20", "--reference-rate", "0.0125")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(*options, "--output", whole, ranks=2).code == 0
+    steps = []
+    for after in (8, 40):
+        with RunningJob(parts, *options, by="mpirun", pause=0.1) as job:
+            job.train_until(after)
+            job.rank(1).send_signal(signal.SIGTERM)
+            steps.append(stopped_again(job))
+    assert train(*options, "--output", parts, ranks=2).code == 0
+    assert set(differences(newest(parts), newest(whole)).values()) == {0.0}
+    assert metrics(parts) == metrics(whole)
+
+
+def stopped_again(job: RunningJob) -> int:
+    assert job.finish() == EXIT_RESUME, job.console
+    return newest(job.output)["step"]
+
+
+def test_mpirun_leaves_half_a_second_which_is_enough_here(tiny_data, tmp_path):
+    """It sends SIGTERM on, and SIGKILL soon after; its own code is 1."""
+    options = (*LONG, "--data", tiny_data, "--checkpoint-every", "1h")
+    with RunningJob(tmp_path / "run", *options, by="mpirun") as job:
+        job.train_until(5)
+        job.process.send_signal(signal.SIGTERM)
+        assert job.finish() != 0
+        job.wait_for_no_ranks()
+    assert newest(tmp_path / "run")["step"] >= 5
+
+
+def test_two_ctrl_c_stop_at_once(tiny_data, tmp_path):
+    """In a pause of an hour, in which no step ends."""
+    with RunningJob(tmp_path / "run", *LONG, by="python", pause=3600) as job:
+        job.wait_for(lambda: "run: " in job.console)
+        time.sleep(1)
+        job.process.send_signal(signal.SIGINT)
+        time.sleep(1)
+        assert job.process.poll() is None
+        assert "told to stop (SIGINT)" in job.console
+        job.process.send_signal(signal.SIGINT)
+        assert job.finish(10) == 130
+    assert not list_checkpoints(tmp_path / "run")

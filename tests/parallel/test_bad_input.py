@@ -162,10 +162,10 @@ import os, runpy, signal, sys
 import horovod.torch as hvd
 from hvd_utils import training
 whole = training.validate
-def breaks(*arguments):
+def breaks(*arguments, **options):
     if hvd.rank() == 1:
         {action}
-    return whole(*arguments)
+    return whole(*arguments, **options)
 training.validate = breaks
 sys.argv = {["job", *map(str, arguments)]!r}
 runpy.run_path({JOB!r}, run_name="__main__")

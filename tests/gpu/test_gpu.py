@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import horovod.torch as hvd
 import pytest
 import torch
-from helpers import TINY, train
+from helpers import TINY, launch, train
 
 from dali_pipeline.index import scan_splits
 from dali_pipeline.loader import make_loader
@@ -61,3 +63,14 @@ def test_fused_workers_make_the_same_run_on_the_gpu(tiny_data, tmp_path):
         assert ended.code == 0, ended.output
         ends.append(newest(run))
     assert max(differences(*ends).values()) < 1e-8
+
+
+def test_the_pipeline_is_measured_on_the_gpu(tmp_path):
+    """Every stage, with decoding there; ``python -m dali_pipeline.benchmark`` gives the figures."""
+    figures = tmp_path / "figures.json"
+    options = ("--images", "64", "--batch", "16", "--rounds", "1", "--seconds", "0.5")
+    stages = ("--only", "decode,augment,full", "--device", "cuda", "--json", str(figures))
+    ended = launch(["-m", "dali_pipeline.benchmark", *options, *stages], by="python")
+    assert ended.code == 0, ended.output
+    rates = json.loads(figures.read_text())["images_per_second"]
+    assert set(rates) == {"decode", "augment", "full"}

@@ -20,7 +20,15 @@ HOSTS = ("localhost", "127.0.0.1", "127.1")
 class ElasticJob:
     """``python command`` under horovodrun, one process a host; a context manager that ends it."""
 
-    def __init__(self, folder: Path, hosts: tuple[str, ...], command: list[str], **env: str):
+    def __init__(
+        self,
+        folder: Path,
+        hosts: tuple[str, ...],
+        command: list[str],
+        *,
+        gloo_timeout: int = 30,
+        **env: str,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._hosts, self._log = folder / "hosts", folder / "log"
         self._hosts.write_text("")
@@ -30,7 +38,15 @@ class ElasticJob:
         script.write_text(f"#!/bin/sh\ncat {self._hosts}\n")
         script.chmod(0o755)
         launcher = ["horovodrun", "--gloo", "--network-interface", "lo", "--min-np", "1"]
-        launcher += ["--max-np", "3", "-np", str(len(hosts)), "--host-discovery-script"]
+        launcher += [
+            "--gloo-timeout-seconds",
+            str(gloo_timeout),
+            "--max-np",
+            "3",
+            "-np",
+            str(len(hosts)),
+            "--host-discovery-script",
+        ]
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [*launcher, str(script), sys.executable, *command],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,13 @@ def jpegs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def run_variants(jpegs):
-    """A function that launches every variant and returns their last checkpoints by name."""
+    """A function that launches the named variants and returns their last checkpoints by name."""
 
-    def run(output: Path, by: str, ranks: int) -> dict[str, dict]:
+    def run(output: Path, by: str, ranks: int, names: Iterable[str] = VARIANTS) -> dict[str, dict]:
         job = str(Path(__file__).with_name("trajectories.py"))
-        ended = launch([job, str(jpegs), str(output)], by=by, ranks=ranks, timeout=300)
+        ended = launch([job, str(jpegs), str(output), *names], by=by, ranks=ranks, timeout=300)
         assert ended.code == 0, ended.output
-        ends = {name: newest(output / name) for name in VARIANTS}
+        ends = {name: newest(output / name) for name in names}
         assert {end["step"] for end in ends.values()} == {STEPS}
         return ends
 

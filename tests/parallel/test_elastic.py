@@ -29,9 +29,9 @@ def undisturbed(tmp_path_factory) -> dict:
     return torch.load(output / "end.pt")
 
 
-def start(output: Path, hosts, dies: str = "none") -> ElasticJob:
-    pace = {"TOY_SECONDS_PER_STEP": "0.2"}
-    return ElasticJob(output, hosts, [TOY, str(output), str(STEPS), dies], **pace)
+def start(output: Path, hosts, dies: str = "none", **options) -> ElasticJob:
+    command = [TOY, str(output), str(STEPS), dies]
+    return ElasticJob(output, hosts, command, TOY_SECONDS_PER_STEP="0.1", **options)
 
 
 def steps(output: Path, host: str) -> list[dict]:
@@ -107,8 +107,8 @@ def test_one_dies_while_they_recover_from_another(tmp_path, undisturbed, place):
 
 
 def test_a_new_host_that_cannot_start_is_left_out(tmp_path, undisturbed):
-    """The others notice by Gloo's timeout, 30 s."""
-    with start(tmp_path, HOSTS[:2], dies=f"launch@{HOSTS[2]}") as job:
+    """The others notice by Gloo's timeout."""
+    with start(tmp_path, HOSTS[:2], dies=f"launch@{HOSTS[2]}", gloo_timeout=15) as job:
         job.wait_until(lambda: len(steps(tmp_path, HOSTS[0])) > 10, 60)
         job.add(HOSTS[2])
         assert job.finish(180) == 0, job.output

@@ -17,8 +17,10 @@ FLOAT64, FLOAT32 = 1e-10, 1e-5
 @pytest.mark.parametrize("by", ["mpi", "gloo"])
 def test_any_number_of_processes_makes_the_same_run(run_variants, alone, tmp_path, by, ranks):
     """k = 8: weights, momentum and running averages after 30 steps."""
-    ends = run_variants(tmp_path, by, ranks)
-    for name in VARIANTS:
+    # Gloo only adds otherwise: what the variants are about, it has shown on two processes.
+    names = VARIANTS if by == "mpi" or ranks == 2 else ("fp64", "fp32-fused")
+    ends = run_variants(tmp_path, by, ranks, names)
+    for name in names:
         bound = FLOAT64 if name.startswith("fp64") else FLOAT32
         apart = differences(ends[name], alone[name])
         assert max(apart.values()) < bound, (name, apart)

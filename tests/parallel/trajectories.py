@@ -1,4 +1,4 @@
-"""The job, several times in one launch: ``horovodrun -np P python trajectories.py DATA OUTPUT``.
+"""The job, several times a launch: ``horovodrun -np P python trajectories.py DATA OUTPUT NAMES``.
 
 Every variant trains k = 8 workers of 4 images for 30 steps, over warmup, two decays and 13 epochs
 that are no whole number of steps, and ends with a checkpoint in a folder of OUTPUT.
@@ -56,9 +56,10 @@ VARIANTS: dict[str, tuple[Callable[[nn.Module], nn.Module], tuple[str, ...]]] = 
 
 
 def main() -> None:
-    data, output = sys.argv[1:]
+    data, output, *names = sys.argv[1:]
     build_model = models.build_model
-    for name, (change, options) in VARIANTS.items():
+    for name in names:
+        change, options = VARIANTS[name]
         models.build_model = lambda *a, change=change, **b: change(build_model(*a, **b))
         folder = ("--data", data, "--output", str(Path(output) / name))
         sys.argv[1:] = [*EXPERIMENT, *folder, "--loader-threads", "1", *options]

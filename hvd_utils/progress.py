@@ -15,6 +15,7 @@ class Progress:
     """
 
     step: int = 0
+    lr: float = 0.0  # of the last update
     window_steps: int = 0
     window_loss: float = 0.0  # sum over the window's steps
     window_wrong: float = 0.0  # images

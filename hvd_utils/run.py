@@ -82,7 +82,6 @@ class Run:
             dtype=torch.float64,
             device=world.device,
         )
-        self._lr = 0.0
         self._began = self._window_began = self._epoch_began = time.monotonic()
         self._first = self._window_first = self._epoch_first = self.step
         self.log: RunLog | None = None
@@ -140,7 +139,7 @@ class Run:
         self.progress.step += 1
         self.progress.window_steps += 1
         self._totals += totals
-        self._lr = lr
+        self.progress.lr = lr
         if self.step % self.settings.log_every == 0 or self.step == self.epoch_end:
             self._finish_window()
         if self.log:
@@ -174,7 +173,7 @@ class Run:
                 step=done.step,
                 train_loss=done.epoch_loss / done.epoch_steps,
                 errors=errors,
-                lr=self._lr,
+                lr=self.progress.lr,
                 images_per_second=made * self._minibatch / seconds,
             )
         done.finish_epoch(errors.top1)
@@ -276,7 +275,7 @@ class Run:
             steps=done.window_steps,
             loss=done.window_loss / done.window_steps,
             top1_error=100 * done.window_wrong / (done.window_steps * self._minibatch),
-            lr=self._lr,
+            lr=self.progress.lr,
             seconds=seconds,
             images_per_second=made * self._minibatch / seconds,
         )

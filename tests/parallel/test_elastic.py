@@ -95,10 +95,9 @@ def test_the_job_goes_on_without_a_killed_worker_and_with_a_new_one(tiny_data, t
         assert mine == pytest.approx(other, rel=1e-10)
 
 
-@pytest.mark.parametrize("place", ["start", "recalled"])
-def test_one_dies_while_they_recover_from_another(tmp_path, undisturbed, place):
+def test_one_dies_while_they_recover_from_another(tmp_path, undisturbed):
     killed, second, survivor = HOSTS
-    with start(tmp_path, HOSTS, dies=f"{place}@{second}") as job:
+    with start(tmp_path, HOSTS, dies=f"recalled@{second}") as job:
         job.wait_until(lambda: len(steps(tmp_path, killed)) > 10, 90)
         job.kill(killed)
         job.wait_until(lambda: last_size(tmp_path, survivor) == 1, 30)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
-from helpers import TINY, train
+from helpers import JOB, TINY, launch, train
 from kills import metrics
 from running import RunningJob
 
@@ -50,26 +51,53 @@ def test_a_signal_to_one_rank_or_the_launcher_is_enough(tiny_data, tmp_path, by,
         assert stopped(job) >= 5
 
 
-def test_a_stop_in_the_middle_of_an_epoch_and_of_a_window_changes_nothing(tiny_data, tmp_path):
-    """Stopped twice by a signal, a run ends with the bits and the lines of the undisturbed one."""
-    options = (*TINY, "--data", tiny_data, "--log-every", "7", "--workers", "2")
-    options = (*options, "--epochs", "20", "--reference-rate", "0.0125")
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train(*options, "--output", whole, ranks=2).code == 0
-    steps = []
-    for after in (8, 40):
-        with RunningJob(parts, *options, by="mpirun", pause=0.1) as job:
-            job.train_until(after)
-            job.rank(1).send_signal(signal.SIGTERM)
-            steps.append(stopped_again(job))
-    assert train(*options, "--output", parts, ranks=2).code == 0
+PARTED = (*TINY, "--epochs", "20", "--reference-rate", "0.0125", "--log-every", "7")
+
+
+def assert_the_same(parts: Path, whole: Path) -> None:
     assert set(differences(newest(parts), newest(whole)).values()) == {0.0}
     assert metrics(parts) == metrics(whole)
 
 
-def stopped_again(job: RunningJob) -> int:
-    assert job.finish() == EXIT_RESUME, job.console
-    return newest(job.output)["step"]
+def test_a_stop_in_the_middle_of_an_epoch_and_of_a_window_changes_nothing(tiny_data, tmp_path):
+    """The run ends with the bits and the lines of the undisturbed one."""
+    options = (*PARTED, "--data", tiny_data, "--workers", "2")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(*options, "--output", whole, ranks=2, by="mpirun").code == 0
+    with RunningJob(parts, *options, by="mpirun", pause=0.1) as job:
+        job.train_until(8)
+        job.rank(1).send_signal(signal.SIGTERM)
+        stopped(job)
+    assert train(*options, "--output", parts, ranks=2, by="mpirun").code == 0
+    assert_the_same(parts, whole)
+
+
+def test_a_stop_between_an_epochs_last_step_and_its_validation_changes_nothing(tiny_data, tmp_path):
+    """The validation is broken off, and made after the restart, which has no step to make first."""
+    options = (*PARTED, "--data", tiny_data, "--max-steps", "20")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(*options, "--output", whole, by="python").code == 0
+    program = f"""
+import os, runpy, signal, sys, time
+from hvd_utils import training
+whole, made = training.minibatch_loss, 0
+def told_to_stop(*arguments):
+    global made
+    made += 1
+    if made == 8:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    return whole(*arguments)
+training.minibatch_loss = told_to_stop
+sys.argv = {["job", *map(str, options), "--output", str(parts)]!r}
+runpy.run_path({JOB!r}, run_name="__main__")
+"""
+    ended = launch(["-c", program], by="python")
+    assert ended.code == EXIT_RESUME, ended.output
+    progress = newest(parts)["progress"]
+    assert (progress["step"], progress["top1_errors"]) == (8, [])  # 30 images, 4 a step
+    assert train(*options, "--output", parts, by="python").code == 0
+    assert_the_same(parts, whole)
 
 
 def test_mpirun_leaves_half_a_second_which_is_enough_here(tiny_data, tmp_path):

@@ -38,10 +38,11 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
     from dali_pipeline.loader import make_loader
     from dali_pipeline.plan import Plan
     from hvd_utils.batch_norm import normalise_by_worker
+    from hvd_utils.evaluate import evaluate_only
     from hvd_utils.models import DTYPES, build_model
     from hvd_utils.not_finite import tracing_not_finite
     from hvd_utils.optimizer import build_optimizer
-    from hvd_utils.run import Run, evaluate_only
+    from hvd_utils.run import Run
     from hvd_utils.schedule import first_step, make_schedule
     from hvd_utils.training import train, validate
     from hvd_utils.workers import default_fuse, passes, share

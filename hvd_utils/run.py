@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from dali_pipeline.interface import Loader
 from dali_pipeline.plan import Plan
 from hvd_utils import checkpoint, failure, provenance
 from hvd_utils.agreement import Agreement
@@ -26,7 +25,6 @@ from hvd_utils.resume import State, checkpointed_state, take_over, whole_state
 from hvd_utils.saver import Saver
 from hvd_utils.settings import Settings
 from hvd_utils.signals import StopRequest
-from hvd_utils.training import validate
 from hvd_utils.watchdog import Watchdog
 from hvd_utils.world import World
 
@@ -331,31 +329,4 @@ class Run:
         raise Stopped(
             f"told to stop ({self._stop.signal_name or 'another rank was'}): saved after step "
             f"{self.step} in {time.monotonic() - began:.1f} s; {self._how_to_go_on()}"
-        )
-
-
-def evaluate_only(
-    settings: Settings,
-    world: World,
-    model: nn.Module,
-    num_classes: int,
-    loader: Loader,
-    rounds: int,
-) -> None:
-    """Show the errors of the checkpoint ``--eval-only`` names."""
-    path = settings.eval_only
-    state = None
-    if world.is_root:
-        state = checkpoint.load_checkpoint(path)
-        checkpoint.check_model(state, path, settings.model, num_classes)
-    state = world.broadcast(state)
-    model.load_state_dict(state["model"])
-    errors = validate(
-        model, loader.validation(), rounds, world=world, agreement=Agreement(world.size)
-    )
-    if world.is_root:
-        print(
-            f"{path} (step {state['step']}): top-1 error {errors.top1:.2f} %, "
-            f"top-5 error {errors.top5:.2f} %, {errors.images} images",
-            flush=True,
         )

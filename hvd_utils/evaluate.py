@@ -1,0 +1,39 @@
+"""The errors of a checkpoint, without training."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from dali_pipeline.interface import Loader
+from hvd_utils import checkpoint
+from hvd_utils.agreement import Agreement
+from hvd_utils.settings import Settings
+from hvd_utils.training import validate
+from hvd_utils.world import World
+
+
+def evaluate_only(
+    settings: Settings,
+    world: World,
+    model: nn.Module,
+    num_classes: int,
+    loader: Loader,
+    rounds: int,
+) -> None:
+    """Show the errors of the checkpoint ``--eval-only`` names."""
+    path = settings.eval_only
+    state = None
+    if world.is_root:
+        state = checkpoint.load_checkpoint(path)
+        checkpoint.check_model(state, path, settings.model, num_classes)
+    state = world.broadcast(state)
+    model.load_state_dict(state["model"])
+    errors = validate(
+        model, loader.validation(), rounds, world=world, agreement=Agreement(world.size)
+    )
+    if world.is_root:
+        print(
+            f"{path} (step {state['step']}): top-1 error {errors.top1:.2f} %, "
+            f"top-5 error {errors.top5:.2f} %, {errors.images} images",
+            flush=True,
+        )

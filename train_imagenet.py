@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dali_pipeline.dataset import check_data, describe, open_dataset
 from hvd_utils import failure
+from hvd_utils.imports import quick_imports
 from hvd_utils.settings import Settings, load_settings
 from hvd_utils.signals import StopRequest
 
@@ -28,25 +29,27 @@ def main() -> None:
         check_data(settings)
 
         # Imported once the settings look good: these take seconds.
-        from hvd_utils import elastic
+        with quick_imports():
+            from hvd_utils import elastic
 
         elastic.run(lambda memory: job(settings, stop, memory))
 
 
 def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
     """Run the job from top to bottom, as section 5.1 of the paper tells it."""
-    from dali_pipeline.loader import make_loader
-    from dali_pipeline.plan import Plan
-    from hvd_utils.batch_norm import normalise_by_worker
-    from hvd_utils.evaluate import evaluate_only
-    from hvd_utils.models import DTYPES, build_model
-    from hvd_utils.not_finite import tracing_not_finite
-    from hvd_utils.optimizer import build_optimizer
-    from hvd_utils.run import Run
-    from hvd_utils.schedule import first_step, make_schedule
-    from hvd_utils.training import train, validate
-    from hvd_utils.workers import default_fuse, passes, share
-    from hvd_utils.world import start_world
+    with quick_imports():
+        from dali_pipeline.loader import make_loader
+        from dali_pipeline.plan import Plan
+        from hvd_utils.batch_norm import normalise_by_worker
+        from hvd_utils.evaluate import evaluate_only
+        from hvd_utils.models import DTYPES, build_model
+        from hvd_utils.not_finite import tracing_not_finite
+        from hvd_utils.optimizer import build_optimizer
+        from hvd_utils.run import Run
+        from hvd_utils.schedule import first_step, make_schedule
+        from hvd_utils.training import train, validate
+        from hvd_utils.workers import default_fuse, passes, share
+        from hvd_utils.world import start_world
 
     # Horovod: P processes, one a GPU, carry the paper's k workers of n images each.
     world = start_world(settings.device, settings.stall_timeout)

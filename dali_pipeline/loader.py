@@ -6,6 +6,7 @@ import torch
 
 from dali_pipeline.interface import Loader
 from dali_pipeline.plan import Plan
+from hvd_utils.imports import quick_imports
 
 
 def make_loader(kind: str, plan: Plan, *, device: torch.device, threads: int) -> Loader:
@@ -19,6 +20,6 @@ def make_loader(kind: str, plan: Plan, *, device: torch.device, threads: int) ->
         from dali_pipeline.torchvision_loader import TorchvisionLoader
 
         return TorchvisionLoader(plan, device, threads)
-    from dali_pipeline.dali_loader import DaliLoader
-
+    with quick_imports():
+        from dali_pipeline.dali_loader import DaliLoader
     return DaliLoader(plan, device, threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -9,7 +10,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from multiprocessing import forkserver, resource_tracker
+from typing import Generic, TypeVar
 
 from hvd_utils.failure import BadInput
 
@@ -28,13 +30,14 @@ def parallel_map(
     if processes == 1:
         yield from map(function, tasks)
         return
+    _start_server()
     executor = ProcessPoolExecutor(
         processes,
         multiprocessing.get_context("forkserver"),  # forking a process with threads is not safe
         initializer=_begin,
     )
     try:
-        yield from executor.map(function, tasks)
+        yield from executor.map(_Interruptible(function), tasks)
     except BrokenProcessPool as error:
         raise BadInput(
             "a process was killed, perhaps for memory: lower --processes and start again; "
@@ -42,16 +45,53 @@ def parallel_map(
         ) from error
     except BaseException:  # KeyboardInterrupt, and GeneratorExit where our caller failed
         for process in multiprocessing.active_children():
-            process.terminate()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGINT)
         raise
     finally:
         executor.shutdown(cancel_futures=True)
 
 
+def _start_server() -> None:
+    """Start the process that forks the others; none sees Ctrl-C before it is ready for it."""
+    resource_tracker.ensure_running()  # which would let the signal through again
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+class _Interruptible(Generic[Task, Result]):
+    """A function that SIGINT breaks off, in a process that goes on: the pool itself stays whole."""
+
+    interrupted = at_work = False  # of this process
+
+    def __init__(self, function: Callable[[Task], Result]) -> None:
+        self._function = function
+
+    def __call__(self, task: Task) -> Result:
+        _Interruptible.at_work = True
+        try:
+            if _Interruptible.interrupted:
+                raise KeyboardInterrupt
+            return self._function(task)
+        finally:
+            _Interruptible.at_work = False
+
+    @staticmethod
+    def interrupt(number: int, frame: object) -> None:
+        """Handle SIGINT."""
+        _Interruptible.interrupted = True
+        if _Interruptible.at_work:
+            raise KeyboardInterrupt
+
+
 def _begin() -> None:
-    """Leave Ctrl-C to the parent, but do not outlive it however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Take Ctrl-C, which was held back so far; do not outlive the parent however it ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, _Interruptible.interrupt)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _end_with_parent() -> None:

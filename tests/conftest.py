@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,27 @@ def tiny_data(tmp_path_factory) -> Path:
     write_jpegs(root / "train", {"ant": 8, "bee": 12, "cat": 10}, seed=1)
     write_jpegs(root / "val", {"ant": 2, "bee": 3, "cat": 2}, seed=2)
     return root
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a disk of the size given, as ``1100k``, and returns its folder."""
+    mounts = []
+
+    def mount(size: str) -> Path:
+        if os.geteuid() != 0:
+            pytest.skip("mounting a small file system needs root")
+        disk = tmp_path / f"disk of {size}"
+        disk.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk]
+        if subprocess.run(command).returncode != 0:
+            pytest.skip("this machine does not allow mounts")
+        mounts.append(disk)
+        return disk
+
+    yield mount
+    for disk in mounts:
+        subprocess.run(["umount", disk], check=True)
 
 
 def pytest_collection_modifyitems(items) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import psutil
@@ -194,21 +192,12 @@ def test_a_rank_killed_ends_all(tiny_data, tmp_path, by):
     assert_nobody_is_left(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_a_full_disk_leaves_what_was_saved(tiny_data, tmp_path):
+def test_a_full_disk_leaves_what_was_saved(tiny_data, small_disk):
     """Room for one checkpoint of 0.6 MB, not for two."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1100k", "tmpfs", disk])
-    if mounted.returncode != 0:
-        pytest.skip("this machine does not allow mounts")
-    try:
-        run = disk / "run"
-        ended = train("--data", tiny_data, "--output", run, *TINY, ranks=2)
-        assert_one_clear_line(ended, "cannot save", "No space left", "intact: ")
-        (saved,) = list_checkpoints(run)
-        assert f"intact: {saved}" in ended.output
-        assert load_checkpoint(saved)["progress"]["epoch_steps"] == 0
-        assert not list(run.glob("checkpoints/*.tmp"))
-    finally:
-        subprocess.run(["umount", disk], check=True)
+    run = small_disk("1100k") / "run"
+    ended = train("--data", tiny_data, "--output", run, *TINY, ranks=2)
+    assert_one_clear_line(ended, "cannot save", "No space left", "intact: ")
+    (saved,) = list_checkpoints(run)
+    assert f"intact: {saved}" in ended.output
+    assert load_checkpoint(saved)["progress"]["epoch_steps"] == 0
+    assert not list(run.glob("checkpoints/*.tmp"))

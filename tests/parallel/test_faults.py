@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
 from helpers import JOB, TINY, launch, train, write_jpegs
 from running import RunningJob
 
@@ -32,19 +29,6 @@ def the_error(console: str) -> str:
     return line
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 8 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk]).returncode != 0:
-        pytest.skip("this machine does not allow mounts")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 def fill(disk: Path) -> None:
     """Write until there is no room for another byte."""
     with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -54,13 +38,14 @@ def fill(disk: Path) -> None:
 
 def test_a_disk_that_fills_up_while_logging(tiny_data, tmp_path, small_disk):
     options = (*LONG, "--data", tiny_data, "--checkpoint-every", "1h")
+    disk = small_disk("8m")
     run = tmp_path / "run"
-    run.symlink_to(small_disk / "run")
-    (small_disk / "run").mkdir()
+    run.symlink_to(disk / "run")
+    (disk / "run").mkdir()
     with RunningJob(run, *options, by="mpi") as job:
         job.train_until(5)
         job.wait_for(lambda: list_checkpoints(run))
-        fill(small_disk)
+        fill(disk)
         line = one_line(job)
     assert "No space left" in line
     assert "make room or choose another --output" in line

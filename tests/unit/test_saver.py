@@ -1,7 +1,5 @@
 """Checkpoints are written beside training, from a copy, and nothing about them is hidden."""
 
-import os
-import subprocess
 import threading
 from collections import OrderedDict
 
@@ -202,22 +200,14 @@ def test_a_write_that_failed_ends_training_and_names_what_is_intact(tmp_path, sa
         notice(saver)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_a_full_disk_is_named(tmp_path, log):
+def test_a_full_disk_is_named(small_disk, log):
     """Room for one checkpoint of 0.8 MB and not for two, even for a moment."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1100k", "tmpfs", disk])
-    if mounted.returncode != 0:
-        pytest.skip("this machine does not allow mounts")
-    try:
-        saver = Saver(disk, 1, log.say, log.record)
-        saver.save({"step": 1, "w": torch.zeros(200_000)}, best=True)
-        saver.save({"step": 2, "w": torch.zeros(200_000)})
-        with pytest.raises(BadInput, match="00000002.*No space left.*intact: .*00000001.pt"):
-            saver.finish()
-        assert load_checkpoint(list_checkpoints(disk)[0])["step"] == 1
-        assert load_checkpoint(best_path(disk))["step"] == 1
-        assert not list(disk.glob("checkpoints/*.tmp"))
-    finally:
-        subprocess.run(["umount", disk], check=True)
+    disk = small_disk("1100k")
+    saver = Saver(disk, 1, log.say, log.record)
+    saver.save({"step": 1, "w": torch.zeros(200_000)}, best=True)
+    saver.save({"step": 2, "w": torch.zeros(200_000)})
+    with pytest.raises(BadInput, match="00000002.*No space left.*intact: .*00000001.pt"):
+        saver.finish()
+    assert load_checkpoint(list_checkpoints(disk)[0])["step"] == 1
+    assert load_checkpoint(best_path(disk))["step"] == 1
+    assert not list(disk.glob("checkpoints/*.tmp"))

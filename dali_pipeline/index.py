@@ -19,6 +19,8 @@ EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # torchvision's
 )
 
+UNFINISHED = ".stage/unfinished"  # a file in a data folder whose staging is not finished
+
 
 @dataclass(frozen=True)
 class Index:
@@ -172,9 +174,17 @@ def scan(root: Path) -> Index:
 
 
 def check_splits(data: Path) -> None:
-    """Raise BadInput unless ``data`` is a folder with ``train/`` and ``val/``; looks no further."""
+    """Raise BadInput unless ``data`` is a folder with ``train/`` and ``val/``, staged whole.
+
+    Looks no further.
+    """
     if not data.is_dir():
         raise BadInput(f"data folder {data} does not exist: set --data or IMAGENET_DIR")
+    if (data / UNFINISHED).exists():
+        raise BadInput(
+            f"data folder {data} is not whole: start python -m dali_pipeline.stage again, which "
+            "goes on, or wait until it is done"
+        )
     for split in ("train", "val"):
         if not (data / split).is_dir():
             raise BadInput(f"data folder {data} has no {split}/: it needs train/ and val/")

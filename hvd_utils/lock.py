@@ -16,31 +16,37 @@ NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _POLL_SECONDS = 0.1
 
 
+class InUse(BadInput):
+    """Another job holds the lock of a folder."""
+
+
 class FolderLock:
     """The lock of the folder ``output``, a file ``lock`` in it that names its holder.
 
-    The kernel frees it when the holder ends in whatever way; the file itself stays.
+    The kernel frees it when the holder ends in whatever way; the file itself stays. ``setting`` is
+    what the user may choose another of.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, setting: str = "--output") -> None:
         self._output = output
+        self._setting = setting
         self._path = output / "lock"
         self._descriptor: int | None = None
 
     def acquire(self, patience_seconds: float = 20) -> str | None:
         """Take the lock, waiting so long for a holder that may be about to end.
 
-        Returns None, or a warning where the file system has no locks. Raises BadInput naming the
-        holder if there is one, and if the file cannot be written.
+        Returns None, or a warning where the file system has no locks. Raises InUse naming the
+        holder if there is one, and BadInput if the file cannot be written.
         """
         deadline = time.monotonic() + patience_seconds
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
             while not self._try():
                 if time.monotonic() >= deadline:
-                    raise BadInput(
+                    raise InUse(
                         f"{self._output} is in use by {self._holder()}: wait for it, end it, or "
-                        "choose another --output"
+                        f"choose another {self._setting}"
                     )
                 time.sleep(_POLL_SECONDS)
             self._sign()
@@ -52,7 +58,8 @@ class FolderLock:
                     "other job uses this folder"
                 )
             raise BadInput(
-                f"cannot lock {self._path}: {error.strerror}; make room or choose another --output"
+                f"cannot lock {self._path}: {error.strerror}; make room or choose another "
+                f"{self._setting}"
             ) from error
         except BaseException:
             self.release()

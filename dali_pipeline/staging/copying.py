@@ -1,0 +1,75 @@
+"""Copying files in several threads: each has its name only when it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+from dali_pipeline.staging.files import File
+from hvd_utils.failure import BadInput
+
+CHUNK = 1 << 20  # bytes read at once
+TOGETHER = 16  # files that a thread takes at once
+
+Advance = Callable[[int], None]  # told how many more bytes are done
+
+
+class Copier:
+    """Copies files of ``source`` to ``destination``; ``partial`` is for what is not whole."""
+
+    def __init__(self, source: Path, destination: Path, partial: Path, threads: int) -> None:
+        self._source, self._destination = source, destination
+        self._partial = partial
+        self._threads = threads
+
+    def copy(self, files: Sequence[File], advance: Advance) -> None:
+        """Copy files; raises OSError, and BadInput where one changes meanwhile."""
+        for folder in sorted({os.path.dirname(file.name) for file in files}):
+            (self._destination / folder).mkdir(parents=True, exist_ok=True)
+        self._for_all(lambda file: self._copy(file, advance), files)
+
+    def different(self, files: Sequence[File], advance: Advance) -> list[File]:
+        """Return the files whose contents are not the same on both sides, by SHA-256."""
+        found: list[File] = []
+
+        def compare(file: File) -> None:
+            sides = (self._source / file.name, self._destination / file.name)
+            if len({_digest(path) for path in sides}) > 1:
+                found.append(file)
+            advance(file.size)
+
+        self._for_all(compare, files)
+        return sorted(found)
+
+    def _for_all(self, work: Callable[[File], None], files: Sequence[File]) -> None:
+        """Work on files in threads; the first that fails ends it, and its error is raised."""
+        with ThreadPool(self._threads) as pool:
+            for _ in pool.imap_unordered(work, files, chunksize=TOGETHER):
+                pass
+
+    def _copy(self, file: File, advance: Advance) -> None:
+        temporary = self._partial / f"{os.getpid()}-{threading.get_ident()}"
+        with (self._source / file.name).open("rb") as read, temporary.open("wb") as write:
+            while chunk := read.read(CHUNK):
+                write.write(chunk)
+                advance(len(chunk))
+            size, mtime = write.tell(), os.fstat(read.fileno()).st_mtime_ns
+        if not file.same(File(file.name, size, mtime)):
+            raise BadInput(
+                f"{self._source / file.name} changed while it was staged: start again when nobody "
+                "writes there"
+            )
+        os.utime(temporary, ns=(mtime, mtime))
+        os.replace(temporary, self._destination / file.name)
+
+
+def _digest(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.digest()

@@ -1,0 +1,82 @@
+"""The command line of ``python -m dali_pipeline.stage``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from dali_pipeline.index_file import SPLITS
+from hvd_utils.failure import BadInput
+
+THREADS = 16  # a parallel file system answers many questions at once
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} (--help lists the options)")
+
+
+def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of a command line; without one, of this process's.
+
+    Raises BadInput where SOURCE is no data set or DESTINATION lies in it.
+    """
+    parser = _Parser(
+        prog="python -m dali_pipeline.stage",
+        description="Bring a data set to node-local storage: once on every node of an mpirun, or "
+        "on this machine without one.",
+        epilog="Interrupted in any way, the same command goes on; run twice, nothing is copied.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="folder with train/ and val/ in class folders or shards, prepared or not",
+    )
+    parser.add_argument(
+        "destination",
+        type=Path,
+        metavar="DESTINATION",
+        help="folder of the node that becomes the same; training's --data then",
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="also read every file on both sides and compare checksums; what differs is copied "
+        "again (without it, size and time of change tell)",
+    )
+    parser.add_argument(
+        "--pack",
+        action="store_true",
+        help="write the images of prepared class folders as shards: few large files",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=THREADS,
+        metavar="N",
+        help="that copy, or processes that pack, on each node (default: %(default)s)",
+    )
+    options = parser.parse_args(arguments)
+    if options.threads < 1:
+        parser.error(f"--threads {options.threads} is less than 1")
+    if options.pack and options.verify:
+        parser.error("--verify compares copies: leave it out with --pack")
+    options.source = options.source.expanduser().absolute()
+    options.destination = options.destination.expanduser().absolute()
+    _check_folders(options.source, options.destination)
+    return options
+
+
+def _check_folders(source: Path, destination: Path) -> None:
+    for split in SPLITS:
+        if not (source / split).is_dir():
+            raise BadInput(
+                f"{source} has no {split}/: give a folder with train/ and val/ in class folders "
+                "or shards; python -m dali_pipeline.prepare makes one"
+            )
+    if destination.resolve().is_relative_to(source.resolve()):
+        raise BadInput(f"{destination} lies in {source}: give a folder on the node's own disk")

@@ -52,7 +52,7 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
         from hvd_utils.world import start_world
 
     # Horovod: P processes, one a GPU, carry the paper's k workers of n images each.
-    world = start_world(settings.device, settings.stall_timeout)
+    world = start_world(settings.device, settings.stall_timeout, settings.pin)
     earlier = memory.recall()  # what processes that were here before know; None at a launch
     settings = settings.with_workers(world.size, earlier and earlier["experiment"]["workers"])
     mine = share(settings.workers, world.rank, world.size)

@@ -16,6 +16,7 @@ import horovod.torch as hvd
 import torch
 import yaml
 
+from hvd_utils import affinity
 from hvd_utils.events import write_text
 from hvd_utils.settings import Settings
 from hvd_utils.world import World
@@ -27,16 +28,18 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def environment(world: World) -> dict[str, Any]:
     """Return versions, hosts, devices, command line and git state; collective."""
     device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu"
-    places = world.gather((world.host, device))
+    cpus = affinity.format_cpulist(os.sched_getaffinity(0))
+    places = world.gather((world.host, device, cpus, affinity.pci_address(world.device)))
     hosts: dict[str, int] = {}
-    for host, _ in places:
+    for host, *_ in places:
         hosts[host] = hosts.get(host, 0) + 1
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
         "processes": world.size,
         "hosts": hosts,  # processes on each
-        "devices": sorted({name for _, name in places}),
+        "devices": sorted({name for _, name, *_ in places}),
+        "ranks": [{"host": host, "cpus": cpus, "gpu": gpu} for host, _, cpus, gpu in places],
         "cores_per_process": world.cores,
         "communication": {
             "controller": os.environ.get("HOROVOD_CONTROLLER", "mpi"),

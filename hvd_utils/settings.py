@@ -169,6 +169,11 @@ class RunSettings(_Section):
         375, ge=0, description="pixels of images that a GPU's decoder makes buffers for; 0: none"
     )
     usual_width: int = Field(500, ge=0, description="likewise")
+    pin: bool | None = Field(
+        None,
+        description="keep each process to its share of the node's cores, near its GPU; "
+        "none: with GPUs, where the launcher bound nothing",
+    )
     loader_threads: int | None = Field(
         None, gt=0, description="decoding threads of a process; none: its share of the cores"
     )
@@ -323,7 +328,7 @@ def _parser() -> argparse.ArgumentParser:
             elif isinstance(default, float):
                 default = f"{default:.4g}"
             text = f"{field.description} (default: {'none' if default is None else default})"
-            if isinstance(default, bool):
+            if "bool" in str(field.annotation):
                 group.add_argument(
                     flag, dest=name, action=argparse.BooleanOptionalAction, help=text
                 )

@@ -6,13 +6,14 @@ import math
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import horovod.torch as hvd
 import numpy as np
 import torch
 
+from hvd_utils import affinity
 from hvd_utils.failure import BadInput
 
 # Open MPI spins while it waits and would take the cores from the decoding threads.
@@ -65,8 +66,10 @@ class World:
         return total.numpy()
 
 
-def start_world(device: str, stall_timeout: float = 0) -> World:
+def start_world(device: str, stall_timeout: float = 0, pin: bool | None = None) -> World:
     """Start Horovod and settle on a device (``auto``, ``cpu`` or ``cuda``), one GPU a local rank.
+
+    ``pin`` keeps each process to its share of the cores; None: with GPUs only.
 
     Horovod itself ends a sum that some rank does not join for twice ``stall_timeout`` seconds: the
     watchdog, which tells more, comes first. Raises BadInput where the device asked for is not
@@ -76,12 +79,11 @@ def start_world(device: str, stall_timeout: float = 0) -> World:
         limit = str(math.ceil(2 * stall_timeout))
         os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", limit)
     hvd.init()
-    allowed, present = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+    allowed, present = len(affinity.allowed_cpus()), os.cpu_count() or 1
     cores = max(1, min(allowed, present // hvd.local_size()))
     hint = binding_hint(allowed, present, hvd.local_size())
     if hint and hvd.rank() == 0:
         print(hint, flush=True)
-    torch.set_num_threads(cores)
     world = World(
         rank=hvd.rank(),
         size=hvd.size(),
@@ -105,7 +107,30 @@ def start_world(device: str, stall_timeout: float = 0) -> World:
                 "Horovod was built without NCCL: run tools/install_horovod.py --force where a CUDA "
                 "toolkit is, or set --device cpu"
             )
+    if pin or (pin is None and world.device.type == "cuda"):
+        world = _pin(world)
+    torch.set_num_threads(world.cores)
     return world
+
+
+def _pin(world: World) -> World:
+    """Pin this process to its share of the node's cores, if it is less than it has; collective."""
+    allowed = affinity.allowed_cpus()
+    near = affinity.read_near(affinity.pci_address(world.device))
+    places = world.gather(affinity.Place(world.host, allowed, near))
+    cpus = affinity.share(places, world.rank, affinity.read_cores(allowed))
+    pinned = cpus < allowed
+    if pinned or frozenset(os.sched_getaffinity(0)) != allowed:  # or pinned in an earlier world
+        affinity.pin(cpus)
+    counts = [count for count in world.gather(len(cpus) if pinned else 0) if count]
+    if counts and world.is_root:
+        print(
+            f"pinned {len(counts)} of {world.size} processes to their share of cores, "
+            f"{min(counts)} to {max(counts)} CPUs each; rank 0 to "
+            f"{affinity.format_cpulist(os.sched_getaffinity(0))} (--no-pin leaves them free)",
+            flush=True,
+        )
+    return replace(world, cores=len(cpus)) if pinned else world
 
 
 def binding_hint(allowed: int, cores: int, local_size: int) -> str | None:

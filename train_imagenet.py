@@ -89,7 +89,7 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
         closing(loader.training(run.step, run.last_step)) as batches,
         tracing_not_finite(model, loader, plan, minibatch, world, run.output),
     ):
-        together = {"world": world, "agreement": run.agreement, "at": run.watchdog.at}
+        together = {"world": world, "agreement": run.agreement}
         while run.epoch < settings.epochs:
             steps = range(run.step, min(run.epoch_end, run.last_step))
             for totals in train(
@@ -102,12 +102,15 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
                 workers=settings.workers,
                 minibatch=minibatch,
                 seed=settings.seed,
+                at=run.at,
                 **together,
             ):
                 run.finish_step(totals, schedule(run.step))
             if run.step < run.epoch_end:  # --max-steps
                 break
-            errors = validate(model, loader.validation(), plan.validation_rounds, **together)
+            errors = validate(
+                model, loader.validation(), plan.validation_rounds, at=run.watchdog.at, **together
+            )
             run.heed()
             run.finish_epoch(errors, plan.bad_images())
         run.end()

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from hvd_utils.board import Board
 from hvd_utils.failure import RANK_VARIABLES, BadInput
 from hvd_utils.measures import Errors, Window
+from hvd_utils.timings import split_text
 
 METRICS = "metrics.jsonl"
 SHOWN = 5  # bad images by name on the console; all are in the metrics
@@ -152,6 +153,7 @@ class RunLog:
             loss=window.loss,
             train_top1_error=window.top1_error,
             images_per_second=window.images_per_second,
+            **(window.timings.fields() if window.timings else {}),
             **({"partial": True} if partial else {}),
         )
         self._board.scalars(
@@ -162,19 +164,22 @@ class RunLog:
             top1_error=window.top1_error,
             images_per_second=window.images_per_second,
         )
+        if window.timings:
+            self._board.scalars(window.step, "time", **window.timings.scalars())
         with contextlib.suppress(OSError):
             self._bar.update(window.step - self._bar.n)
         numbers = (
             f"loss {window.loss:.4f}  lr {window.lr:.4g}  {window.images_per_second:.0f} img/s"
         )
+        split = f"  {split_text(window.timings.split)}" if window.timings else ""
         if self._bar.disable:
             self.say(
                 f"epoch {epoch + 1}/{self._epochs}  step {window.step}/{self._total}  {numbers}"
-                f"  left {self._time_left(window.step)}"
+                f"  left {self._time_left(window.step)}{split}"
             )
         else:
             with contextlib.suppress(OSError):
-                self._bar.set_postfix_str(numbers)
+                self._bar.set_postfix_str(numbers + split)
 
     def epoch(
         self,

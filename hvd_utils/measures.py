@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hvd_utils.timings import Timings
+
 
 class Window(NamedTuple):
     """What happened in the steps since the last report, over all workers."""
@@ -15,6 +17,7 @@ class Window(NamedTuple):
     lr: float  # of the last update
     seconds: float
     images_per_second: float
+    timings: Timings | None = None  # of the steps up to the one before the last; None: not known
 
 
 class Errors(NamedTuple):

@@ -12,7 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 FOLDER = "ranks"  # below the run's folder
+# What a rank may be doing.
+READING = "reading images"
+COMPUTING = "computing"
 WAITING = "waiting for the other ranks"
+FINISHING = "finishing the step"  # what follows it on one rank: to log, to save
 FINISHED = "finished"
 
 

@@ -21,10 +21,13 @@ from hvd_utils.failure import BadInput, Stopped
 from hvd_utils.interval import Timer, parse
 from hvd_utils.lock import FolderLock
 from hvd_utils.measures import Errors, Window
+from hvd_utils.pace import Pace
+from hvd_utils.rank_files import FINISHING, WAITING
 from hvd_utils.resume import State, checkpointed_state, take_over, whole_state
 from hvd_utils.saver import Saver
 from hvd_utils.settings import Settings
 from hvd_utils.signals import StopRequest
+from hvd_utils.timings import Timings
 from hvd_utils.watchdog import Watchdog
 from hvd_utils.world import World
 
@@ -82,6 +85,7 @@ class Run:
         )
         self._began = self._window_began = self._epoch_began = time.monotonic()
         self._first = self._window_first = self._epoch_first = self.step
+        self._pace = Pace(world, settings.workers)
         self.log: RunLog | None = None
         if world.is_root:
             self._open_log(facts, notes)
@@ -132,19 +136,28 @@ class Run:
         if self.log:
             self.log.say(text)
 
+    def at(self, step: int, doing: str) -> None:
+        """Tell where this process stands in training: to the watchdog and to the stopwatch."""
+        self.watchdog.at(step, doing)
+        self._pace.turn_to(doing)
+
     def finish_step(self, totals: torch.Tensor, lr: float) -> None:
         """Count a step, log a window that ends here, save if it is time; then see to requests."""
         self.progress.step += 1
         self.progress.window_steps += 1
         self._totals += totals
         self.progress.lr = lr
-        if self.step % self.settings.log_every == 0 or self.step == self.epoch_end:
+        self._pace.count_step()
+        if self._ends_window(self.step):
             self._finish_window()
         if self.log:
             self._saver.check()
             if self._timer.due(self.step) and self.step < self.epoch_end:
                 self.save()
         self.heed()
+        # All ranks know this, and each that sends also receives: the next step is always made.
+        if self._ends_window(self.step + 1) and self.step < min(self.epoch_end, self.last_step):
+            self._pace.send()
 
     def heed(self) -> None:
         """Raise Stopped or WorldChanged, with all saved, if any rank was asked for it; collective.
@@ -253,6 +266,8 @@ class Run:
             log.write(
                 "start",
                 step=self.step,
+                total_steps=self.last_step,
+                epochs=settings.epochs,
                 workers=settings.workers,
                 minibatch=self._minibatch,
                 **facts,
@@ -262,7 +277,10 @@ class Run:
     def _read_totals(self) -> None:
         self.progress.window_loss, self.progress.window_wrong = self._totals.tolist()
 
-    def _window(self) -> Window:
+    def _ends_window(self, step: int) -> bool:
+        return step % self.settings.log_every == 0 or step == self.epoch_end
+
+    def _window(self, timings: Timings | None = None) -> Window:
         """Return what is to be logged of the window under way."""
         self._read_totals()
         done = self.progress
@@ -276,10 +294,16 @@ class Run:
             lr=self.progress.lr,
             seconds=seconds,
             images_per_second=made * self._minibatch / seconds,
+            timings=timings,
         )
 
     def _finish_window(self) -> None:
-        window = self._window()
+        self.watchdog.at(self.step, WAITING)
+        timings, notes = self._pace.receive(self.step)
+        self.watchdog.at(self.step, FINISHING)
+        window = self._window(timings)
+        for note in notes:
+            self.say(note)
         if self.log:
             self.log.step(window, self.epoch)
             if self.log.removed:
@@ -325,6 +349,7 @@ class Run:
             self.save()
             self._saver.finish()
             self.log.write("stop", step=self.step)
+        self.watchdog.at(self.step, WAITING)
         self.world.sum([0], name="run.saved")  # nobody leaves, ending the job, before
         raise Stopped(
             f"told to stop ({self._stop.signal_name or 'another rank was'}): saved after step "

@@ -17,7 +17,7 @@ from hvd_utils.measures import Errors
 from hvd_utils.not_finite import NotFinite, all_finite
 from hvd_utils.optimizer import minibatch_loss, set_rate
 from hvd_utils.random_modules import refuse_random_numbers, seed_random_modules
-from hvd_utils.rank_files import WAITING
+from hvd_utils.rank_files import COMPUTING, FINISHING, READING, WAITING
 from hvd_utils.world import World
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
@@ -63,9 +63,9 @@ def train(
             agreement.ask()
             totals = torch.zeros(2, dtype=torch.float64, device=world.device)
             for fused in passes:
-                at(step, "reading images")
+                at(step, READING)
                 images, labels = next(batches)
-                at(step, "computing")
+                at(step, COMPUTING)
                 done = fused.start - passes[0].start
                 averages.begin_pass(done, len(fused))
                 with _for_workers(fused, step, seed, world.device):
@@ -81,11 +81,13 @@ def train(
             optimizer.synchronize()
             totals = averages.receive()
             agreement.settle()
+            at(step, COMPUTING)
             if not all_finite(totals[0], [p.grad for p in parameters if p.grad is not None]):
                 raise NotFinite(step, schedule(step))
             with optimizer.skip_synchronize():
                 optimizer.step()
             optimizer.zero_grad()
+            at(step, FINISHING)
             yield totals
     except hvd.HorovodInternalError:
         averages.restore()  # whoever goes on from here needs those of the last whole step

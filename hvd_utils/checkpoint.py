@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hvd_utils.failure import BadInput
 
 FORMAT = 1
@@ -48,6 +46,8 @@ def save_checkpoint(
     a checkpoint's name is whole. What a killed writer left half-written is removed. With ``best``
     it is kept as ``best.pt`` too. Raises BadInput if it cannot be written; earlier ones stay.
     """
+    import torch  # here, so that naming checkpoints needs no torch
+
     path = checkpoint_path(output, state["step"])
     with _written_or_explained(output, path) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +95,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises BadInput if the file is not there, damaged or not ours.
     """
+    import torch
+
     try:
         with zipfile.ZipFile(path) as file:  # PyTorch writes checksums but does not read them
             if file.testzip() is not None:

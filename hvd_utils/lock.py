@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 from hvd_utils.failure import BadInput
 
@@ -91,7 +92,35 @@ class FolderLock:
 
     def _holder(self) -> str:
         try:
-            holder = json.loads(self._path.read_text())
+            holder = last_holder(self._output)
             return f"a job on {holder['host']}, pid {holder['pid']}, started {holder['started']}"
-        except (OSError, ValueError, LookupError, TypeError):  # it has only just begun
+        except (LookupError, TypeError):  # it has only just begun
             return "another job"
+
+
+def last_holder(output: Path) -> dict[str, Any] | None:
+    """Return host, pid and start of the job that took the lock of ``output`` last, if known."""
+    try:
+        return json.loads((output / "lock").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def is_held(output: Path) -> bool | None:
+    """Return whether a job holds the lock of ``output``; None where that cannot be told.
+
+    Not every file system shows locks of other hosts: there False means only, none on this one.
+    """
+    try:
+        descriptor = os.open(output / "lock", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a job that wants it tries again
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)

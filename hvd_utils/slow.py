@@ -11,6 +11,8 @@ SLOWER = 1.2  # times the usual own time of a step: then a rank is slow in a win
 LONG = 3  # windows in a row, before it is said, and before it is said to be over
 LONG_STEPS = 30  # steps that these windows have at least, for those of a step or two tell little
 
+DOING = {"data": "reading images", "compute": "computing"}
+
 
 class Slow(NamedTuple):
     """A rank that is slow for long."""
@@ -81,16 +83,15 @@ def own_ratios(own: np.ndarray, loads: np.ndarray) -> np.ndarray:
 
 
 def lines(change: Change, step: int, hosts: Sequence[str]) -> list[str]:
-    """Return what to show of a change: a line about who became slow, and one about who no more."""
+    """Return what to show of a change: who became slow, and who is so no more, a line each."""
     shown = []
     if change.new:
         first, *others = change.new
-        at = {"data": "reading images", "compute": "computing"}[first.at]
         here = sum(each.host == first.host for each in others)
-        more = f"; so are {len(others)} more, {here} of them on this host" if others else ""
+        more = f"; slow with it: {len(others)} more, {here} of them on this host" if others else ""
         shown.append(
-            f"warning: rank {first.rank} ({first.host}) is slow since step {first.since}, at {at}: "
-            f"its own part of a step takes {first.ratio:.1f} times the median, and the others wait"
+            f"warning: rank {first.rank} ({first.host}) is slow since step {first.since}, at "
+            f"{DOING[first.at]}: its own part of a step takes {first.ratio:.1f} times the median"
             f"{more}"
         )
     if change.over:

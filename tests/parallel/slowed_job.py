@@ -1,0 +1,51 @@
+"""The job with slow ranks: ``slowed_job.py SCHEDULE [the job's own arguments]``.
+
+SCHEDULE is ``FIRST-END:RANK:PART,...``: from step FIRST to END, without it, RANK takes longer over
+``data`` or ``compute``. Reading takes all ranks a while, beside which a busy machine's hiccups are
+small.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import horovod.torch as hvd
+
+import train_imagenet
+from hvd_utils import failure, training
+
+USUAL, LONGER = 0.03, 0.05  # seconds
+SCHEDULE = [entry.split(":") for entry in sys.argv.pop(1).split(",")]
+train, minibatch_loss = training.train, training.minibatch_loss
+made = 0  # steps
+
+
+def pause(step: int, part: str) -> None:
+    for steps, rank, what in SCHEDULE:
+        first, end = map(int, steps.split("-"))
+        if first <= step < end and (hvd.rank(), part) == (int(rank), what):
+            time.sleep(LONGER)
+
+
+def slowed_train(model, optimizer, schedule, batches, steps, **options):
+    def slowed():
+        for step in steps:
+            time.sleep(USUAL)
+            pause(step, "data")
+            yield next(batches)
+
+    yield from train(model, optimizer, schedule, slowed(), steps, **options)
+
+
+def slowed_loss(*arguments):  # called once a step: a process has one logical worker
+    global made
+    pause(made, "compute")
+    made += 1
+    return minibatch_loss(*arguments)
+
+
+training.train, training.minibatch_loss = slowed_train, slowed_loss
+
+if __name__ == "__main__":
+    failure.run(train_imagenet.main)

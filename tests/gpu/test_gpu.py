@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import horovod.torch as hvd
 import pytest
@@ -15,7 +16,9 @@ from dali_pipeline.plan import Plan
 from dali_pipeline.statistics import STD
 from hvd_utils.compare import differences, newest
 from hvd_utils.events import read_events
+from hvd_utils.rank_files import COMPUTING, FINISHING, READING
 from hvd_utils.settings import Settings
+from hvd_utils.stopwatch import DeviceStopwatch
 
 pytestmark = pytest.mark.gpu
 SETTINGS = Settings(
@@ -63,6 +66,29 @@ def test_fused_workers_make_the_same_run_on_the_gpu(tiny_data, tmp_path):
         assert ended.code == 0, ended.output
         ends.append(newest(run))
     assert max(differences(*ends).values()) < 1e-8
+
+
+def test_the_stopwatch_counts_what_delays_the_gpu_not_what_the_host_does():
+    """Images that are late keep it idle only where it is done with what was queued before."""
+    watch, size = DeviceStopwatch(), 8192
+    matrix = torch.ones(size, size, device="cuda")
+    torch.cuda.synchronize()
+    for doing, host_seconds, products in (
+        (READING, 0.2, 0),  # nothing is queued: idle for so long
+        (COMPUTING, 0.0, 40),  # queued at once
+        (READING, 0.001, 0),  # reads while the device still computes
+        (COMPUTING, 0.0, 1),
+        (FINISHING, 0.5, 0),
+    ):
+        watch.turn_to(doing)
+        time.sleep(host_seconds)
+        for _ in range(products):
+            matrix @ matrix
+    torch.cuda.synchronize()
+    data, compute, allreduce = watch.read()
+    assert 0.19 < data < 0.5
+    assert compute > 0.05  # 40 products of 1.1e12 operations each
+    assert allreduce == 0
 
 
 def test_the_pipeline_is_measured_on_the_gpu(tmp_path):

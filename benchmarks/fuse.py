@@ -16,6 +16,7 @@ from dali_pipeline.index import synthetic_index
 from dali_pipeline.loader import make_loader
 from dali_pipeline.plan import Plan
 from hvd_utils import failure
+from hvd_utils.agreement import Agreement
 from hvd_utils.batch_norm import normalise_by_worker
 from hvd_utils.models import build_model
 from hvd_utils.optimizer import build_optimizer
@@ -45,8 +46,9 @@ def steps_with(settings: Settings, fuse: int, steps: int, world: World) -> Calla
             passes=parts,
             minibatch=settings.workers * settings.batch_per_worker,
             seed=1,
-            log_every=steps,
+            workers=settings.workers,
             world=world,
+            agreement=Agreement(1),
         ):
             pass
 

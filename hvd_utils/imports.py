@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from contextlib import contextmanager
 def quick_imports() -> Iterator[None]:
     """Collect no garbage while the block imports: there is none, and looking is a quarter of it.
 
-    Nor are the modules looked at later on, for they stay.
+    Nor are the modules looked at later on, until the process ends: then libraries want to be rid of
+    what is theirs, and complain of what is left.
     """
     was_enabled, modules = gc.isenabled(), len(sys.modules)
     gc.disable()
@@ -21,5 +23,6 @@ def quick_imports() -> Iterator[None]:
     finally:
         if len(sys.modules) > modules:
             gc.freeze()
+            atexit.register(gc.unfreeze)
         if was_enabled:
             gc.enable()

@@ -15,6 +15,7 @@ import torch
 
 from hvd_utils import affinity
 from hvd_utils.failure import BadInput
+from hvd_utils.node_share import binding_hint, gpu_index
 
 # Open MPI spins while it waits and would take the cores from the decoding threads.
 os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
@@ -133,20 +134,6 @@ def _pin(world: World) -> World:
     return replace(world, cores=len(cpus)) if pinned else world
 
 
-def binding_hint(allowed: int, cores: int, local_size: int) -> str | None:
-    """Return a warning where a launcher bound this process to fewer cores than its share.
-
-    ``allowed`` of the node's ``cores`` may be used by this one of ``local_size`` processes. Open
-    MPI binds each rank to one core unless told otherwise, and decoding wants them all.
-    """
-    if allowed >= cores // local_size or "OMPI_COMM_WORLD_RANK" not in os.environ:
-        return None
-    return (
-        f"warning: {local_size} processes on {socket.gethostname()} may use {allowed} of its "
-        f"{cores} cores each: launch with --bind-to none, or more cores a rank"
-    )
-
-
 def _choose_device(device: str, local_rank: int, local_size: int) -> torch.device:
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
@@ -156,18 +143,3 @@ def _choose_device(device: str, local_rank: int, local_size: int) -> torch.devic
             "for GPUs and check nvidia-smi"
         )
     return torch.device("cuda", gpu_index(local_rank, local_size, torch.cuda.device_count()))
-
-
-def gpu_index(local_rank: int, local_size: int, visible: int) -> int:
-    """Return the GPU of a local rank among those ``visible`` to it.
-
-    A scheduler may show each task only its own GPU, which then is number 0 for all of them.
-    """
-    if visible == 1:
-        return 0
-    if local_size > visible:
-        raise BadInput(
-            f"{local_size} processes but {visible} GPUs on {socket.gethostname()}: "
-            f"start {visible} processes a node"
-        )
-    return local_rank

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from hvd_utils.failure import EXIT_BAD_INPUT, EXIT_FAILED, GRACE_SECONDS, BadInput
-from hvd_utils.world import binding_hint, gpu_index
+from hvd_utils.node_share import binding_hint, gpu_index
 
 
 def fail(raising: str, rank: int = 0, before: str = ""):

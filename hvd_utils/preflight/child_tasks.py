@@ -1,0 +1,117 @@
+"""The child's side: one request a line on standard input, one answer a line on standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hvd_utils.failure import BadInput
+from hvd_utils.settings import DIGITS, Settings
+
+_seen: dict[str, Any] = {}  # the images, between two requests
+
+
+def imports(settings: Settings, place: Mapping[str, int]) -> dict[str, Any]:
+    """Import what the job imports; return what Horovod was built with and how many GPUs it sees."""
+    import horovod.torch as hvd
+    import nvidia.dali  # noqa: F401
+    import torch
+
+    return {
+        "mpi": bool(hvd.mpi_built()),
+        "gloo": bool(hvd.gloo_built()),
+        "nccl": bool(hvd.nccl_built()),
+        "gpus": torch.cuda.device_count() if settings.device != "cpu" else 0,
+    }
+
+
+def data(settings: Settings, place: Mapping[str, int], decode: int) -> dict[str, Any]:
+    """Look at the data from this node and decode some images; see ``data``."""
+    from hvd_utils.preflight.data import decode_some
+
+    facts, (train, val) = _look(settings)
+    found = [
+        decode_some(train, decode, seed=place["rank"]),
+        decode_some(val, decode // 4, seed=place["rank"]),
+    ]
+    facts["decoded"] = sum(one["decoded"] for one in found)
+    facts["bad"] = {path: reason for one in found for path, reason in one["bad"].items()}
+    return facts
+
+
+def compute(settings: Settings, place: Mapping[str, int], classes: int, seconds: float) -> Any:
+    """Measure images/s of training alone; see ``throughput``."""
+    from hvd_utils.preflight.throughput import choose_device, training_rate
+
+    device = choose_device(settings, place["local_rank"], place["local_size"])
+    return training_rate(settings, device, _cores(place), classes, seconds)
+
+
+def load(settings: Settings, place: Mapping[str, int], seconds: float) -> Any:
+    """Measure images/s of the input pipeline alone; see ``throughput``."""
+    from hvd_utils.preflight.throughput import choose_device, loading_rate
+
+    device = choose_device(settings, place["local_rank"], place["local_size"])
+    _, splits = _look(settings)
+    return loading_rate(settings, splits, device, _cores(place), place["rank"], seconds)
+
+
+def look(settings: Settings, place: Mapping[str, int]) -> dict[str, Any]:
+    """Open the images, so that nothing but loading is measured later."""
+    _look(settings)
+    return {}
+
+
+def _look(settings: Settings) -> Any:
+    from dali_pipeline.dataset import EMBEDDED
+    from dali_pipeline.digits import ensure_digits
+    from hvd_utils.preflight.data import see
+
+    if "data" not in _seen:
+        folder = (
+            EMBEDDED if settings.data == DIGITS else Path(settings.data).expanduser().absolute()
+        )
+        if settings.data == DIGITS:
+            ensure_digits(folder)
+        _seen["data"] = see(folder)
+    return _seen["data"]
+
+
+def _cores(place: Mapping[str, int]) -> int:
+    """Return this rank's share of the cores, as ``start_world`` computes it."""
+    allowed, present = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+    return max(1, min(allowed, present // place["local_size"]))
+
+
+TASKS: dict[str, Callable[..., Any]] = {
+    "imports": imports,
+    "data": data,
+    "look": look,
+    "compute": compute,
+    "load": load,
+}
+
+
+def main() -> None:
+    """Answer requests until standard input ends, with the parent."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    for line in sys.stdin:
+        request = json.loads(line)
+        task = TASKS[request.pop("task")]
+        request["settings"] = Settings.model_validate(request["settings"])
+        try:
+            reply = {"facts": task(**request)}
+        except BadInput as error:
+            reply = {"error": str(error)}
+        except Exception as error:
+            reply = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        print(json.dumps(reply), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

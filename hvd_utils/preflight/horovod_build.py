@@ -1,0 +1,31 @@
+"""Was Horovod built with what the job needs?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hvd_utils.preflight.verdict import FAIL, OK, Verdict, name_ranks, odd_ones
+
+
+def judge(facts: Mapping[int, Mapping], hosts: Mapping[int, str], device: str) -> Verdict:
+    """Judge what each rank's child imported: ``mpi``, ``gloo``, ``nccl`` built, ``gpus`` seen."""
+    again = "build it anew: tools/install_horovod.py --force, where MPI and the CUDA toolkit are"
+    neither = [rank for rank, fact in facts.items() if not (fact["mpi"] or fact["gloo"])]
+    if neither:
+        seen = f"built with neither MPI nor Gloo on {name_ranks(neither, hosts)}"
+        return Verdict("Horovod", FAIL, seen, again)
+    gpus = device != "cpu" and any(fact["gpus"] for fact in facts.values())
+    without = [rank for rank, fact in facts.items() if not fact["nccl"]]
+    if (gpus or device == "cuda") and without:
+        seen = f"built without NCCL on {name_ranks(without, hosts)}, which GPUs need"
+        return Verdict("Horovod", FAIL, seen, again)
+    built = {rank: _parts(fact) for rank, fact in facts.items()}
+    odd = odd_ones("built with", built, hosts)
+    if odd:
+        return Verdict("Horovod", FAIL, odd, "use the same environment on every host")
+    return Verdict("Horovod", OK, f"built with {built[min(built)]}; torch and DALI import too")
+
+
+def _parts(fact: Mapping) -> str:
+    names = (("mpi", "MPI"), ("gloo", "Gloo"), ("nccl", "NCCL"))
+    return ", ".join(name for key, name in names if fact[key])

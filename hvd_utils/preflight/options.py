@@ -1,0 +1,130 @@
+"""The command line of ``python -m hvd_utils.preflight``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hvd_utils.failure import BadInput, launched_rank
+from hvd_utils.settings import DIGITS, Settings, load_settings
+
+CHECKS = (
+    "software",
+    "node",
+    "gpu",
+    "output",
+    "horovod",
+    "data",
+    "clock",
+    "allreduce",
+    "compute",
+    "input",
+    "estimate",
+)
+NEED_A_CHILD = frozenset({"horovod", "data", "compute", "input", "estimate"})
+TIME_LIMIT, QUICK_TIME_LIMIT = 120, 30  # seconds
+
+
+def read_options(
+    arguments: Sequence[str] | None, environment: Mapping[str, str] = os.environ
+) -> tuple[argparse.Namespace, Settings]:
+    """Return the options of a command line, and the settings that a job with them would have.
+
+    Raises BadInput naming the option that cannot work.
+    """
+    options = _parser().parse_args(arguments)
+    options.time_limit = options.time_limit or (QUICK_TIME_LIMIT if options.quick else TIME_LIMIT)
+    options.checks = tuple(
+        name
+        for name in CHECKS
+        if name not in options.skip and (not options.only or name in options.only)
+    )
+    if not options.checks:
+        raise BadInput("--only and --skip leave no check")
+    if options.json and launched_rank() == 0 and not options.json.absolute().parent.is_dir():
+        folder = options.json.absolute().parent
+        raise BadInput(f"--json {options.json}: there is no folder {folder}: make it")
+    return options, _settings(options, environment)
+
+
+def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
+    given = {"data": options.data, "workers": options.workers, "recipe": options.recipe}
+    if options.recipe is None and options.data == DIGITS:
+        given["recipe"] = "demo"
+    flags = [part for name, value in given.items() if value for part in (f"--{name}", str(value))]
+    settings = load_settings(flags, environment)
+    if settings.data is None and "data" in options.checks:
+        raise BadInput("no images to check: set --data DIR or IMAGENET_DIR, or --skip data,input")
+    return settings
+
+
+class _Parser(argparse.ArgumentParser):
+    def print_help(self, file: Any = None) -> None:
+        if launched_rank() == 0:
+            super().print_help(file)
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} (--help lists all options)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m hvd_utils.preflight",
+        description="Check on all ranks what would go wrong in a job, and print one table. "
+        "Exit code 0 unless something failed, then 2.",
+        epilog="Launch it as the job: horovodrun or mpirun with as many ranks. "
+        f"Checks: {', '.join(CHECKS)}.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--data", metavar="DIR", help=f"as of the job: a folder, or '{DIGITS}' (or IMAGENET_DIR)")
+    add("--recipe", metavar="NAME", help="as of the job (default: paper with --data, else demo)")
+    add("--workers", type=_positive, metavar="N", help="k, as of the job (default: ranks)")
+    add("--output", type=Path, metavar="DIR", help="as of the job: is it shared and writable?")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    add("--quick", action="store_true", help="all checks, measured shorter: 64 MB at most")
+    add("--only", type=_names, default=(), metavar="CHECK,CHECK", help="just these")
+    add("--skip", type=_names, default=(), metavar="CHECK,CHECK", help="all but these")
+    add(
+        "--time-limit",
+        type=_positive,
+        metavar="SECONDS",
+        help=f"of everything (default: {TIME_LIMIT}, with --quick {QUICK_TIME_LIMIT})",
+    )
+    add(
+        "--expected-gbit",
+        type=_above_zero,
+        metavar="GBIT",
+        help="speed of a node's link, Gbit/s (default: what its network devices say)",
+    )
+    add(
+        "--gpu-rate",
+        type=_above_zero,
+        metavar="RATE",
+        help="images/s that one rank trains (default: measured)",
+    )
+    add("--json", type=Path, metavar="FILE", help="write verdicts and figures")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return int(text)
+
+
+def _above_zero(text: str) -> float:
+    if not 0 < float(text) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return float(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in CHECKS:
+            raise argparse.ArgumentTypeError(f"no check {name}: {', '.join(CHECKS)} are")
+    return names

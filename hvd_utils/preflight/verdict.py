@@ -1,0 +1,75 @@
+"""What a check found: one line of the table, and the words that name ranks and hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+OK, WARN, FAIL, SKIP = "ok", "warn", "fail", "skip"
+SHOWN = 4  # ranks or hosts by name
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line: check, ok, warn, fail or skip, what was seen; for warn and fail the remedy."""
+
+    check: str
+    verdict: str
+    seen: str
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """Return this as plain values."""
+        return asdict(self)
+
+
+def some(names: Iterable[str]) -> str:
+    """Return a few names and how many more there are: ``a, b, c, d and 12 more``."""
+    names = list(names)
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def name_ranks(ranks: Iterable[int], hosts: Mapping[int, str]) -> str:
+    """Return ranks with their hosts, a few by name."""
+    return some(f"rank {rank} ({hosts.get(rank, 'host unknown')})" for rank in sorted(ranks))
+
+
+def name_hosts(ranks: Iterable[int], hosts: Mapping[int, str]) -> str:
+    """Return the hosts of these ranks, each once, a few by name."""
+    return some(dict.fromkeys(hosts.get(rank, f"host of rank {rank}") for rank in sorted(ranks)))
+
+
+def groups_of(values: Mapping[int, Any]) -> list[tuple[Any, list[int]]]:
+    """Return each distinct value with the ranks that have it; the most frequent value first."""
+    groups: dict[Any, list[int]] = {}
+    for rank in sorted(values):
+        groups.setdefault(values[rank], []).append(rank)
+    return sorted(groups.items(), key=lambda group: (-len(group[1]), group[1][0]))
+
+
+def odd_ones(what: str, values: Mapping[int, Any], hosts: Mapping[int, str]) -> str | None:
+    """Return who differs from the most frequent value and how; None where all have the same."""
+    (common, _), *others = groups_of(values)
+    if not others:
+        return None
+    told = some(f"{value} on {name_ranks(ranks, hosts)}" for value, ranks in others)
+    return f"{what} {common} on most, but {told}"
+
+
+def worst(verdicts: Iterable[Verdict]) -> str:
+    """Return the gravest verdict, ok where there is none."""
+    found = {verdict.verdict for verdict in verdicts}
+    return next((kind for kind in (FAIL, WARN) if kind in found), OK)
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    """Return the lines of the table: verdict, check and what was seen; below it the remedy."""
+    width = max(len(verdict.check) for verdict in verdicts)
+    lines = []
+    for one in verdicts:
+        lines.append(f"{one.verdict:4}  {one.check:{width}}  {one.seen}")
+        if one.remedy:
+            lines.append(f"{'':{width + 6}}  -> {one.remedy}")
+    return "\n".join(lines)

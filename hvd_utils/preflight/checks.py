@@ -181,22 +181,27 @@ class Preflight:
             self._add(Verdict("allreduce", SKIP, "one rank"))
             return
         spare = min(fact["bytes"] for fact in ready.facts.values())
-        self._sums, note = self._measure("all", self.lead.alive, self._limit(8, 4), spare)
+        self._sums, note = self._measure("all", lambda: [self.lead.alive], self._limit(8, 4), spare)
         self._add(judge_sums("allreduce, all ranks", self._sums, note))
         self.figures["allreduce"] = [
             {"bytes": one.size, "ranks": one.ranks, "seconds": one.seconds, "bus_gbit": one.gbit}
             for one in self._sums
         ]
-        several = [ranks for ranks in self._nodes if len(ranks) > 1]
-        if several and len(self._nodes) > 1:
-            sums, note = self._measure("node", None, self._limit(5, 3), spare)
+        if self._shared_nodes() and len(self._nodes) > 1:
+            sums, note = self._measure("node", self._shared_nodes, self._limit(5, 3), spare)
             self._add(judge_sums("allreduce, in a node", sums, note))
         self._slowest(ready)
 
+    def _shared_nodes(self) -> list[list[int]]:
+        return [ranks for ranks in self._nodes if len(ranks) > 1]
+
     def _measure(
-        self, group: str, ranks: list[int] | None, seconds: float, spare: int
+        self, group: str, choose: Callable[[], list[list[int]]], seconds: float, spare: int
     ) -> tuple[list[Timed], str]:
-        """Time sums of growing size over ``ranks``, None for each node's, while the time lasts."""
+        """Time sums of growing size over the groups of ranks that ``choose`` returns.
+
+        As long as the time lasts; when a rank falls silent, the others go on without it.
+        """
         until = time.monotonic() + min(seconds, self.lead.time_left / 3)
         sums: list[Timed] = []
         for size in SIZES:
@@ -211,8 +216,11 @@ class Preflight:
             repetitions = int(min(10, left / guess - 1)) if guess else 3
             if repetitions < 1:
                 return sums, "no larger: it would take too long"
-            groups = [ranks] if ranks else [one for one in self._nodes if len(one) > 1]
+            groups = choose()
             timed = self._timed(group, groups, size, repetitions, max(3.0, left))
+            if timed is None and choose() != groups:
+                until += max(3.0, left)  # which the silent one took
+                timed = self._timed(group, choose(), size, repetitions, max(3.0, left))
             if timed is None:
                 return sums, f"{size >> 10} KB were not summed in time"
             sums.append(timed)
@@ -222,10 +230,13 @@ class Preflight:
         self, group: str, groups: list[list[int]], size: int, repetitions: int, limit: float
     ) -> Timed | None:
         """Sum in all ``groups`` at once; return the slowest of them, None if one was not done."""
+        alive = self.lead.alive
         member = {rank: ranks for ranks in groups for rank in ranks}
+        if not member:
+            return None
         answers = self.lead.ask("allreduce", limit, "allreduce", list(member), group=group,
                                 groups=groups, size=size, repetitions=repetitions)  # fmt: skip
-        if answers.errors:
+        if answers.errors and self.lead.alive == alive:  # else that rank is to blame
             self._add(*answers.trouble(f"allreduce of {size >> 10} KB", self.lead.hosts))
         if answers.errors or set(answers.facts) != set(member):
             return None

@@ -1,7 +1,8 @@
 """Starting MPI, which waits for every rank: one that does not come is named.
 
 Each rank leaves a file in a folder of its node before it starts MPI. A process beside the node's
-first rank looks, after the time limit, whose file is not there; Python itself stands still then.
+first rank looks, after the time limit, whose file is not there or whose process is stopped; Python
+itself stands still then.
 """
 
 from __future__ import annotations
@@ -24,17 +25,24 @@ JOB = ("PMIX_NAMESPACE", "SLURM_STEP_ID", "SLURM_JOB_ID")
 
 # Arguments: seconds, rank, folder, local size, host. Ends with its parent, whose pipe it holds.
 WATCH = """
-import os, select, signal, sys, time
+import os, select, shutil, signal, sys, time
 seconds, rank, folder, size, host = sys.argv[1:]
 parent = os.getppid()
 if select.select([0], [], [], float(seconds))[0]:
     sys.exit()
-missing = sorted(set(range(int(size))) - {int(name) for name in os.listdir(folder)})
+def runs(name):
+    try:
+        pid = open(f"{folder}/{name}").read()
+        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] not in "TtDZX"
+    except OSError:
+        return False
+missing = [rank for rank in range(int(size)) if not runs(rank)]
+shutil.rmtree(folder, ignore_errors=True)
 if missing:
     names = ", ".join(map(str, missing[:4]))
     if missing[4:]:
         names += f" and {len(missing) - 4} more"
-    print(f"fail  ranks  no sign of local rank {names} of {host} for {seconds} s: look at it there")
+    print(f"fail  ranks  no sign of life from local rank {names} of {host} for {seconds} s")
 if rank == "0":
     time.sleep(1)
     print(f"fail  ranks  MPI did not start within {seconds} s: a rank named above hangs, or the "
@@ -79,7 +87,7 @@ def _watched(limit: float) -> Iterator[None]:
     folder = Path(tempfile.gettempdir()) / f"preflight-{os.getuid()}-{job.replace('/', '-')}"
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
-        (folder / local_rank).touch()
+        (folder / local_rank).write_text(str(os.getpid()))
     if local_rank != "0":
         yield
         return

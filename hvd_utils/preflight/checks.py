@@ -217,26 +217,35 @@ class Preflight:
             if repetitions < 1:
                 return sums, "no larger: it would take too long"
             groups = choose()
-            timed = self._timed(group, groups, size, repetitions, max(3.0, left))
+            timed = self._timed(group, groups, size, repetitions, max(3.0, left), not sums)
             if timed is None and choose() != groups:
                 until += max(3.0, left)  # which the silent one took
-                timed = self._timed(group, choose(), size, repetitions, max(3.0, left))
+                timed = self._timed(group, choose(), size, repetitions, max(3.0, left), not sums)
             if timed is None:
-                return sums, f"{size >> 10} KB were not summed in time"
+                return sums, f"no larger: {size >> 10} KB were not summed in time"
             sums.append(timed)
         return sums, ""
 
     def _timed(
-        self, group: str, groups: list[list[int]], size: int, repetitions: int, limit: float
+        self,
+        group: str,
+        groups: list[list[int]],
+        size: int,
+        repetitions: int,
+        limit: float,
+        first: bool,
     ) -> Timed | None:
-        """Sum in all ``groups`` at once; return the slowest of them, None if one was not done."""
+        """Sum in all ``groups`` at once; return the slowest of them, None if one was not done.
+
+        If it is the ``first`` sum, a failure is a verdict.
+        """
         alive = self.lead.alive
         member = {rank: ranks for ranks in groups for rank in ranks}
         if not member:
             return None
         answers = self.lead.ask("allreduce", limit, "allreduce", list(member), group=group,
                                 groups=groups, size=size, repetitions=repetitions)  # fmt: skip
-        if answers.errors and self.lead.alive == alive:  # else that rank is to blame
+        if answers.errors and first and self.lead.alive == alive:  # else that rank is to blame
             self._add(*answers.trouble(f"allreduce of {size >> 10} KB", self.lead.hosts))
         if answers.errors or set(answers.facts) != set(member):
             return None

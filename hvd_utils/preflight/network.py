@@ -83,7 +83,7 @@ def allreduce(
     seconds = []
     for number in range(repetitions + 1):
         began = time.perf_counter()
-        finish([comm.Iallreduce(MPI.IN_PLACE, buffer)], until)
+        finish([comm.Iallreduce(MPI.IN_PLACE, buffer)], until, buffer)
         if number:  # the first one waits for the last to arrive
             seconds.append(time.perf_counter() - began)
     return statistics.median(seconds)
@@ -99,11 +99,15 @@ def _group(here: Here, name: str, ranks: Sequence[int]) -> Any:
     return here.groups[name]
 
 
-def finish(requests: Sequence[Any], until: float) -> None:
+_given_up: list[Any] = []  # MPI may still write to the buffers of what was given up
+
+
+def finish(requests: Sequence[Any], until: float, *buffers: np.ndarray) -> None:
     """Complete requests; give the core away while waiting. Raise TooLate at the time ``until``."""
     for request in requests:
         while not request.Test():
             if time.monotonic() > until:
+                _given_up.append((requests, buffers))
                 raise TooLate("not over in time: another rank hangs, or the network is very slow")
             os.sched_yield()
 
@@ -156,7 +160,7 @@ def swap(comm: Any, partner: int, mine: np.ndarray, theirs: np.ndarray, until: f
         comm.Irecv(theirs, source=partner, tag=EXCHANGE_TAG),
         comm.Isend(mine, dest=partner, tag=EXCHANGE_TAG),
     ]
-    finish(requests, until)
+    finish(requests, until, mine, theirs)
 
 
 def bus_gbit(size: int, ranks: int, seconds: float) -> float:

@@ -1,0 +1,58 @@
+"""The preflight on ranks of two made-up nodes, of which some are doctored: ``doctored.py WHAT …``.
+
+Ranks 0 and 1 are on node0, the others on node1. With ``odd``, rank 3 has another numpy and other
+code and computes slowly, and rank 2 sees other data, given by the variable OTHER_DATA. The clock of
+node1 is an hour ahead. With ``stopped``, rank 1 stops itself when it is asked for its facts.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from hvd_utils import failure
+from hvd_utils.preflight.__main__ import main
+
+rank = int(os.environ["OMPI_COMM_WORLD_RANK"])
+what = sys.argv.pop(1)
+
+
+def be_odd() -> None:
+    """Make this rank what its number says."""
+    socket.gethostname = lambda: f"node{rank // 2}"
+    from hvd_utils.preflight import network, software, tasks
+
+    if rank >= 2:
+        tasks.TASKS["now"] = lambda here, limit: time.time() + 3600
+    if rank == 2:
+        sys.argv += ["--data", os.environ["OTHER_DATA"]]
+    if rank == 3:
+        versions = software.package_versions()
+        software.package_versions = lambda: versions | {"numpy": "1.0"}
+        software.REPOSITORY = Path(os.environ["OTHER_DATA"])
+        work = network.work
+
+        def slow_work(*arguments: object, **options: object) -> float:
+            return 10 * work(*arguments, **options)
+
+        tasks.TASKS["work"] = slow_work
+
+
+def stop() -> None:
+    """Have rank 1 stop itself in the middle."""
+    from hvd_utils.preflight import tasks
+
+    if rank == 1:
+        tasks.TASKS["local"] = lambda here, limit: os.kill(os.getpid(), signal.SIGSTOP)
+
+
+# MPI's own start wants the true host's name, so it comes before what is done here.
+from mpi4py import MPI  # noqa: E402
+
+assert MPI.COMM_WORLD.Get_rank() == rank
+{"odd": be_odd, "stopped": stop}[what]()
+failure.run(main)

@@ -213,7 +213,7 @@ class Preflight:
             if sums:
                 guess = sums[-1].seconds * max(1, size / sums[-1].size)
             left = until - time.monotonic()
-            repetitions = int(min(10, left / guess - 1)) if guess else 3
+            repetitions = int(min(10, left / guess / 3)) if guess else 3  # a third: guesses err
             if repetitions < 1:
                 return sums, "no larger: it would take too long"
             groups = choose()
@@ -222,7 +222,7 @@ class Preflight:
                 until += max(3.0, left)  # which the silent one took
                 timed = self._timed(group, choose(), size, repetitions, max(3.0, left), not sums)
             if timed is None:
-                return sums, f"no larger: {size >> 10} KB were not summed in time"
+                return sums, f"no larger: {size:,} bytes were not summed in time"
             sums.append(timed)
         return sums, ""
 

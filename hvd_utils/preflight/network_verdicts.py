@@ -129,5 +129,5 @@ def _bytes(size: int) -> str:
 
 def _time(seconds: float) -> str:
     if seconds < 1e-3:
-        return f"{seconds * 1e6:.2g} µs"
+        return f"{seconds * 1e6:.0f} µs"
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.1f} s"

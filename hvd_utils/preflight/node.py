@@ -91,7 +91,11 @@ def _at_least(
         short = [rank for rank, amount in known.items() if amount < bound]
         if short:
             seen = f"{show(known[low])} on {hosts.get(low)}, should be {show(bound)} or more"
-            others = f" (below it: {name_hosts(short, hosts)})" if len(short) > 1 else ""
+            others = (
+                f" (below it: {name_hosts(short, hosts)})"
+                if len({hosts.get(r) for r in short}) > 1
+                else ""
+            )
             return Verdict(check, verdict, seen + others, remedy)
     return Verdict(check, OK, f"{show(known[low])}{' or more' if len(known) > 1 else ''}")
 

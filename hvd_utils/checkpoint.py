@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from hvd_utils.checkpoint_files import best_path, checkpoint_path, list_checkpoints
 from hvd_utils.failure import BadInput
 
 FORMAT = 1
-_NAME = re.compile(r"checkpoint-(\d+)\.pt")
 
 # Settings that may differ when a run goes on: they do not change the steps already made.
 MAY_CHANGE = frozenset({"epochs"})
-
-
-def checkpoint_path(output: Path, step: int) -> Path:
-    """Return where the checkpoint after ``step`` updates lies."""
-    return output / "checkpoints" / f"checkpoint-{step:08d}.pt"
-
-
-def list_checkpoints(output: Path) -> list[Path]:
-    """Return the finished checkpoints of a run, newest first."""
-    folder = output / "checkpoints"
-    found = [path for path in folder.glob("*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(_NAME.fullmatch(path.name)[1]), reverse=True)
-
-
-def best_path(output: Path) -> Path:
-    """Return where the best checkpoint of a run lies, kept beside the newest ones."""
-    return output / "checkpoints" / "best.pt"
 
 
 def save_checkpoint(
@@ -46,8 +30,6 @@ def save_checkpoint(
     a checkpoint's name is whole. What a killed writer left half-written is removed. With ``best``
     it is kept as ``best.pt`` too. Raises BadInput if it cannot be written; earlier ones stay.
     """
-    import torch  # here, so that naming checkpoints needs no torch
-
     path = checkpoint_path(output, state["step"])
     with _written_or_explained(output, path) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,8 +77,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises BadInput if the file is not there, damaged or not ours.
     """
-    import torch
-
     try:
         with zipfile.ZipFile(path) as file:  # PyTorch writes checksums but does not read them
             if file.testzip() is not None:

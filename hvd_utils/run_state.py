@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from hvd_utils.checkpoint import list_checkpoints
+from hvd_utils.checkpoint_files import list_checkpoints
 from hvd_utils.events import METRICS, read_events
 from hvd_utils.failure import BadInput
 from hvd_utils.lock import is_held, last_holder

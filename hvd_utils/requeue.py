@@ -72,11 +72,9 @@ def judge(ended: Ended, before: Restarts, max_failures: int) -> Verdict:
         code = ended.code if ended.code not in (0, EXIT_RESUME) else EXIT_FAILED
         return Verdict(code, reason, Restarts(step=ended.step))
     place = f"from step {ended.step}" if ended.step else "from the beginning"
-    count = (
-        f", {restarts.in_a_row} of {max_failures} without a new checkpoint"
-        if restarts.in_a_row
-        else ""
-    )
+    count = ""
+    if restarts.in_a_row:
+        count = f", {restarts.in_a_row} of {max_failures} without a new checkpoint"
     return Verdict(EXIT_RESUME, f"{what}: starting again {place}{count}", restarts)
 
 
@@ -92,10 +90,8 @@ def finished(run: Path) -> bool:
     """Return whether the last thing that a run logged is its end."""
     if not (run / METRICS).exists():
         return False
-    last = None
-    for last in read_events(run):
-        pass
-    return last is not None and last["event"] == "end"
+    events = [event["event"] for event in read_events(run)]
+    return events[-1:] == ["end"]
 
 
 def main() -> None:

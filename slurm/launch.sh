@@ -1,0 +1,184 @@
+# shellcheck shell=bash
+# What all launch scripts share: they source this file and call `launch ARGUMENTS...`.
+# The variables are explained in resnet50_256gpu.sh. Order: staging, preflight, training; then
+# hvd_utils/requeue.py says whether to start again.
+set -euo pipefail
+
+readonly EXIT_BAD_INPUT=2 EXIT_RESUME=75 # see hvd_utils/failure.py
+readonly SAVE_SECONDS=90                 # after a signal, for saving: less than --signal's lead
+
+say() { echo "launch: $*"; }
+die() {
+  echo "launch: error: $*" >&2
+  exit "$EXIT_BAD_INPUT"
+}
+
+# The time limit is near, or somebody wants this to end: the ranks save, and all leave by code 75.
+told='' running=''
+be_told() {
+  told=1
+  say "told to stop ($1)"
+  [[ -z $running ]] || kill -USR1 "$running" 2>/dev/null || true # mpirun passes it on to all ranks
+}
+trap 'be_told USR1' USR1
+trap 'be_told TERM' TERM
+trap 'be_told INT' INT
+
+# run COMMAND...: run it, pass signals on, and leave its exit code in `code`.
+run() {
+  code=$EXIT_RESUME
+  [[ -z $told ]] || return 0
+  setsid "$@" </dev/null & # in a group of its own: what is sent to ours is passed on as SIGUSR1
+  running=$!
+  code=0
+  wait "$running" || code=$?
+  if [[ -n $told ]] && ((code > 128)); then # the signal ended the wait
+    local limit=$((SECONDS + SAVE_SECONDS))
+    while kill -0 "$running" 2>/dev/null; do
+      if ((SECONDS >= limit + 10)); then
+        kill -KILL "$running" 2>/dev/null || true
+      elif ((SECONDS >= limit)); then
+        kill -TERM "$running" 2>/dev/null || true
+      fi
+      sleep 1
+    done
+    code=0
+    wait "$running" || code=$?
+  fi
+  running=''
+}
+
+activate() {
+  if [[ -n ${MODULES:-} ]]; then
+    # shellcheck disable=SC2086 # several modules
+    module load $MODULES || die "module load $MODULES failed: set MODULES to what your site has"
+  fi
+  VENV=${VENV:-${VIRTUAL_ENV:-$REPO/.venv}}
+  [[ -f $VENV/bin/activate ]] || die "no virtual environment $VENV: run 'make setup' in $REPO, or set VENV"
+  # shellcheck disable=SC1091
+  source "$VENV/bin/activate"
+  command -v mpirun >/dev/null || die "no mpirun on the PATH: set MODULES to your site's MPI"
+  local version
+  version=$(mpirun --version 2>&1 | sed -n 's/.*(Open MPI) \([0-9]*\).*/\1/p')
+  open_mpi=${version:-0}
+  ((open_mpi >= 4)) || die "$(command -v mpirun) is not Open MPI 4 or newer: set MODULES to one"
+}
+
+# Sets `mpi`, mpirun and its options but for the number of ranks.
+describe_mpirun() {
+  # No binding: a rank's decoding threads need its share of the cores, which the job pins itself.
+  mpi=(mpirun --bind-to none)
+  [[ -z ${HOSTFILE:-} ]] || mpi+=(--hostfile "$HOSTFILE")
+  local launchers=--prtemca out_of_band=prte # of mpirun's own connections
+  ((open_mpi >= 5)) || { launchers=--mca out_of_band=oob_tcp; }
+  if [[ -n ${NETWORK_INTERFACE:-} ]]; then
+    export NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-$NETWORK_INTERFACE}
+    mpi+=(--mca btl_tcp_if_include "$NETWORK_INTERFACE")
+    mpi+=("$launchers" "${out_of_band}_if_include" "$NETWORK_INTERFACE")
+  else
+    export NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-^lo,docker0}
+    mpi+=(--mca btl_tcp_if_exclude "127.0.0.1/8,lo,docker0")
+    mpi+=("$launchers" "${out_of_band}_if_exclude" docker0)
+  fi
+  # InfiniBand and RoCE: NCCL finds the adapters by itself and TCP then only carries its set-up;
+  # `NCCL_DEBUG=INFO sbatch ...` shows NET/IB if it did. Where it must be told:
+  #   NCCL_IB_HCA=mlx5_0,mlx5_1     which adapters
+  #   NCCL_IB_GID_INDEX=3           RoCE v2, as `show_gids` lists it; also NCCL_IB_TC for its class
+  #   NCCL_IB_DISABLE=1             TCP instead, to see whether InfiniBand is what fails
+  #   OMPI_MCA_pml=ucx              Open MPI over InfiniBand (UCX), where the site built it so
+  # All variables of these names go to all ranks:
+  local name
+  for name in $(compgen -e | grep -E '^(PATH|LD_LIBRARY_PATH|PYTHONPATH|(NCCL|HOROVOD|UCX|OMP|OPENBLAS|CUDA_DEVICE)_.*)$'); do
+    mpi+=(-x "$name")
+  done
+  on_all=()
+  [[ -z ${RANKS_PER_NODE:-} ]] || on_all=(--map-by "ppr:$RANKS_PER_NODE:node")
+}
+
+# All output here, tagged by rank, and each rank's own in a file of $logs (Open MPI 5.0's directory of
+# files loses some). A signal to a rank's group is for the rank alone, not for `tee`.
+describe_output() {
+  output=(--output tag)
+  ((open_mpi >= 5)) || output=(--tag-output)
+  # shellcheck disable=SC2016 # expanded on each rank
+  rank=(bash -c 'exec > >(trap "" USR1 TERM INT; exec tee "$0/$HOSTNAME.rank-$OMPI_COMM_WORLD_RANK.log") 2>&1
+    exec "$@"' "$logs")
+}
+
+record_environment() {
+  {
+    date -Is
+    echo "command: $0 $*"
+    echo "code: $(git -C "$REPO" describe --always --dirty 2>/dev/null || echo 'no git')"
+    echo "modules: ${LOADEDMODULES:-none}"
+    mpirun --version | head -n 1
+    python --version
+    nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | sort | uniq -c || true
+    printf '%q ' "${mpi[@]}" "${on_all[@]}"
+    echo
+    compgen -e | grep -E '^(SLURM|CUDA|NCCL|HOROVOD|OMPI_MCA|PRTE|UCX|OMP)_' | while read -r name; do
+      echo "$name=${!name}"
+    done
+  } >"$logs/environment.txt"
+}
+
+# Without Slurm, or where it refuses, the caller has to start again.
+requeue() {
+  local state
+  state=$(squeue -h -j "$SLURM_JOB_ID" -o %T)
+  [[ $state == RUNNING ]] || { # somebody else decided: scancel, or scontrol requeue
+    say "job $SLURM_JOB_ID is $state: left as it is"
+    return 0
+  }
+  scontrol requeue "$SLURM_JOB_ID" ||
+    say "cannot requeue job $SLURM_JOB_ID: OUTPUT=$OUTPUT with the same sbatch command goes on"
+}
+
+# One start: stage, check, train. Leaves the exit code in `code`.
+start() {
+  logs=$OUTPUT/logs/$(date +%Y%m%d-%H%M%S)
+  mkdir -p "$logs" || die "cannot write to $OUTPUT: set OUTPUT to a folder that all nodes share"
+  describe_output
+  record_environment "$@"
+  say "output $OUTPUT, logs $logs"
+  local data=$DATA
+  code=0
+  if [[ -n ${STAGE_TO:-} ]]; then
+    run "${mpi[@]}" --map-by ppr:1:node python -m dali_pipeline.stage "$DATA" "$STAGE_TO"
+    data=$STAGE_TO
+  fi
+  if ((code == 0 && ${PREFLIGHT:-1})); then
+    run "${mpi[@]}" "${on_all[@]}" python -m hvd_utils.preflight --quick --data "$data"
+    ((code != EXIT_BAD_INPUT)) || say "preflight failed (PREFLIGHT=0 leaves it out)"
+  fi
+  ((code != 0)) ||
+    run "${mpi[@]}" "${on_all[@]}" "${output[@]}" \
+      "${rank[@]}" python "${JOB:-train_imagenet.py}" --data "$data" --output "$OUTPUT" "$@"
+}
+
+launch() {
+  : "${REPO:?set REPO to the root of the repository}"
+  [[ -n ${DATA:-} ]] || die "no data set: set DATA (or IMAGENET_DIR) to a folder with train/ and val/"
+  [[ " $* " != *" --output"* && " $* " != *" --data"* ]] ||
+    die "--output and --data are set by the variables OUTPUT and DATA"
+  : "${OUTPUT:?set OUTPUT to the folder of the run}"
+  [[ $DATA == digits ]] || DATA=$(realpath -m "$DATA")
+  OUTPUT=$(realpath -m "$OUTPUT")
+  [[ -z ${HOSTFILE:-} ]] || HOSTFILE=$(realpath "$HOSTFILE")
+  cd "$REPO"
+  activate
+  describe_mpirun
+  local verdict
+  while true; do
+    start "$@"
+    [[ -z $told || -n ${SLURM_JOB_ID:-} ]] || exit "$code" # by whoever started this script
+    verdict=0
+    python -m hvd_utils.requeue "$OUTPUT" --code "$code" ${told:+--told} \
+      --max-failures "${MAX_FAILURES:-3}" || verdict=$?
+    ((verdict == EXIT_RESUME)) || exit "$verdict"
+    if [[ -n ${SLURM_JOB_ID:-} ]]; then
+      requeue
+      exit "$EXIT_RESUME"
+    fi
+  done
+}

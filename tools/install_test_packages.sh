@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install what some tests need beside .venv: two hosts on one machine want ip and sshd.
+# Install what some tests need beside .venv: two hosts on one machine want ip and sshd, the launch
+# scripts a Slurm (none is started, and none that is there is touched) and shellcheck.
 # For test machines that are Debian or Ubuntu. Does nothing, quietly, where all is there; without
 # root it says what is missing, and the tests that need it are skipped.
 set -euo pipefail
@@ -10,10 +11,14 @@ missing=()
 command -v ip >/dev/null || missing+=(iproute2)
 command -v sshd >/dev/null || missing+=(openssh-server)
 command -v ssh >/dev/null || missing+=(openssh-client)
+command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v sbatch >/dev/null ||
+  missing+=(slurm-wlm)
+command -v munged >/dev/null || missing+=(munge)
+command -v shellcheck >/dev/null || missing+=(shellcheck)
 ((${#missing[@]})) || exit 0
 
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-  echo "not installed: ${missing[*]} (needs root and apt-get); the tests of two hosts are skipped"
+  echo "not installed: ${missing[*]} (needs root and apt-get); the tests that need them are skipped"
   exit 0
 fi
 

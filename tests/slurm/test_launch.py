@@ -18,8 +18,8 @@ from hvd_utils.compare import differences, newest
 from hvd_utils.events import read_events
 
 SCRIPTS = sorted((REPOSITORY / "slurm").glob("*.sh"))
-STEPS = 40
-DOUBLE = (*TINY, "--precision", "fp64", "--workers", "4", "--max-steps", STEPS, "--epochs", "30")
+STEPS = 24
+DOUBLE = (*TINY, "--precision", "fp64", "--workers", "4", "--max-steps", STEPS, "--epochs", "99")
 
 
 def test_256_ranks_on_32_nodes_have_their_places_and_split_an_epoch(cluster, tiny_data, tmp_path):
@@ -69,7 +69,7 @@ def test_jobs_live_through_what_happens_to_them(cluster, tiny_data, tmp_path, un
     """Four at the same time: left alone, requeued, at its time limit, and robbed of a node."""
     alone = small(cluster, tiny_data, tmp_path / "alone", 4, pause=0)
     requeued = small(cluster, tiny_data, tmp_path / "requeued", 2)
-    limited = small(cluster, tiny_data, tmp_path / "limited", 2, "--signal=B:USR1@100", pause=1)
+    limited = small(cluster, tiny_data, tmp_path / "limited", 2, "--signal=B:USR1@100", pause=2)
     robbed = small(cluster, tiny_data, tmp_path / "robbed", 2)
 
     requeued.train_until(5)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, TINY, launch, train
+from helpers import REPOSITORY, TINY, launch
 from jobs import Job
 from places import IMAGES, SEED, N
 
 from dali_pipeline.order import permutation
-from hvd_utils.compare import differences, newest
-from hvd_utils.events import read_events
+from hvd_utils.compare import newest
 
 SCRIPTS = sorted((REPOSITORY / "slurm").glob("*.sh"))
 STEPS = 24
@@ -39,60 +37,6 @@ def test_256_ranks_on_32_nodes_have_their_places_and_split_an_epoch(cluster, tin
     assert IMAGES - len(ids) < 256 * N
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tiny_data, tmp_path_factory):
-    """The last checkpoint of a run without Slurm, on one process."""
-    run = tmp_path_factory.mktemp("undisturbed")
-    ended = train(*DOUBLE, "--data", tiny_data, "--output", run, by="python")
-    assert ended.code == 0, ended.output
-    return newest(run)
-
-
-def small(cluster, data: Path, run: Path, nodes: int, *options: str, pause: float = 0.5) -> Job:
-    """A run of few steps, one rank a node."""
-    return Job(
-        cluster, run, f"--nodes={nodes}", "--ntasks-per-node=1", *options,
-        arguments=DOUBLE,
-        DATA=str(data), JOB="tests/slurm/slow_job.py", PAUSE=str(pause),
-    )  # fmt: skip
-
-
-def assert_whole(job: Job, undisturbed: dict) -> None:
-    """The job is done, with the weights of the undisturbed run and each step logged once."""
-    assert job.finish() == "COMPLETED", job.console
-    assert max(differences(newest(job.output), undisturbed).values()) < 1e-10
-    steps = [event["step"] for event in read_events(job.output) if event["event"] == "step"]
-    assert steps == [*range(1, STEPS + 1)]
-
-
-def test_jobs_live_through_what_happens_to_them(cluster, tiny_data, tmp_path, undisturbed):
-    """Four at the same time: left alone, requeued, at its time limit, and robbed of a node."""
-    alone = small(cluster, tiny_data, tmp_path / "alone", 4, pause=0)
-    requeued = small(cluster, tiny_data, tmp_path / "requeued", 2)
-    limited = small(cluster, tiny_data, tmp_path / "limited", 2, "--signal=B:USR1@100", pause=2)
-    robbed = small(cluster, tiny_data, tmp_path / "robbed", 2)
-
-    requeued.train_until(5)
-    cluster.run("scontrol", "requeue", requeued.id)
-
-    robbed.train_until(5)
-    nodes = cluster.run("scontrol", "show", "hostnames", robbed.fact("NodeList")).split()
-    lost = next(node for node in nodes if node != robbed.fact("BatchHost"))
-    cluster.lose_node(lost)
-    robbed.wait_for(lambda: "starting again" in robbed.console)
-    cluster.run("scontrol", "update", f"NodeName={lost}", "State=DOWN", "Reason=lost")
-
-    limited.train_until(5)
-    minutes = int(limited.fact("RunTime").split(":")[1]) + 2
-    limited.update(f"TimeLimit={minutes}")  # the signal comes within half a minute
-    limited.wait_for(lambda: "starting again from step" in limited.console)
-    assert "told to stop (USR1)" in limited.console
-    for job in (alone, requeued, limited, robbed):
-        assert_whole(job, undisturbed)
-        assert job.fact("Restarts") == ("0" if job is alone else "1")
-    assert lost not in robbed.fact("NodeList")
-
-
 @pytest.mark.parametrize(
     ("variables", "arguments", "said"),
     [
@@ -108,18 +52,6 @@ def test_a_broken_setting_fails_once(cluster, tmp_path, variables, arguments, sa
     assert job.finish() == "FAILED", job.console
     assert (job.fact("ExitCode"), job.fact("Restarts")) == ("2:0", "0")
     assert said in job.console
-
-
-def test_a_job_that_keeps_failing_stops(cluster, tiny_data, tmp_path):
-    program = tmp_path / "broken.py"
-    program.write_text("raise SystemExit(1)\n")
-    job = Job(
-        cluster, tmp_path / "run", "--nodes=2", "--ntasks-per-node=1",
-        DATA=str(tiny_data), JOB=str(program), MAX_FAILURES="1",
-    )  # fmt: skip
-    assert job.finish() == "FAILED", job.console
-    assert (job.fact("ExitCode"), job.fact("Restarts")) == ("1:0", "1")
-    assert "not started again: the job failed with code 1, and 1 restarts" in job.console
 
 
 def test_mpirun_with_a_host_file_trains(tiny_data, tmp_path):

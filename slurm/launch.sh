@@ -130,8 +130,12 @@ requeue() {
     say "job $SLURM_JOB_ID is $state: left as it is"
     return 0
   }
-  scontrol requeue "$SLURM_JOB_ID" ||
+  if scontrol requeue "$SLURM_JOB_ID"; then
+    trap - USR1 TERM INT
+    sleep 60 # until Slurm ends this script: a code of its own might count as the job's end
+  else
     say "cannot requeue job $SLURM_JOB_ID: OUTPUT=$OUTPUT with the same sbatch command goes on"
+  fi
 }
 
 # One start: stage, check, train. Leaves the exit code in `code`.
@@ -141,14 +145,20 @@ start() {
   describe_output
   record_environment "$@"
   say "output $OUTPUT, logs $logs"
-  local data=$DATA
+  local data=$DATA argument
   code=0
   if [[ -n ${STAGE_TO:-} ]]; then
     run "${mpi[@]}" --map-by ppr:1:node python -m dali_pipeline.stage "$DATA" "$STAGE_TO"
     data=$STAGE_TO
   fi
   if ((code == 0 && ${PREFLIGHT:-1})); then
-    run "${mpi[@]}" "${on_all[@]}" python -m hvd_utils.preflight --quick --data "$data"
+    local known=() previous=''
+    for argument in "$@"; do # those of the job's settings that preflight has too
+      [[ ! $previous =~ ^--(recipe|workers|device)$ ]] || known+=("$previous" "$argument")
+      previous=$argument
+    done
+    run "${mpi[@]}" "${on_all[@]}" \
+      python -m hvd_utils.preflight --quick --data "$data" --output "$OUTPUT" "${known[@]}"
     ((code != EXIT_BAD_INPUT)) || say "preflight failed (PREFLIGHT=0 leaves it out)"
   fi
   ((code != 0)) ||

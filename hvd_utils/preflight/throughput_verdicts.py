@@ -95,6 +95,9 @@ def estimate(
         return Verdict("estimate", SKIP, missing), {}
     workers = settings.workers or ranks
     minibatch = workers * settings.batch_per_worker
+    if minibatch > images:
+        seen = f"a minibatch of kn = {minibatch:,} is more than the {images:,} training images"
+        return Verdict("estimate", WARN, seen, "lower --workers or --batch-per-worker"), {}
     largest_share = -(-workers // ranks) * settings.batch_per_worker
     parts = [largest_share / training]
     parts += [largest_share / loading] if loading else []

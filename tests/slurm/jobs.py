@@ -15,6 +15,7 @@ from helpers import REPOSITORY
 
 from hvd_utils.events import METRICS, read_events
 
+TIDY = 6  # seconds after which nothing of a requeued job's last start is left
 LIMIT = 240  # seconds for whatever is waited for, on a busy machine
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
@@ -36,10 +37,12 @@ class Job:
         submitted = cluster.run(
             *("sbatch", "--parsable", f"--output={self._console}", *options),
             *(REPOSITORY / "slurm" / "resnet50_256gpu.sh", *arguments),
-            **{"OUTPUT": str(output), "PREFLIGHT": "0", "PYTHONPATH": str(REPOSITORY)},
-            **quiet | variables,
+            **{"OUTPUT": str(output), "PREFLIGHT": "0", "PYTHONPATH": str(REPOSITORY)}
+            | quiet
+            | variables,
         )
         self.id = submitted.partition(";")[0]
+        self._pending_since = time.monotonic()
 
     @property
     def console(self) -> str:
@@ -63,12 +66,18 @@ class Job:
             if time.monotonic() > limit or (state := self.fact("JobState")) in ENDED:
                 state = self.fact("JobState")
                 pytest.fail(f"did not come about; {state}, step {self.step()}:\n{self.console}")
-            if state == "PENDING":
-                self.update("StartTime=now")
+            self._push_on(state)
             time.sleep(0.5)
 
     def train_until(self, step: int) -> None:
         self.wait_for(lambda: self.step() >= step)
+
+    def _push_on(self, state: str) -> None:
+        """Have a job that was requeued begin before its time, but not before its node is tidy."""
+        if state != "PENDING":
+            self._pending_since = time.monotonic()
+        elif time.monotonic() - self._pending_since > TIDY:
+            self.update("StartTime=now", "TimeLimit=60")
 
     def update(self, *what: str) -> None:
         """Change the job, if Slurm lets it be changed at this moment."""
@@ -81,7 +90,6 @@ class Job:
         while (state := self.fact("JobState")) not in ENDED:
             if time.monotonic() > limit:
                 pytest.fail(f"not finished: {state}, step {self.step()}:\n{self.console}")
-            if state == "PENDING":
-                self.update("StartTime=now", "TimeLimit=60")
+            self._push_on(state)
             time.sleep(0.5)
         return state

@@ -1,4 +1,7 @@
-"""The job with a pause of PAUSE seconds in every step, as launchers name the first options."""
+"""The job with a pause of PAUSE seconds in every step, until Slurm starts it again.
+
+The pause does not come as an argument: launch.sh puts its own first.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import runpy
 import sys
 from pathlib import Path
 
-sys.argv.insert(1, os.environ["PAUSE"])
+again = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+sys.argv.insert(1, "0" if again else os.environ["PAUSE"])
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 runpy.run_path(
     str(Path(__file__).resolve().parents[1] / "parallel" / "paced_job.py"), run_name="__main__"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, TINY, launch
+from helpers import REPOSITORY, TINY, launch, train
 from jobs import Job
 from places import IMAGES, SEED, N
 
 from dali_pipeline.order import permutation
-from hvd_utils.compare import newest
+from hvd_utils.compare import differences, newest
+from hvd_utils.events import read_events
 
 SCRIPTS = sorted((REPOSITORY / "slurm").glob("*.sh"))
-STEPS = 24
+STEPS = 16
 DOUBLE = (*TINY, "--precision", "fp64", "--workers", "4", "--max-steps", STEPS, "--epochs", "99")
 
 
@@ -37,11 +39,83 @@ def test_256_ranks_on_32_nodes_have_their_places_and_split_an_epoch(cluster, tin
     assert IMAGES - len(ids) < 256 * N
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tiny_data, tmp_path_factory):
+    """The last checkpoint of a run without Slurm, on one process."""
+    run = tmp_path_factory.mktemp("undisturbed")
+    ended = train(*DOUBLE, "--data", tiny_data, "--output", run, by="python")
+    assert ended.code == 0, ended.output
+    return newest(run)
+
+
+def small(cluster, data: Path, run: Path, nodes: int, *options: str, pause: float = 0.5) -> Job:
+    """A run of few steps, one rank a node."""
+    return Job(
+        cluster, run, f"--nodes={nodes}", "--ntasks-per-node=1", *options,
+        arguments=DOUBLE,
+        DATA=str(data), JOB="tests/slurm/slow_job.py", PAUSE=str(pause),
+    )  # fmt: skip
+
+
+def assert_whole(job: Job, undisturbed: dict) -> None:
+    """The job is done, with the weights of the undisturbed run and each step logged once."""
+    assert job.finish() == "COMPLETED", job.console
+    assert max(differences(newest(job.output), undisturbed).values()) < 1e-10
+    steps = [event["step"] for event in read_events(job.output) if event["event"] == "step"]
+    assert steps == [*range(1, STEPS + 1)]
+
+
+def test_jobs_live_through_what_happens_to_them(cluster, tiny_data, tmp_path, undisturbed):
+    """Four at the same time: left alone, requeued, at its time limit, and robbed of a node."""
+    limited = small(cluster, tiny_data, tmp_path / "limited", 2, "--signal=B:USR1@100", pause=3)
+    requeued = small(cluster, tiny_data, tmp_path / "requeued", 2)
+    robbed = small(cluster, tiny_data, tmp_path / "robbed", 2)
+    alone = small(cluster, tiny_data, tmp_path / "alone", 4, pause=0)
+
+    limited.train_until(2)
+    minutes = int(limited.fact("RunTime").split(":")[1]) + 2
+    limited.update(f"TimeLimit={minutes}")  # Slurm looks every half minute, and then signals
+
+    requeued.train_until(5)
+    cluster.run("scontrol", "requeue", requeued.id)
+
+    robbed.train_until(5)
+    nodes = cluster.run("scontrol", "show", "hostnames", robbed.fact("NodeList")).split()
+    lost = next(node for node in nodes if node != robbed.fact("BatchHost"))
+    cluster.lose_node(lost)
+    robbed.wait_for(lambda: "starting again" in robbed.console)
+    cluster.run("scontrol", "update", f"NodeName={lost}", "State=DOWN", "Reason=lost")
+
+    limited.wait_for(lambda: "starting again from step" in limited.console)
+    assert "told to stop (USR1)" in limited.console
+    for job in (limited, requeued, robbed, alone):
+        assert_whole(job, undisturbed)
+    assert [job.fact("Restarts") for job in (alone, requeued, limited)] == ["0", "1", "1"]
+    assert int(robbed.fact("Restarts")) >= 1  # more if it got the lost node again
+    assert lost not in robbed.fact("NodeList")
+
+
+def test_a_job_stages_its_data_is_checked_and_trains(cluster, tiny_data, tmp_path):
+    staged = cluster.local / "data"  # another folder on each node
+    job = Job(
+        cluster, tmp_path / "run", "--nodes=2", "--ntasks-per-node=1",
+        arguments=(*TINY, "--workers", "2", "--max-steps", "3"),
+        DATA=str(tiny_data), STAGE_TO=str(staged), PREFLIGHT="1",
+    )  # fmt: skip
+    assert job.finish() == "COMPLETED", job.console
+    assert not staged.exists()  # here
+    for said in ("ok    ranks", "2 of 2 answer, on 2 nodes", f"data: {staged}: 30 training"):
+        assert said in job.console
+    (start,) = [event for event in read_events(job.output) if event["event"] == "start"]
+    assert (start["workers"], len(start["hosts"])) == (2, 2)
+
+
 @pytest.mark.parametrize(
     ("variables", "arguments", "said"),
     [
         ({"DATA": ""}, (), "no data set: set DATA"),
         ({"DATA": "digits"}, ("--epochs", "-1"), "--epochs -1"),
+        ({"DATA": "/nowhere", "PREFLIGHT": "1"}, (), "preflight failed"),
     ],
 )
 def test_a_broken_setting_fails_once(cluster, tmp_path, variables, arguments, said):
@@ -52,6 +126,18 @@ def test_a_broken_setting_fails_once(cluster, tmp_path, variables, arguments, sa
     assert job.finish() == "FAILED", job.console
     assert (job.fact("ExitCode"), job.fact("Restarts")) == ("2:0", "0")
     assert said in job.console
+
+
+def test_a_job_that_keeps_failing_stops(cluster, tiny_data, tmp_path):
+    program = tmp_path / "broken.py"
+    program.write_text("raise SystemExit(1)\n")
+    job = Job(
+        cluster, tmp_path / "run", "--nodes=2", "--ntasks-per-node=1",
+        DATA=str(tiny_data), JOB=str(program), MAX_FAILURES="1",
+    )  # fmt: skip
+    assert job.finish() == "FAILED", job.console
+    assert (job.fact("ExitCode"), job.fact("Restarts")) == ("1:0", "1")
+    assert "not started again: the job failed with code 1, and 1 restarts" in job.console
 
 
 def test_mpirun_with_a_host_file_trains(tiny_data, tmp_path):

@@ -379,3 +379,9 @@ def test_a_child_that_fails_is_named_and_a_short_time_is_not_held_against_it():
     everybody = Answers({}, {0: "no answer", 1: "no answer"}, {0, 1})
     assert everybody.trouble("imports", HOSTS)[0].verdict == "warn"
     assert Answers({0: {}}).trouble("imports", HOSTS) == []
+
+
+def test_a_minibatch_larger_than_the_data_is_a_warning():
+    verdict, figures = estimate(Settings(recipe="paper"), 256, 30, 138.0, 1000.0, 0.02)
+    assert (verdict.verdict, figures) == ("warn", {})
+    assert "kn = 8,192 is more than the 30 training images" in verdict.seen

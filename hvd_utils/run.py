@@ -270,7 +270,7 @@ class Run:
                 epochs=settings.epochs,
                 workers=settings.workers,
                 minibatch=self._minibatch,
-                **facts,
+                **{name: fact for name, fact in facts.items() if name != "ranks"},
             )
             log.say(f"if it is interrupted: {self._how_to_go_on()}")
 

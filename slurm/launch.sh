@@ -124,17 +124,19 @@ record_environment() {
 
 # Without Slurm, or where it refuses, the caller has to start again.
 requeue() {
-  local state
-  state=$(squeue -h -j "$SLURM_JOB_ID" -o %T)
+  # The last task of a job array has the array's own number, which would stand for all of them.
+  local state job=$SLURM_JOB_ID
+  [[ -z ${SLURM_ARRAY_JOB_ID:-} ]] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+  state=$(squeue -h -j "$job" -o %T)
   [[ $state == RUNNING ]] || { # somebody else decided: scancel, or scontrol requeue
-    say "job $SLURM_JOB_ID is $state: left as it is"
+    say "job $job is $state: left as it is"
     return 0
   }
-  if scontrol requeue "$SLURM_JOB_ID"; then
+  if scontrol requeue "$job"; then
     trap - USR1 TERM INT
     sleep 60 # until Slurm ends this script: a code of its own might count as the job's end
   else
-    say "cannot requeue job $SLURM_JOB_ID: OUTPUT=$OUTPUT with the same sbatch command goes on"
+    say "cannot requeue job $job: OUTPUT=$OUTPUT with the same sbatch command goes on"
   fi
 }
 

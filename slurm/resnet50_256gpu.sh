@@ -36,7 +36,7 @@ set -euo pipefail
 # sbatch runs a copy of this script, elsewhere: the repository is where it was submitted from, or
 # where the script itself lies.
 here=$(dirname "${BASH_SOURCE[0]}")
-submitted=$(scontrol show job "${SLURM_JOB_ID:-0}" 2>/dev/null | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' || true)
+submitted=$(scontrol show job "${SLURM_JOB_ID:-0}" 2>/dev/null | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' | head -n 1 || true)
 for REPO in "${REPO:-}" "${SLURM_SUBMIT_DIR:-}" "$here/.." "$(dirname "${submitted:-.}")/.."; do
   [[ ! -f $REPO/slurm/launch.sh ]] || break
 done

@@ -22,7 +22,7 @@ set -euo pipefail
 : "${SLURM_ARRAY_TASK_ID:?this is a job array: submit it with sbatch}"
 
 OUTPUT=${OUTPUT:-runs/$SLURM_JOB_NAME-$SLURM_ARRAY_JOB_ID}/seed-$SLURM_ARRAY_TASK_ID
-submitted=$(scontrol show job "$SLURM_JOB_ID" 2>/dev/null | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' || true)
+submitted=$(scontrol show job "$SLURM_JOB_ID" 2>/dev/null | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' | head -n 1 || true)
 for REPO in "${REPO:-}" "${SLURM_SUBMIT_DIR:-}" "$(dirname "${submitted:-.}")/.."; do
   [[ ! -f $REPO/slurm/launch.sh ]] || break
 done

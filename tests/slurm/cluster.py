@@ -109,12 +109,13 @@ class Cluster:
         """A folder that is another one on each node, in memory."""
         return self.folder / "local"
 
-    def run(self, *command: object, **variables: str) -> str:
+    def run(self, *command: object, cwd: Path | None = None, **variables: str) -> str:
         """Run one of Slurm's commands and return what it prints; raises CalledProcessError."""
         done = subprocess.run(
             [*map(str, command)],
             capture_output=True,
             text=True,
+            cwd=cwd,
             env={**self.environment, **variables},
             timeout=60,
         )

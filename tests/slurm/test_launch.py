@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import REPOSITORY, TINY, launch, train
-from jobs import Job
+from jobs import TIDY, Job
 from places import IMAGES, SEED, N
 
 from dali_pipeline.order import permutation
 from hvd_utils.compare import differences, newest
-from hvd_utils.events import read_events
+from hvd_utils.events import METRICS, read_events
 
 SCRIPTS = sorted((REPOSITORY / "slurm").glob("*.sh"))
 STEPS = 16
@@ -138,6 +140,45 @@ def test_a_job_that_keeps_failing_stops(cluster, tiny_data, tmp_path):
     assert job.finish() == "FAILED", job.console
     assert (job.fact("ExitCode"), job.fact("Restarts")) == ("1:0", "1")
     assert "not started again: the job failed with code 1, and 1 restarts" in job.console
+
+
+def test_five_seeds_have_a_folder_each_and_only_the_one_that_fails_starts_again(cluster, tmp_path):
+    """The last seed: its task has the number of the whole array. Submitted from anywhere."""
+    program = tmp_path / "told.py"
+    program.write_text(
+        "import os, pathlib, sys\n"
+        "told = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"
+        "starts = int(os.environ.get('SLURM_RESTART_COUNT', '0')) + 1\n"
+        "if told['--seed'] == '5' and starts == 1:\n"
+        "    sys.exit(1)\n"
+        "log = pathlib.Path(told['--output'], 'metrics.jsonl')\n"
+        'log.write_text(\'{"event": "end", "seed": %s, "starts": %d}\' '
+        "% (told['--seed'], starts))\n"
+    )
+    job = cluster.run(
+        *("sbatch", "--parsable", "--nodes=1", "--ntasks-per-node=1"),
+        f"--output={tmp_path}/%a.console",
+        REPOSITORY / "slurm" / "resnet50_5seeds.sh",
+        cwd=tmp_path,
+        DATA="digits", OUTPUT=str(tmp_path / "runs"), JOB=str(program), PREFLIGHT="0",
+    )  # fmt: skip
+    last = tmp_path / "5.console"
+    wait_until(lambda: last.exists() and "starting again" in last.read_text())
+    time.sleep(TIDY)
+    cluster.run("scontrol", "update", f"JobId={job}_5", "StartTime=now")
+    ends = [tmp_path / "runs" / f"seed-{seed}" / METRICS for seed in range(1, 6)]
+    wait_until(lambda: all(end.exists() for end in ends))
+    time.sleep(1)
+    told = [json.loads(end.read_text()) for end in ends]
+    assert [end["seed"] for end in told] == [1, 2, 3, 4, 5]
+    assert [end["starts"] for end in told] == [1, 1, 1, 1, 2]
+
+
+def wait_until(happened: Callable[[], object], seconds: float = 60) -> None:
+    limit = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < limit
+        time.sleep(0.5)
 
 
 def test_mpirun_with_a_host_file_trains(tiny_data, tmp_path):

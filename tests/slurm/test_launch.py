@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, TINY, launch, train
+from helpers import REPOSITORY, TINY, kill_tree, train
 from jobs import TIDY, Job
 from places import IMAGES, SEED, N
 
 from dali_pipeline.order import permutation
 from hvd_utils.compare import differences, newest
 from hvd_utils.events import METRICS, read_events
+from hvd_utils.failure import EXIT_RESUME
 
 SCRIPTS = sorted((REPOSITORY / "slurm").glob("*.sh"))
 STEPS = 16
@@ -181,19 +184,64 @@ def wait_until(happened: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.5)
 
 
-def test_mpirun_with_a_host_file_trains(tiny_data, tmp_path):
-    hosts = tmp_path / "hosts"
-    hosts.write_text("localhost slots=2\n")
-    run = tmp_path / "run"
-    program = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
-    script = REPOSITORY / "slurm" / "mpirun_hosts.sh"
-    ended = launch(
-        ["-c", program, str(script), str(hosts), *TINY, "--max-steps", "3"],
-        by="python", PREFLIGHT="0", DATA=str(tiny_data), OUTPUT=str(run),
-        PYTHONPATH=str(REPOSITORY), OMPI_MCA_mpi_yield_when_idle="1",
-    )  # fmt: skip
-    assert ended.code == 0, ended.output
-    assert newest(run)["step"] == 3
+@pytest.fixture
+def without_slurm(tiny_data, tmp_path):
+    """A function that starts mpirun_hosts.sh on two ranks here; returns the process and its run."""
+    started = []
+
+    def start(*arguments: object, **variables: str) -> tuple[subprocess.Popen, Path]:
+        hosts, run = tmp_path / "hosts", tmp_path / "run"
+        hosts.write_text("localhost slots=2\n")
+        given = {
+            "PREFLIGHT": "0", "DATA": str(tiny_data), "OUTPUT": str(run),
+            "PYTHONPATH": str(REPOSITORY), "OMPI_MCA_mpi_yield_when_idle": "1",
+        }  # fmt: skip
+        process = subprocess.Popen(
+            [*map(str, (REPOSITORY / "slurm" / "mpirun_hosts.sh", hosts, *arguments))],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, **given, **variables}, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process, run
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            kill_tree(process)
+
+
+def test_mpirun_with_a_host_file_trains_and_saves_when_it_is_told_to(without_slurm):
+    settings = (*TINY, "--epochs", "9000", "--reference-rate", "0.0125")
+    process, run = without_slurm(*settings, JOB="tests/slurm/slow_job.py", PAUSE="0.2")
+
+    def steps() -> list[int]:
+        log = run / METRICS
+        events = read_events(run) if log.exists() else ()
+        return [event["step"] for event in events if event["event"] == "step"]
+
+    wait_until(lambda: len(steps()) >= 3)
+    process.send_signal(signal.SIGUSR1)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == EXIT_RESUME, output
+    assert newest(run)["step"] == steps()[-1] >= 3
+
+
+def test_without_slurm_a_job_that_fails_is_started_again(without_slurm, tmp_path):
+    program = tmp_path / "fails_once.py"
+    program.write_text(
+        "import os, pathlib, sys\n"
+        "run = pathlib.Path(sys.argv[sys.argv.index('--output') + 1])\n"
+        "if os.environ['OMPI_COMM_WORLD_RANK'] == '0':\n"
+        "    again = (run / 'failed').exists()\n"
+        "    (run / 'failed').touch()\n"
+        "    if not again:\n"
+        "        sys.exit(1)\n"
+        "    (run / 'metrics.jsonl').write_text('{\"event\": \"end\"}')\n"
+    )
+    process, _ = without_slurm(JOB=str(program))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "the job failed with code 1: starting again from the beginning, 1 of 3" in output
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)

@@ -12,9 +12,9 @@ import pytest
 import torchvision
 from helpers import write_jpegs
 from PIL import Image
+from preparing import run, state
 from scipy.io import savemat
 
-from dali_pipeline import prepare
 from dali_pipeline.index import scan_splits
 from dali_pipeline.index_file import open_splits
 from dali_pipeline.preparation import imagenet_tars
@@ -83,19 +83,6 @@ def tars(tmp_path) -> Path:
         add(tar, SYNSETS, synsets())
         add(tar, GROUND_TRUTH, "".join(f"{number}\n" for number in VAL).encode())
     return source
-
-
-def run(*arguments: object) -> None:
-    prepare.main([*map(str, arguments), "--processes", "1"])
-
-
-def state(folder: Path) -> dict[str, tuple]:
-    """Every file with what would show that it was written again."""
-    return {
-        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_ino)
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def images(folder: Path) -> list[str]:

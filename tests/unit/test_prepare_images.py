@@ -13,24 +13,12 @@ import numpy as np
 import pytest
 from helpers import write_jpegs
 from PIL import Image
+from preparing import run, state
 
 from dali_pipeline import prepare
 from dali_pipeline.index_file import open_splits
 from dali_pipeline.preparation import look, verify
 from hvd_utils.failure import BadInput
-
-
-def run(*arguments: object) -> None:
-    prepare.main([*map(str, arguments), "--processes", "1"])
-
-
-def state(folder: Path) -> dict[str, tuple]:
-    """Every file with what would show that it was written again."""
-    return {
-        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_ino)
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.fixture

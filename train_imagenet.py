@@ -42,11 +42,14 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
         from dali_pipeline.plan import Plan
         from hvd_utils.batch_norm import normalise_by_worker
         from hvd_utils.evaluate import evaluate_only
-        from hvd_utils.models import DTYPES, build_model
+        from hvd_utils.guard import Guard
+        from hvd_utils.models import build_model
         from hvd_utils.not_finite import tracing_not_finite
         from hvd_utils.optimizer import build_optimizer
+        from hvd_utils.precision import choose_products, parameter_dtype
         from hvd_utils.run import Run
         from hvd_utils.schedule import first_step, make_schedule
+        from hvd_utils.speed import quicken
         from hvd_utils.training import train, validate
         from hvd_utils.workers import default_fuse, passes, share
         from hvd_utils.world import start_world
@@ -69,17 +72,20 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
     num_classes = len(train_set.classes)
     model = build_model(
         settings.model, num_classes, zero_gamma=settings.zero_gamma, seed=settings.seed
-    ).to(world.device, DTYPES[settings.precision])
+    ).to(world.device, parameter_dtype(settings.precision))
+    choose_products(settings.precision, world.device)
     if settings.eval_only:
         return evaluate_only(settings, world, model, num_classes, loader, plan.validation_rounds)
     normalise_by_worker(model, plan.passes, settings.batch_per_worker)
+    quicken(model, settings, world.device)
     optimizer = build_optimizer(model, settings, len(plan.passes))
+    guard = Guard(settings.precision, settings.workers, world.device)
     schedule = make_schedule(settings, len(train_set), minibatch)
 
     # The run: its folder, its log, and where an earlier launch stopped.
     epoch_ends = [first_step(e + 1, len(train_set), minibatch) for e in range(settings.epochs)]
     run = Run(
-        settings, world, model, optimizer, plan, epoch_ends,
+        settings, world, model, optimizer, guard, plan, epoch_ends,
         earlier=earlier, stop=stop, memory=memory,
     )  # fmt: skip
     run.say(describe(settings, train_set, val_set))
@@ -87,9 +93,11 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
     with (
         run,
         closing(loader.training(run.step, run.last_step)) as batches,
-        tracing_not_finite(model, loader, plan, minibatch, world, run.output),
+        tracing_not_finite(model, loader, plan, schedule, minibatch, world, run.output),
     ):
-        together = {"world": world, "agreement": run.agreement}
+        together = {
+            "precision": settings.precision, "world": world, "agreement": run.agreement,
+        }  # fmt: skip
         while run.epoch < settings.epochs:
             steps = range(run.step, min(run.epoch_end, run.last_step))
             for totals in train(
@@ -102,6 +110,7 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
                 workers=settings.workers,
                 minibatch=minibatch,
                 seed=settings.seed,
+                guard=guard,
                 at=run.at,
                 **together,
             ):

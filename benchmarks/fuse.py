@@ -18,9 +18,11 @@ from dali_pipeline.plan import Plan
 from hvd_utils import failure
 from hvd_utils.agreement import Agreement
 from hvd_utils.batch_norm import normalise_by_worker
+from hvd_utils.guard import Guard
 from hvd_utils.models import build_model
 from hvd_utils.optimizer import build_optimizer
 from hvd_utils.settings import Settings
+from hvd_utils.speed import quicken
 from hvd_utils.training import train
 from hvd_utils.workers import default_fuse, passes
 from hvd_utils.world import World, start_world
@@ -34,7 +36,9 @@ def steps_with(settings: Settings, fuse: int, steps: int, world: World) -> Calla
     loader = make_loader("synthetic", plan, device=world.device, threads=1)
     model = build_model(settings.model, 1000, zero_gamma=True, seed=1).to(world.device)
     normalise_by_worker(model, parts, settings.batch_per_worker)
+    quicken(model, settings, world.device)
     optimizer = build_optimizer(model, settings, len(parts))
+    guard = Guard(settings.precision, settings.workers, world.device)
 
     def run() -> None:
         for _ in train(
@@ -46,6 +50,8 @@ def steps_with(settings: Settings, fuse: int, steps: int, world: World) -> Calla
             passes=parts,
             minibatch=settings.workers * settings.batch_per_worker,
             seed=1,
+            precision=settings.precision,
+            guard=guard,
             workers=settings.workers,
             world=world,
             agreement=Agreement(1),

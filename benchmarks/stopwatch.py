@@ -25,6 +25,7 @@ from hvd_utils import failure
 from hvd_utils.agreement import Agreement
 from hvd_utils.batch_norm import normalise_by_worker
 from hvd_utils.events import RunLog
+from hvd_utils.guard import Guard
 from hvd_utils.measures import Window
 from hvd_utils.models import build_model
 from hvd_utils.optimizer import build_optimizer
@@ -32,6 +33,7 @@ from hvd_utils.pace import Pace
 from hvd_utils.rank_files import COMPUTING, FINISHING, READING, WAITING
 from hvd_utils.settings import Settings
 from hvd_utils.slow import SlowRanks
+from hvd_utils.speed import quicken
 from hvd_utils.timings import Timings, make_timings
 from hvd_utils.training import nobody, train
 from hvd_utils.workers import passes, share
@@ -54,7 +56,9 @@ def steps_of_the_demo(world: World, steps: int, pace: Pace | None) -> Callable[[
     loader = make_loader("synthetic", plan, device=world.device, threads=1)
     model = build_model("resnet8", 10, zero_gamma=True, seed=1).to(world.device)
     normalise_by_worker(model, parts, 32)
+    quicken(model, settings, world.device)
     optimizer = build_optimizer(model, settings, len(parts))
+    guard = Guard(settings.precision, settings.workers, world.device)
 
     def at(step: int, doing: str) -> None:
         pace.turn_to(doing)
@@ -70,6 +74,8 @@ def steps_of_the_demo(world: World, steps: int, pace: Pace | None) -> Callable[[
             workers=world.size,
             minibatch=32 * world.size,
             seed=1,
+            precision=settings.precision,
+            guard=guard,
             world=world,
             agreement=Agreement(world.size),
             at=at if pace else nobody,

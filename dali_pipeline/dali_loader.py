@@ -15,6 +15,7 @@ from dali_pipeline.finish import Finisher
 from dali_pipeline.graph import Target, training_graph, validation_graph
 from dali_pipeline.interface import Batch
 from dali_pipeline.plan import Plan, TrainingBatch, ValidationBatch
+from dali_pipeline.upload import upload
 
 CPU_GROUP = 64  # images that DALI decodes at once on a CPU, in whole batches, so that no core waits
 
@@ -147,7 +148,7 @@ class _Decoder:
     def _on_gpu(self, decoded: tuple[Any, list[TrainingBatch | ValidationBatch]]) -> Batch:
         images, (batch,) = decoded
         pixels = torch.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2)
-        return pixels, torch.from_numpy(batch.labels).to(self._device)
+        return pixels, upload(batch.labels, self._device)
 
     def _finished(self, decoded: tuple[list, TrainingBatch | ValidationBatch]) -> Batch:
         pixels, batch = decoded

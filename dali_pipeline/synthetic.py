@@ -9,6 +9,7 @@ import torch
 
 from dali_pipeline.interface import Batch
 from dali_pipeline.plan import Plan
+from dali_pipeline.upload import upload
 
 POOL = 4  # different batches of noise
 
@@ -40,4 +41,4 @@ class SyntheticLoader:
             yield noise[ids % len(noise)], self._labels(self._plan.val.labels[ids])
 
     def _labels(self, labels: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(labels).long().to(self._device)
+        return upload(labels.astype(np.int64), self._device)

@@ -95,48 +95,42 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
     return [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
 
-def statistics_weight(done: int, workers: int) -> float:
-    """Return the momentum for a pass of ``workers`` after ``done`` of a process's, in one step.
-
-    With these momenta the buffers end the step as the mean of the statistics of its workers, each
-    with the same weight; what was in them before has none.
-    """
-    return workers / (done + workers)
-
-
 class RunningAverages:
     """The running averages of all of a model's batch norms, as one vector.
 
-    The norms' buffers become views of one tensor, which collects a process's own statistics while a
-    step's passes run and holds the averages between steps. The sums over processes travel in one
-    message, handed to Horovod before the last backward pass and hidden behind it: for ResNet-50 a
-    five-hundredth of the gradients.
+    The norms' buffers become views of one tensor. While a step's passes run it holds each pass's
+    statistics in turn, which ``end_pass`` adds up; between steps it holds the averages. The sums
+    over processes travel in one message, handed to Horovod before the last backward pass and hidden
+    behind it: for ResNet-50 a five-hundredth of the gradients.
     """
 
-    def __init__(self, model: nn.Module, share: int, workers: int, size: int) -> None:
-        """Take over the model's buffers: ``share`` of the k ``workers`` are this process's."""
-        self._norms = batch_norms(model)
-        self._weight = share / workers
+    def __init__(self, model: nn.Module, workers: int, size: int) -> None:
+        """Take over the model's buffers; ``workers`` is k, over all ``size`` processes."""
+        norms = batch_norms(model)
+        self._workers = workers
         self._size = size
         self._dtype = next(model.parameters()).dtype
-        buffers = [buffer for n in self._norms for buffer in (n.running_mean, n.running_var)]
+        buffers = [buffer for n in norms for buffer in (n.running_mean, n.running_var)]
         lengths = [len(buffer) for buffer in buffers]
         device = next(model.parameters()).device
-        self._collected = torch.cat([torch.empty(0, dtype=self._dtype, device=device), *buffers])
-        views = iter(self._collected.split(lengths))
-        for norm in self._norms:
+        self._buffers = torch.cat([torch.empty(0, dtype=self._dtype, device=device), *buffers])
+        views = iter(self._buffers.split(lengths))
+        for norm in norms:
             norm.running_mean, norm.running_var = next(views), next(views)
-        self._averages = self._collected.clone()
+            norm.momentum = 1.0  # a pass leaves its own statistics in the buffers
+        self._averages = self._buffers.clone()
+        self._sum = torch.zeros_like(self._buffers)
 
-    def begin_pass(self, done: int, workers: int) -> None:
-        """Prepare the norms for a pass of ``workers``; see ``statistics_weight``."""
-        for norm in self._norms:
-            norm.momentum = statistics_weight(done, workers)
+    @torch.no_grad()
+    def end_pass(self, workers: int) -> None:
+        """Add the statistics of a pass of ``workers`` to this step's mean over all k."""
+        self._sum.add_(self._buffers, alpha=workers / self._workers)
 
     @torch.no_grad()
     def send(self, totals: torch.Tensor) -> None:
         """Start summing this process's statistics, and ``totals`` with them, over all processes."""
-        self._message = torch.cat([self._collected * self._weight, totals.to(self._dtype)])
+        self._message = torch.cat([self._sum, totals.to(self._dtype)])
+        self._sum.zero_()
         if self._size > 1:
             self._handle = hvd.allreduce_async_(
                 self._message, op=hvd.Sum, name="batch_norm.statistics"
@@ -144,15 +138,24 @@ class RunningAverages:
 
     @torch.no_grad()
     def receive(self) -> torch.Tensor:
-        """Update the averages by the mean of all k workers; return the sums of the totals."""
+        """Return the sums of the totals over all processes."""
         if self._size > 1:
             hvd.synchronize(self._handle)
-        length = len(self._averages)
-        self._averages.lerp_(self._message[:length], MOMENTUM)
+        return self._message[len(self._averages) :]
+
+    @torch.no_grad()
+    def update(self, keep: torch.Tensor) -> None:
+        """Update the averages by the mean of all k workers; ``keep``, a truth value, leaves them.
+
+        It is read on the device alone, so that the host need not wait for it.
+        """
+        statistics = self._message[: len(self._averages)]
+        updated = self._averages.lerp(statistics, MOMENTUM)
+        torch.where(keep, self._averages, updated, out=self._averages)
         self.restore()
-        return self._message[length:]
 
     @torch.no_grad()
     def restore(self) -> None:
         """Put the averages back into the norms, also where a step was broken off."""
-        self._collected.copy_(self._averages)
+        self._buffers.copy_(self._averages)
+        self._sum.zero_()

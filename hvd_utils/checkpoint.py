@@ -14,11 +14,14 @@ import torch
 
 from hvd_utils.checkpoint_files import best_path, checkpoint_path, list_checkpoints
 from hvd_utils.failure import BadInput
+from hvd_utils.settings import Recipe
 
 FORMAT = 1
 
 # Settings that may differ when a run goes on: they do not change the steps already made.
 MAY_CHANGE = frozenset({"epochs"})
+
+DEFAULTS = Recipe().model_dump(mode="json")
 
 
 def save_checkpoint(
@@ -134,11 +137,11 @@ def check_experiment(
             f"{path} was trained on {state['train_images']} images, --data now has "
             f"{train_images}: set --data back or choose another --output"
         )
-    theirs = state["experiment"]
+    theirs = {**DEFAULTS, **state["experiment"]}  # settings that came after it was saved
     differ = [
-        f"--{name.replace('_', '-')} was {theirs.get(name)}, now {value}"
+        f"--{name.replace('_', '-')} was {theirs[name]}, now {value}"
         for name, value in experiment.items()
-        if name not in MAY_CHANGE and theirs.get(name) != value
+        if name not in MAY_CHANGE and theirs[name] != value
     ]
     if differ:
         raise BadInput(

@@ -29,7 +29,12 @@ def evaluate_only(
     state = world.broadcast(state)
     model.load_state_dict(state["model"])
     errors = validate(
-        model, loader.validation(), rounds, world=world, agreement=Agreement(world.size)
+        model,
+        loader.validation(),
+        rounds,
+        precision=settings.precision,
+        world=world,
+        agreement=Agreement(world.size),
     )
     if world.is_root:
         print(

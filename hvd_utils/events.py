@@ -153,6 +153,7 @@ class RunLog:
             loss=window.loss,
             train_top1_error=window.top1_error,
             images_per_second=window.images_per_second,
+            **window.scaling,
             **(window.timings.fields() if window.timings else {}),
             **({"partial": True} if partial else {}),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from hvd_utils.timings import Timings
@@ -18,6 +19,7 @@ class Window(NamedTuple):
     seconds: float
     images_per_second: float
     timings: Timings | None = None  # of the steps up to the one before the last; None: not known
+    scaling: Mapping[str, float] = {}  # of the loss, in fp16
 
 
 class Errors(NamedTuple):

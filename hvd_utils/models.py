@@ -23,9 +23,6 @@ IMAGENET_RESNETS = tuple(
 SMALL_RESNETS = {"resnet8": 1, "resnet20": 3}  # blocks in each of the three stages
 
 
-DTYPES = {"fp32": torch.float32, "fp64": torch.float64}  # of --precision
-
-
 class SmallResNet(nn.Module):
     """The CIFAR ResNet of He et al. 2015, §4.2: three stages of 16, 32 and 64 channels.
 

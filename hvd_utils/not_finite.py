@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.utils import get_total_norm
 
 from dali_pipeline.interface import Loader
 from dali_pipeline.plan import Plan
+from hvd_utils.compiling import uncompiled
 from hvd_utils.events import write_text
 from hvd_utils.failure import BadInput
+from hvd_utils.guard import NotFinite, all_finite
 from hvd_utils.optimizer import minibatch_loss
+from hvd_utils.precision import computing
 from hvd_utils.random_modules import seed_random_modules
 from hvd_utils.world import World
 
 SHOWN = 8  # image ids in the message; all are in the file
 REPORT = "not-finite.json"
-
-
-class NotFinite(Exception):
-    """The sums of a step over all workers are not finite; its update was not made."""
-
-    def __init__(self, step: int, rate: float) -> None:
-        super().__init__(f"step {step}, rate {rate}")
-        self.step = step
-        self.rate = rate
 
 
 @dataclass(frozen=True)
@@ -44,15 +37,15 @@ class Culprit:
     images: list[int]  # ids
 
 
-def all_finite(loss: torch.Tensor, gradients: Iterable[torch.Tensor]) -> bool:
-    """Return whether the loss and every element of the gradients are finite numbers."""
-    largest = get_total_norm(gradients, norm_type=float("inf"))
-    return bool(torch.isfinite(loss) & torch.isfinite(largest))
-
-
 @contextmanager
 def tracing_not_finite(
-    model: nn.Module, loader: Loader, plan: Plan, minibatch: int, world: World, output: Path
+    model: nn.Module,
+    loader: Loader,
+    plan: Plan,
+    schedule: Callable[[int], float],
+    minibatch: int,
+    world: World,
+    output: Path,
 ) -> Iterator[None]:
     """Turn NotFinite, which all ranks raise at once, into BadInput that names rank and images.
 
@@ -62,14 +55,15 @@ def tracing_not_finite(
     try:
         yield
     except NotFinite as error:
+        rate = schedule(error.step)
         own = list(find_culprits(model, loader, plan, minibatch, error.step, world))
         culprits = [culprit for part in world.gather(own) for culprit in part]
         if world.is_root:
             found = [vars(culprit) for culprit in culprits]
-            report = {"step": error.step + 1, "lr": error.rate, "culprits": found}
+            report = {"step": error.step + 1, "lr": rate, "culprits": found}
             write_text(output / REPORT, json.dumps(report, indent=1) + "\n")
         raise BadInput(
-            f"{_describe(culprits)} at step {error.step + 1}, learning rate {error.rate:.4g}"
+            f"{_describe(culprits)} at step {error.step + 1}, learning rate {rate:.4g}"
             f"{_where(culprits)}: lower --reference-rate, lengthen --warmup-epochs, or check "
             "--scaling and --weight-decay; that update was not made, and the checkpoints saved "
             f"before are intact ({output / REPORT})"
@@ -82,12 +76,14 @@ def find_culprits(
     """Yield this process's passes of ``step`` whose own loss or gradient is not finite."""
     model.train()
     parameters = [p for p in model.parameters() if p.requires_grad]
+    dtype, precision = parameters[0].dtype, plan.settings.precision
     batches = loader.training(step, step + 1)
     for fused, (images, labels) in zip(plan.passes, batches, strict=True):
         seed_random_modules(plan.settings.seed, step, fused.start)
-        loss = minibatch_loss(model(images.to(parameters[0].dtype)), labels, minibatch)
+        with computing(precision, world.device), uncompiled():
+            loss = minibatch_loss(model(images.to(dtype)), labels, minibatch)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        if all_finite(loss.detach(), [g for g in gradients if g is not None]):
+        if torch.isfinite(loss) and all_finite([g for g in gradients if g is not None]):
             continue
         what = "a gradient" if torch.isfinite(loss) else "the loss"
         ids = plan.training_batch(step, fused).ids.tolist()

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hvd_utils.layout import InMemoryOrder
 from hvd_utils.settings import Recipe
 
 
@@ -40,20 +41,27 @@ def build_optimizer(model: nn.Module, recipe: Recipe, passes: int) -> torch.opti
     ``passes`` is how many backward passes this process makes a step, not the same number on every
     process; the sums start in the last. PyTorch's momentum keeps the rate out of its buffer,
     u ← m·u + g and w ← w − η·u, so a changing rate needs no momentum correction (Remark 2). The
-    rate is set at every step by ``set_rate``.
+    rate is set at every step by ``set_rate``. The update is one fused kernel, which can leave
+    itself out; see ``guard``.
     """
     optimizer = torch.optim.SGD(
         parameter_groups(model, recipe.weight_decay, decay_batch_norm=recipe.decay_batch_norm),
         lr=recipe.reference_rate,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
+        fused=True,
     )
-    return hvd.DistributedOptimizer(
+    optimizer = hvd.DistributedOptimizer(
         optimizer,
         named_parameters=model.named_parameters(),
+        compression=InMemoryOrder(hvd.Compression.none),
         op=hvd.Sum,
         backward_passes_per_step=passes,
     )
+    if recipe.momentum:  # begins at 0, also where the first update is left out
+        for parameter in model.parameters():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -13,6 +13,8 @@ from torch import nn
 from hvd_utils import checkpoint
 from hvd_utils.batch_norm import batch_norms
 from hvd_utils.failure import BadInput
+from hvd_utils.guard import Guard
+from hvd_utils.layout import in_memory_order
 from hvd_utils.progress import Progress
 from hvd_utils.settings import Settings
 from hvd_utils.world import World
@@ -25,6 +27,7 @@ def whole_state(
     progress: Progress,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    guard: Guard,
     num_classes: int,
     train_images: int,
 ) -> dict[str, Any]:
@@ -42,19 +45,28 @@ def whole_state(
         "train_images": train_images,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "guard": guard.state_dict(),
     }
 
 
-def take_over(state: State | None, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+def take_over(
+    state: State | None, model: nn.Module, optimizer: torch.optim.Optimizer, guard: Guard
+) -> Progress:
     """Bring model and optimizer to ``state``, or all ranks to rank 0's first weights; collective.
 
     Returns how far the run is.
     """
     if state is None:
-        hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+        first = {name: in_memory_order(value) for name, value in model.state_dict().items()}
+        hvd.broadcast_parameters(first, root_rank=0)
         return Progress()
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
+    for parameter, values in optimizer.state.items():  # whichever layout they were saved in
+        for name, value in values.items():
+            if value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(value)
+    guard.load_state_dict(state.get("guard", {}))
     return Progress(**state["progress"])
 
 

@@ -18,6 +18,7 @@ from hvd_utils.agreement import Agreement
 from hvd_utils.elastic import Memory, WorldChanged
 from hvd_utils.events import RunLog, create_output, final_line, forget_after
 from hvd_utils.failure import BadInput, Stopped
+from hvd_utils.guard import Guard
 from hvd_utils.interval import Timer, parse
 from hvd_utils.lock import FolderLock
 from hvd_utils.measures import Errors, Window
@@ -44,6 +45,7 @@ class Run:
         world: World,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
+        guard: Guard,
         plan: Plan,
         epoch_ends: Sequence[int],
         *,
@@ -58,7 +60,7 @@ class Run:
         cannot be written or is in use, or the checkpoint is damaged or of another run.
         """
         self.settings, self.world = settings, world
-        self.model, self.optimizer = model, optimizer
+        self.model, self.optimizer, self.guard = model, optimizer, guard
         self._train_images, self._num_classes = len(plan.train), len(plan.train.classes)
         self._epoch_ends = epoch_ends
         self.last_step = min(epoch_ends[-1], settings.max_steps or epoch_ends[-1])
@@ -77,7 +79,7 @@ class Run:
             earlier, notes = checkpointed_state(
                 settings, world, self.output, self._num_classes, self._train_images
             )
-        self.progress = take_over(earlier, model, optimizer)
+        self.progress = take_over(earlier, model, optimizer, guard)
         self._totals = torch.tensor(
             [self.progress.window_loss, self.progress.window_wrong],
             dtype=torch.float64,
@@ -207,6 +209,7 @@ class Run:
             self.progress,
             self.model,
             self.optimizer,
+            self.guard,
             self._num_classes,
             self._train_images,
         )
@@ -275,6 +278,7 @@ class Run:
             log.say(f"if it is interrupted: {self._how_to_go_on()}")
 
     def _read_totals(self) -> None:
+        self.guard.check()
         self.progress.window_loss, self.progress.window_wrong = self._totals.tolist()
 
     def _ends_window(self, step: int) -> bool:
@@ -295,6 +299,7 @@ class Run:
             seconds=seconds,
             images_per_second=made * self._minibatch / seconds,
             timings=timings,
+            scaling=self.guard.facts(),
         )
 
     def _finish_window(self) -> None:

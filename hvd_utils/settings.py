@@ -43,8 +43,10 @@ class MinibatchSettings(_Section):
     workers: int | None = Field(
         None, gt=0, description="k, logical workers; none: as many as processes"
     )
-    precision: Literal["fp32", "fp64"] = Field(
-        "fp32", description="fp32; or fp64, which shows that runs agree but for rounding"
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "fp64"] = Field(
+        "fp32",
+        description="fp32; tf32, bf16 or fp16 (mixed precision), quicker on a GPU; or fp64, which "
+        "shows that runs agree but for rounding",
     )
     seed: int = Field(1, ge=0, lt=2**63, description="of weights, order, crops and flips")
 
@@ -122,6 +124,20 @@ class Recipe(
     """What is trained: with the data, it determines every weight."""
 
 
+class SpeedSettings(_Section):
+    """speed (the weights change by rounding alone)."""
+
+    channels_last: bool | None = Field(
+        None,
+        description="channels-last in memory; none: where it was measured to be quicker",
+    )
+    compile: Literal["none", "default", "cudagraphs"] = Field(
+        "none",
+        description="torch.compile, stage by stage: none, default or cudagraphs (a GPU's, fewer "
+        "launches); takes a minute or more before the first step",
+    )
+
+
 class RunSettings(_Section):
     """the run."""
 
@@ -188,7 +204,7 @@ class RunSettings(_Section):
         return str(value)
 
 
-class Settings(RunSettings, Recipe):
+class Settings(SpeedSettings, RunSettings, Recipe):
     """All settings of a run."""
 
     recipe: str
@@ -219,6 +235,7 @@ SECTIONS = (
     OptimizerSettings,
     ModelSettings,
     AugmentationSettings,
+    SpeedSettings,
 )
 
 

@@ -12,10 +12,12 @@ from torch import nn
 
 from hvd_utils.agreement import Agreement
 from hvd_utils.batch_norm import RunningAverages
+from hvd_utils.compiling import uncompiled
 from hvd_utils.failure import BadInput
+from hvd_utils.guard import Guard
 from hvd_utils.measures import Errors
-from hvd_utils.not_finite import NotFinite, all_finite
 from hvd_utils.optimizer import minibatch_loss, set_rate
+from hvd_utils.precision import computing
 from hvd_utils.random_modules import refuse_random_numbers, seed_random_modules
 from hvd_utils.rank_files import COMPUTING, FINISHING, READING, WAITING
 from hvd_utils.world import World
@@ -38,8 +40,10 @@ def train(
     workers: int,
     minibatch: int,
     seed: int,
+    precision: str,
     world: World,
     agreement: Agreement,
+    guard: Guard,
     at: Callable[[int, str], None] = nobody,
 ) -> Iterator[torch.Tensor]:
     """Make the given steps of minibatch SGD; yield after each, when all ranks hold the same state.
@@ -48,15 +52,15 @@ def train(
     many of its images were classified wrongly, both over all ``workers``. Each step runs this
     process's logical workers, one pass of ``passes`` after the other; their gradients accumulate,
     and Horovod sums them over the processes during the last backward pass. ``agreement`` makes one
-    round a step; ``at`` is told step and what is being done.
+    round a step, ``guard`` the updates; ``at`` is told step and what is being done. On a GPU the
+    host waits for nothing that is computed there.
 
-    Raises NotFinite before the update of a step whose loss or gradients are not finite, and
+    Raises NotFinite where the loss or the gradients are not finite, of which no update is made, and
     BadInput where several fused workers do not fit the memory or would share random numbers.
     """
     model.train()
-    share = sum(map(len, passes))
-    averages = RunningAverages(model, share, workers, world.size)
-    parameters = list(model.parameters())
+    averages = RunningAverages(model, workers, world.size)
+    dtype = next(model.parameters()).dtype
     try:
         for step in steps:
             set_rate(optimizer, schedule(step))
@@ -66,26 +70,24 @@ def train(
                 at(step, READING)
                 images, labels = next(batches)
                 at(step, COMPUTING)
-                done = fused.start - passes[0].start
-                averages.begin_pass(done, len(fused))
                 with _for_workers(fused, step, seed, world.device):
-                    logits = model(images.to(parameters[0].dtype))
-                    loss = minibatch_loss(logits, labels, minibatch)
+                    with computing(precision, world.device):
+                        logits = model(images.to(dtype))
+                        loss = minibatch_loss(logits, labels, minibatch)
                     with torch.no_grad():
                         totals[0] += loss
                         totals[1] += (logits.argmax(dim=1) != labels).sum()
+                    averages.end_pass(len(fused))
                     if fused is passes[-1]:
                         averages.send(totals)
-                    loss.backward()
+                    guard.scaled(loss).backward()
             at(step, WAITING)
             optimizer.synchronize()
             totals = averages.receive()
             agreement.settle()
             at(step, COMPUTING)
-            if not all_finite(totals[0], [p.grad for p in parameters if p.grad is not None]):
-                raise NotFinite(step, schedule(step))
-            with optimizer.skip_synchronize():
-                optimizer.step()
+            guard.update(optimizer, step, totals[0])
+            averages.update(keep=guard.failed)
             optimizer.zero_grad()
             at(step, FINISHING)
             yield totals
@@ -118,6 +120,7 @@ def validate(
     batches: Batches,
     rounds: int,
     *,
+    precision: str,
     world: World,
     agreement: Agreement,
     at: Callable[[int, str], None] = nobody,
@@ -136,7 +139,8 @@ def validate(
         agreement.ask()
         if batch is not None:
             images, labels = batch
-            logits = model(images.to(dtype))
+            with computing(precision, world.device), uncompiled():
+                logits = model(images.to(dtype))
             ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
             hit = ranked == labels[:, None]
             top1, top5 = hit[:, :1].any(dim=1), hit.any(dim=1)

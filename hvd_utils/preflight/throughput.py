@@ -39,8 +39,10 @@ def training_rate(
     """
     import torch
 
-    from hvd_utils.models import DTYPES, build_model
+    from hvd_utils.models import build_model
     from hvd_utils.optimizer import minibatch_loss
+    from hvd_utils.precision import choose_products, computing, parameter_dtype
+    from hvd_utils.speed import quicken
     from hvd_utils.workers import default_fuse
 
     torch.set_num_threads(cores)
@@ -53,19 +55,23 @@ def training_rate(
     batch, side, dtype = (
         fuse * settings.batch_per_worker,
         settings.resolution,
-        DTYPES[settings.precision],
+        parameter_dtype(settings.precision),
     )
     model = build_model(settings.model, classes, zero_gamma=settings.zero_gamma, seed=1)
     model = model.to(device, dtype).train()
+    choose_products(settings.precision, device)
+    quicken(model, settings.model_copy(update={"compile": "none"}), device)
     optimizer = torch.optim.SGD(
-        model.parameters(), 1e-3, settings.momentum, nesterov=settings.nesterov
+        model.parameters(), 1e-3, settings.momentum, nesterov=settings.nesterov, fused=True
     )
     images = torch.randn(batch, 3, side, side, device=device, dtype=dtype)
     labels = torch.zeros(batch, dtype=torch.long, device=device)
 
     def step() -> None:
         optimizer.zero_grad()
-        minibatch_loss(model(images), labels, batch).backward()
+        with computing(settings.precision, device):
+            loss = minibatch_loss(model(images), labels, batch)
+        loss.backward()
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize(device)

@@ -98,8 +98,8 @@ MUTATIONS = {
     ),
     "running averages follow the last worker": Mutation(
         "hvd_utils/batch_norm.py",
-        "return workers / (done + workers)",
-        "return 1.0",
+        "self._sum.add_(self._buffers, alpha=workers / self._workers)",
+        "self._sum.copy_(self._buffers)",
         UNIT + "test_batch_norm.py",
     ),
     "dropout goes on from what was drawn before": Mutation(
@@ -109,16 +109,19 @@ MUTATIONS = {
         UNIT + "test_training.py",
     ),
     "an update is made by a loss that is not finite": Mutation(
-        "hvd_utils/training.py",
-        "if not all_finite(totals[0]",
-        "if step < 0 and not all_finite(totals[0]",
-        UNIT + "test_training.py",
+        "hvd_utils/guard.py",
+        "optimizer.found_inf = (overflow | self.failed).float()",
+        "optimizer.found_inf = torch.zeros(())",
+        UNIT + "test_guard.py",
     ),
     "gradients are averaged over processes": Mutation(
         "hvd_utils/optimizer.py", "op=hvd.Sum", "op=hvd.Average", JOB
     ),
     "running averages are averaged over processes": Mutation(
-        "hvd_utils/batch_norm.py", "= share / workers", "= 1 / size", JOB
+        "hvd_utils/training.py",
+        "RunningAverages(model, workers, world.size)",
+        "RunningAverages(model, sum(map(len, passes)) * world.size, world.size)",
+        JOB,
     ),
 }
 

@@ -52,6 +52,10 @@ VARIANTS: dict[str, tuple[Callable[[nn.Module], nn.Module], tuple[str, ...]]] = 
     "fp64-synthetic": (as_it_is, (*DOUBLE, "--loader", "synthetic", "--synthetic-images", "72")),
     "fp32": (smooth, ()),
     "fp32-fused": (smooth, FUSED),
+    "fp64-compiled": (as_it_is, (*DOUBLE, "--compile", "default")),
+    "fp64-channels-first": (as_it_is, (*DOUBLE, "--no-channels-last")),
+    "bf16": (smooth, ("--precision", "bf16")),
+    "fp16": (smooth, ("--precision", "fp16")),
 }
 
 

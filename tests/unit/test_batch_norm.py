@@ -26,15 +26,16 @@ def alternating(images):
 def test_running_averages_take_one_update_a_step_by_the_mean_over_workers(share, fuse):
     torch.manual_seed(0)
     norm = WorkerBatchNorm2d.like(nn.BatchNorm2d(3).double(), batch_per_worker=6)
-    averages = RunningAverages(nn.Sequential(norm), share, share, size=1)
+    averages = RunningAverages(nn.Sequential(norm), share, size=1)
     mean, var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     for _ in range(5):
         images = torch.randn(share, 6, 3, 4, 4, dtype=torch.float64) * 2 + 1
         for fused in passes(range(share), fuse):
-            averages.begin_pass(fused.start, len(fused))
             norm(alternating(images[fused.start : fused.stop]))
+            averages.end_pass(len(fused))
         averages.send(torch.zeros(2))
         averages.receive()
+        averages.update(keep=torch.tensor(False))
         pixels = images.transpose(2, 1).flatten(2)  # (worker, channel, pixel)
         mean = 0.9 * mean + 0.1 * pixels.mean(dim=2).mean(dim=0)
         var = 0.9 * var + 0.1 * pixels.var(dim=2, unbiased=True).mean(dim=0)
@@ -105,9 +106,9 @@ def test_a_step_broken_off_leaves_the_averages_of_the_last_whole_one():
     torch.manual_seed(0)
     model = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.BatchNorm2d(3))
     model[2].running_var.fill_(7)
-    averages = RunningAverages(model, share=1, workers=1, size=1)
-    averages.begin_pass(0, 1)
+    averages = RunningAverages(model, workers=1, size=1)
     model(torch.randn(4, 3, 4, 4))
+    averages.end_pass(1)
     assert not (model[2].running_var == 7).any()
     averages.restore()
     assert (model[0].running_mean == 0).all()
@@ -115,6 +116,17 @@ def test_a_step_broken_off_leaves_the_averages_of_the_last_whole_one():
 
 
 def test_totals_travel_with_the_statistics():
-    averages = RunningAverages(nn.Sequential(nn.Linear(2, 2)), share=1, workers=1, size=1)
+    averages = RunningAverages(nn.Sequential(nn.Linear(2, 2)), workers=1, size=1)
     averages.send(torch.tensor([0.5, 3.0], dtype=torch.float64))
     assert averages.receive().tolist() == [0.5, 3.0]
+
+
+def test_the_averages_are_left_alone_where_the_update_is():
+    averages = RunningAverages(nn.Sequential(norm := nn.BatchNorm2d(3)), workers=1, size=1)
+    for broken in (True, False):
+        norm(torch.full((4, 3, 2, 2), float("nan") if broken else 5.0))
+        averages.end_pass(1)
+        averages.send(torch.zeros(2))
+        averages.receive()
+        averages.update(keep=torch.tensor(broken))
+        assert torch.equal(norm.running_mean, torch.full((3,), 0.0 if broken else 0.5))

@@ -1,0 +1,102 @@
+"""A measured step: read from a benchmark's JSON, or from the folder of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hvd_utils.failure import BadInput
+from hvd_utils.scaling.predict import BACKWARD_SHARE, Step
+from hvd_utils.scaling.stragglers import spread_of
+
+NEEDED = ("seconds_per_step", "images_per_step")
+SECTIONS = ("planner", "figures")  # of a benchmark's JSON, where the keys are looked for
+WINDOWS = 20  # the last ones of a run
+
+
+def read_step(path: Path) -> Step:
+    """Return the step that a run's folder or a benchmark's JSON tells; raise BadInput if none."""
+    return _of_run(path) if path.is_dir() else _of_json(path)
+
+
+def _of_json(path: Path) -> Step:
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise BadInput(f"cannot read --step {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise BadInput(f"--step {path} is not JSON: {error}") from error
+    places = [values] if isinstance(values, Mapping) else []
+    places += [values[name] for name in SECTIONS if places and name in values]
+    for place in reversed(places):
+        if isinstance(place, Mapping) and all(key in place for key in NEEDED):
+            return _step(path, place)
+    raise BadInput(
+        f"--step {path} is not of a benchmark of ours: it needs {' and '.join(NEEDED)}, "
+        f"at its top or in {' or '.join(SECTIONS)}"
+    )
+
+
+def _step(path: Path, values: Mapping[str, Any]) -> Step:
+    step = Step(
+        seconds=_number(path, values, "seconds_per_step"),
+        images=round(_number(path, values, "images_per_step")),
+        backward_share=_number(path, values, "backward_share", BACKWARD_SHARE),
+        fixed_seconds=_number(path, values, "fixed_seconds", 0.0),
+        gpus=round(_number(path, values, "gpus", 1)),
+        model=str(values.get("model", Step.model)),
+        spread=_number(path, values, "spread", math.nan) if "spread" in values else None,
+        source=str(path),
+    )
+    return check(step)
+
+
+def _number(path: Path, values: Mapping[str, Any], key: str, default: float = 0.0) -> float:
+    value = values.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadInput(f"--step {path}: {key} is {value!r}, which is no number")
+    return float(value)
+
+
+def check(step: Step) -> Step:
+    """Return the step; raise BadInput naming the figure that cannot be."""
+    found = {
+        "seconds of a step": (step.seconds, 0 < step.seconds < math.inf),
+        "images of a step": (step.images, step.images >= 1),
+        "backward share": (step.backward_share, 0 < step.backward_share <= 1),
+        "fixed seconds": (step.fixed_seconds, 0 <= step.fixed_seconds < step.seconds),
+        "number of GPUs": (step.gpus, step.gpus >= 1),
+        "spread": (step.spread, step.spread is None or 0 <= step.spread < 1),
+    }
+    for name, (value, fits) in found.items():
+        if not fits:
+            raise BadInput(f"the {name} cannot be {value} ({step.source}): mend the figure")
+    return step
+
+
+def _of_run(folder: Path) -> Step:
+    from hvd_utils.run_state import read_state
+
+    run = read_state(folder, time.time())
+    windows = [event for event in run.steps[-WINDOWS:] if not event.get("partial")]
+    if not windows:
+        raise BadInput(f"--step {folder}: this run has logged no step yet; let it go on a while")
+    ranks, minibatch = run.launch["processes"], run.launch["minibatch"]
+    timed = [event["compute_seconds"] for event in windows if "compute_seconds" in event]
+    if timed:
+        # Each rank's own computing; what it waited for others or images is not in it.
+        median, most = (statistics.median(window[i] for window in timed) for i in (1, 2))
+        seconds, gpus, spread = median, 1, spread_of(median, most, ranks)
+    else:
+        rate = statistics.median(event["images_per_second"] for event in windows)
+        seconds, gpus, spread = minibatch / rate, ranks, None
+    model = run.settings.get("model", Step.model)
+    images = max(1, minibatch // ranks)
+    return check(
+        Step(seconds, images, gpus=gpus, model=model, spread=spread, source=f"run {folder}")
+    )

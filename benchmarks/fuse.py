@@ -8,57 +8,15 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from benchmarks.loop import Loop
 from benchmarks.measure import interleaved, machine, ratios, write_json
-from dali_pipeline.index import synthetic_index
-from dali_pipeline.loader import make_loader
-from dali_pipeline.plan import Plan
 from hvd_utils import failure
-from hvd_utils.agreement import Agreement
-from hvd_utils.batch_norm import normalise_by_worker
-from hvd_utils.guard import Guard
-from hvd_utils.models import build_model
-from hvd_utils.optimizer import build_optimizer
 from hvd_utils.settings import Settings
-from hvd_utils.speed import quicken
-from hvd_utils.training import train
-from hvd_utils.workers import default_fuse, passes
-from hvd_utils.world import World, start_world
-
-
-def steps_with(settings: Settings, fuse: int, steps: int, world: World) -> Callable[[], None]:
-    """Return a function that makes ``steps`` steps with ``fuse`` workers in a pass."""
-    parts = passes(range(settings.workers), fuse)
-    index = synthetic_index(settings.synthetic_images, 1000)
-    plan = Plan(index, index, settings, parts, 0, 1)
-    loader = make_loader("synthetic", plan, device=world.device, threads=1)
-    model = build_model(settings.model, 1000, zero_gamma=True, seed=1).to(world.device)
-    normalise_by_worker(model, parts, settings.batch_per_worker)
-    quicken(model, settings, world.device)
-    optimizer = build_optimizer(model, settings, len(parts))
-    guard = Guard(settings.precision, settings.workers, world.device)
-
-    def run() -> None:
-        for _ in train(
-            model,
-            optimizer,
-            lambda step: 0.1,
-            loader.training(0, steps),
-            range(steps),
-            passes=parts,
-            minibatch=settings.workers * settings.batch_per_worker,
-            seed=1,
-            precision=settings.precision,
-            guard=guard,
-            workers=settings.workers,
-            world=world,
-            agreement=Agreement(1),
-        ):
-            pass
-
-    return run
+from hvd_utils.workers import default_fuse
+from hvd_utils.world import start_world
 
 
 def main() -> None:
@@ -85,9 +43,9 @@ def main() -> None:
         batch_per_worker=options.batch_per_worker,
     )
     fuses = [2**i for i in range(options.workers.bit_length()) if 2**i <= options.workers]
+    loops = {str(fuse): Loop(settings, fuse, world) for fuse in fuses}
     seconds = interleaved(
-        {str(fuse): steps_with(settings, fuse, options.steps, world) for fuse in fuses},
-        options.rounds,
+        {name: partial(loop.run, options.steps) for name, loop in loops.items()}, options.rounds
     )
     images = options.steps * options.workers * options.batch_per_worker
     rates = {name: [images / second for second in values] for name, values in seconds.items()}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers import TINY, launch, train
 
+from benchmarks.loop import Loop
 from dali_pipeline.index import scan_splits
 from dali_pipeline.loader import make_loader
 from dali_pipeline.plan import Plan
@@ -19,11 +20,14 @@ from hvd_utils.events import read_events
 from hvd_utils.rank_files import COMPUTING, FINISHING, READING
 from hvd_utils.settings import Settings
 from hvd_utils.stopwatch import DeviceStopwatch
+from hvd_utils.world import World
 
 pytestmark = pytest.mark.gpu
 SETTINGS = Settings(
     recipe="demo", workers=2, batch_per_worker=4, resolution=32, val_resize=36, val_batch=3
 )
+
+WORLD = World(0, 1, 0, 1, "here", torch.device("cuda", 0), 2)
 
 
 def load(data, device):
@@ -100,3 +104,38 @@ def test_the_pipeline_is_measured_on_the_gpu(tmp_path):
     assert ended.code == 0, ended.output
     rates = json.loads(figures.read_text())["images_per_second"]
     assert set(rates) == {"decode", "augment", "full"}
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
+def test_every_precision_trains_about_alike_compiled_or_not(tiny_data, tmp_path, precision):
+    ends = {}
+    for mode in ("none", "default", "cudagraphs"):
+        options = ("--workers", 3, "--precision", precision, "--compile", mode, "--no-zero-gamma")
+        run = tmp_path / mode
+        ended = train("--data", tiny_data, "--output", run, *options, *TINY, by="python")
+        assert ended.code == 0, ended.output
+        ends[mode] = newest(run)
+    for mode in ("default", "cudagraphs"):
+        assert differences(ends[mode], ends["none"])["weights"] < 0.05
+
+
+def test_the_host_waits_for_the_gpu_only_where_it_logs(tiny_data):
+    """PyTorch raises where the host would wait in the middle of the steps."""
+    loop = Loop(SETTINGS.model_copy(update={"loader": "synthetic"}), 2, WORLD)
+    loop.run(5)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loop.queue(10)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_gpu_benchmark_measures_every_case(tmp_path):
+    figures = tmp_path / "figures.json"
+    options = ("--quick", "--json", str(figures), "--plot", str(tmp_path / "figures.png"))
+    ended = launch(["-m", "benchmarks.gpu", *options], by="python", timeout=300)
+    assert ended.code == 0, ended.output
+    found = json.loads(figures.read_text())
+    assert not found["left_out"]
+    assert found["cases"]["bf16, n = 32"]["memory"] > 0
+    assert found["planner"]["images_per_step"] == 32

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,11 @@ class Result:
         return Progress(top1_errors=self.top1_errors).final_error()
 
 
-def read_result(run: Path) -> Result:
-    """Read a run's folder. Raises BadInput where it has none of a run's files."""
+def read_result(run: Path, events: Iterable[Mapping[str, Any]] | None = None) -> Result:
+    """Read a run's folder. Raises BadInput where it has none of a run's files.
+
+    ``events`` are those of its ``metrics.jsonl`` where they have been read already.
+    """
     try:
         values = yaml.safe_load((run / SETTINGS).read_text())
         # Where and how a run was carried out does not count.
@@ -60,7 +63,7 @@ def read_result(run: Path) -> Result:
         ) from error
     except (yaml.YAMLError, ValidationError, AttributeError) as error:
         raise BadInput(f"{run / SETTINGS} is damaged or of another version: {error}") from error
-    epochs = [event for event in read_events(run) if event["event"] == "epoch"]
+    epochs = [e for e in events or read_events(run) if e["event"] == "epoch"]
     return Result(
         run,
         recipe.model_dump(mode="json"),
@@ -93,6 +96,15 @@ def check_same(results: Sequence[Result]) -> None:
                 "nothing: give one of them"
             )
         seeds[seed] = other.run
+
+
+def by_settings(results: Iterable[Result]) -> list[list[Result]]:
+    """Divide results into those that differ in their seed alone, in the order they are given."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        alike = {name: value for name, value in result.experiment.items() if name != "seed"}
+        groups.setdefault(json.dumps(alike, sort_keys=True), []).append(result)
+    return list(groups.values())
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:

@@ -32,9 +32,8 @@ class WorkerBatchNorm2d(nn.BatchNorm2d):
     """``nn.BatchNorm2d`` for a batch of one or more logical workers, each normalised by itself.
 
     In training it takes (workers · n, channels, height, width) with image i of worker j at place
-    i · workers + j, as ``order.pass_images`` lays them out: workers are then channels of a view, so
-    one call of PyTorch's kernel normalises all of them. Images that are channels-last in memory are
-    copied first. Elsewhere known as ghost batch norm (Hoffer et al. 2017).
+    i · workers + j, as ``order.pass_images`` lays them out. Elsewhere known as ghost batch norm
+    (Hoffer et al. 2017).
     """
 
     batch_per_worker: int  # n
@@ -54,22 +53,56 @@ class WorkerBatchNorm2d(nn.BatchNorm2d):
         workers = len(images) // self.batch_per_worker
         if not self.training or workers == 1:
             return super().forward(images)
-        channels = workers * self.num_features
-        mean, var = self.running_mean.new_zeros(2, channels)
-        normalised = functional.batch_norm(
-            images.reshape(self.batch_per_worker, channels, *images.shape[2:]),
-            mean,
-            var,
-            self.weight.repeat(workers),
-            self.bias.repeat(workers),
-            training=True,
-            momentum=1.0,  # leaves the statistics themselves in mean and var
-            eps=self.eps,
-        )
+        # A compiler fuses plain operations, and with their neighbours; else one kernel does best.
+        normalise = spelled_out if torch.compiler.is_compiling() else by_one_kernel
+        normalised, mean, var = normalise(images, workers, self.weight, self.bias, self.eps)
         with torch.no_grad():
-            self.running_mean.lerp_(mean.view(workers, -1).mean(dim=0), self.momentum)
-            self.running_var.lerp_(var.view(workers, -1).mean(dim=0), self.momentum)
-        return normalised.reshape(images.shape)
+            self.running_mean.lerp_(mean.mean(dim=0), self.momentum)
+            self.running_var.lerp_(var.mean(dim=0), self.momentum)
+        return normalised
+
+
+Normalised = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def by_one_kernel(
+    images: torch.Tensor, workers: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
+) -> Normalised:
+    """Return normalised images, and each worker's mean and unbiased variance (workers, channels).
+
+    Workers become channels of a view, so that one call of PyTorch's kernel normalises all of them.
+    Images that are channels-last in memory are copied first.
+    """
+    batch, features, *size = images.shape
+    channels = workers * features
+    mean, var = weight.new_zeros(2, channels)
+    normalised = functional.batch_norm(
+        images.reshape(batch // workers, channels, *size),
+        mean,
+        var,
+        weight.repeat(workers),
+        bias.repeat(workers),
+        training=True,
+        momentum=1.0,  # leaves the statistics themselves in mean and var
+        eps=eps,
+    )
+    shape = workers, features
+    return normalised.reshape(images.shape), mean.view(shape), var.view(shape)
+
+
+def spelled_out(
+    images: torch.Tensor, workers: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
+) -> Normalised:
+    """Return the same by plain operations on a view, whichever way the images lie in memory."""
+    batch, features, *size = images.shape
+    split = images.reshape(batch // workers, workers, features, *size).to(weight.dtype)
+    dims, column = (0, 3, 4), (1, 1, features, 1, 1)
+    var, mean = torch.var_mean(split, dim=dims, correction=0, keepdim=True)
+    normalised = (split - mean) * torch.rsqrt(var + eps) * weight.view(column) + bias.view(column)
+    count = split.numel() // (workers * features)
+    shape = workers, features
+    unbiased = (var * (count / (count - 1))).view(shape)
+    return normalised.reshape(images.shape).to(images.dtype), mean.view(shape), unbiased
 
 
 def normalise_by_worker(model: nn.Module, passes: Sequence[range], batch_per_worker: int) -> None:

@@ -10,7 +10,9 @@ from hvd_utils.batch_norm import (
     RunningAverages,
     WorkerBatchNorm2d,
     batch_norms,
+    by_one_kernel,
     normalise_by_worker,
+    spelled_out,
 )
 from hvd_utils.failure import BadInput
 from hvd_utils.models import build_model
@@ -62,6 +64,25 @@ def test_fused_workers_are_each_normalised_by_their_own_images():
     assert torch.allclose(ours.grad, theirs.grad, rtol=1e-10, atol=1e-12)
     assert torch.allclose(together.weight.grad, alone.weight.grad, rtol=1e-10)
     assert torch.allclose(together.bias.grad, alone.bias.grad, rtol=1e-10)
+
+
+def test_what_a_compiler_is_given_is_the_same():
+    """Values, statistics and gradients, of images that lie channels-last in memory or not."""
+    torch.manual_seed(0)
+    images = torch.randn(15, 4, 3, 5, dtype=torch.float64) * 3 + 1
+    weight, bias, target = torch.rand(4).double(), torch.rand(4).double(), torch.randn(15, 4, 3, 5)
+    found = []
+    for form in (by_one_kernel, spelled_out):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            given = [images.contiguous(memory_format=layout), weight.clone(), bias.clone()]
+            for tensor in given:
+                tensor.requires_grad_()
+            results = form(given[0], 3, *given[1:], 1e-5)
+            gradients = torch.autograd.grad((results[0] * target).sum(), given)
+            found.append([*results, *gradients])
+    for other in found[1:]:
+        for ours, theirs in zip(other, found[0], strict=True):
+            assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
 def test_fused_batch_norm_evaluates_as_the_plain_one():

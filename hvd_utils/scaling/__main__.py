@@ -32,8 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         predict(one, gradients, each, gpus) for gpus in options.gpus for each in clusters.values()
     ]
     _show(text.describe(step, one, gradients, cluster))
-    print()
-    _show(text.table(rows, base, options.epochs, options.epoch_images))
+    asked = options.network_for is not None or options.stops_paying is not None or options.validate
+    if not asked:  # a question gets its answer alone
+        print()
+        _show(text.table(rows, base, options.epochs, options.epoch_images))
     figures: dict[str, Any] = {
         "step": asdict(step),
         "network": asdict(cluster.network),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dali_pipeline.dataset import check_data, describe, open_dataset
 from hvd_utils import failure
+from hvd_utils.autotune import autotuning
 from hvd_utils.imports import quick_imports
 from hvd_utils.settings import Settings, load_settings
 from hvd_utils.signals import StopRequest
@@ -30,9 +31,14 @@ def main() -> None:
 
         # Imported once the settings look good: these take seconds.
         with quick_imports():
-            from hvd_utils import elastic
+            import torch
 
-        elastic.run(lambda memory: job(settings, stop, memory))
+            from hvd_utils import communication, elastic
+
+        cuda = settings.device != "cpu" and torch.cuda.is_available()
+        communication.prepare(settings, cuda=cuda)
+        with autotuning(settings):
+            elastic.run(lambda memory: job(settings, stop, memory))
 
 
 def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
@@ -41,6 +47,7 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
         from dali_pipeline.loader import make_loader
         from dali_pipeline.plan import Plan
         from hvd_utils.batch_norm import normalise_by_worker
+        from hvd_utils.communication import bucket_mb
         from hvd_utils.evaluate import evaluate_only
         from hvd_utils.guard import Guard
         from hvd_utils.models import build_model
@@ -78,7 +85,8 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
         return evaluate_only(settings, world, model, num_classes, loader, plan.validation_rounds)
     normalise_by_worker(model, plan.passes, settings.batch_per_worker)
     quicken(model, settings, world.device)
-    optimizer = build_optimizer(model, settings, len(plan.passes))
+    bucket = bucket_mb(settings, cuda=world.device.type == "cuda")
+    optimizer = build_optimizer(model, settings, len(plan.passes), bucket)
     guard = Guard(settings.precision, settings.workers, world.device)
     schedule = make_schedule(settings, len(train_set), minibatch)
 

@@ -26,8 +26,9 @@ class Agreement:
 
     def ask(self) -> None:
         """Tell the others this rank's flags, without waiting."""
-        flags = [float(flag()) for flag in self._own.values()]
-        self._sums = torch.tensor(flags)
+        flags = [int(flag()) for flag in self._own.values()]
+        # Integers: Horovod fuses what is of one type, and would then add up other sums otherwise.
+        self._sums = torch.tensor(flags, dtype=torch.int32)
         if self._size > 1 and flags:
             self._handle = hvd.allreduce_async_(self._sums, op=hvd.Sum, name="agreement")
 

@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hvd_utils.communication import buckets
+from hvd_utils.compression import make_compression
 from hvd_utils.layout import InMemoryOrder
 from hvd_utils.settings import Recipe
 
@@ -35,7 +37,9 @@ def parameter_groups(
     ]
 
 
-def build_optimizer(model: nn.Module, recipe: Recipe, passes: int) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, recipe: Recipe, passes: int, bucket_mb: float = 0
+) -> torch.optim.Optimizer:
     """Return Nesterov SGD whose gradients Horovod sums while backprop still runs (section 4).
 
     ``passes`` is how many backward passes this process makes a step, not the same number on every
@@ -43,6 +47,8 @@ def build_optimizer(model: nn.Module, recipe: Recipe, passes: int) -> torch.opti
     u ← m·u + g and w ← w − η·u, so a changing rate needs no momentum correction (Remark 2). The
     rate is set at every step by ``set_rate``. The update is one fused kernel, which can leave
     itself out; see ``guard``.
+
+    Gradients travel in buckets of ``bucket_mb``, or as Horovod fuses them if that is 0.
     """
     optimizer = torch.optim.SGD(
         parameter_groups(model, recipe.weight_decay, decay_batch_norm=recipe.decay_batch_norm),
@@ -51,12 +57,14 @@ def build_optimizer(model: nn.Module, recipe: Recipe, passes: int) -> torch.opti
         nesterov=recipe.nesterov,
         fused=True,
     )
+    sizes = [(p, p.numel() * p.element_size()) for p in model.parameters() if p.requires_grad]
     optimizer = hvd.DistributedOptimizer(
         optimizer,
         named_parameters=model.named_parameters(),
-        compression=InMemoryOrder(hvd.Compression.none),
         op=hvd.Sum,
         backward_passes_per_step=passes,
+        compression=InMemoryOrder(make_compression(recipe.compression)),
+        groups=buckets(sizes, bucket_mb) if bucket_mb else None,
     )
     if recipe.momentum:  # begins at 0, also where the first update is left out
         for parameter in model.parameters():

@@ -91,12 +91,22 @@ class OptimizerSettings(_Section):
     decay_batch_norm: bool = Field(
         False, description="decay batch norms' γ and β too, which the paper does not"
     )
+    compression: Literal["none", "fp16", "bf16"] = Field(
+        "none", description="what gradients are rounded to while they are summed: none or fp16"
+    )
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> OptimizerSettings:
         if self.nesterov and self.momentum == 0:
             raise ValueError("Nesterov needs a momentum: set --momentum, or --no-nesterov")
         return self
+
+    @field_validator("compression")
+    @classmethod
+    def _can_be_summed(cls, value: str) -> str:
+        if value == "bf16":
+            raise ValueError("Horovod 0.28.1 cannot sum bfloat16: fp16 is as small and rounds less")
+        return value
 
 
 class AugmentationSettings(_Section):
@@ -204,7 +214,43 @@ class RunSettings(_Section):
         return str(value)
 
 
-class Settings(SpeedSettings, RunSettings, Recipe):
+class CommunicationSettings(_Section):
+    """communication (§4); HOROVOD_* in the environment come first."""
+
+    bucket_mb: float | None = Field(
+        None,
+        ge=0,
+        description="gradients summed in one message, MB, the same ones in every launch; "
+        "0: whichever are ready, up to --fusion-mb; none: 8 on a CPU, 25 on GPUs",
+    )
+    fusion_mb: float | None = Field(
+        None, ge=0, description="Horovod's fusion buffer, MB; none: as --bucket-mb needs it"
+    )
+    cycle_ms: float | None = Field(
+        None, gt=0, description="between two looks for gradients; none: 1 on a CPU, 0.1 on GPUs"
+    )
+    allreduce: Literal["flat", "hierarchical", "torus"] = Field(
+        "flat",
+        description="over NCCL: flat, torus (between nodes by NCCL) or hierarchical (by MPI)",
+    )
+    nccl_streams: int | None = Field(
+        None, gt=0, description="sums under way at once on a GPU; none: Horovod's default, 1"
+    )
+    autotune: Path | None = Field(
+        None,
+        description="a recipe of tuned communication: taken if it is there, else this run tries "
+        "values out and writes it",
+    )
+
+    @field_validator("autotune")
+    @classmethod
+    def _is_a_recipe(cls, value: Path | None) -> Path | None:
+        if value is not None and value.suffix not in (".yaml", ".yml"):
+            raise ValueError("what is found becomes a recipe: give a name that ends in .yaml")
+        return value
+
+
+class Settings(CommunicationSettings, SpeedSettings, RunSettings, Recipe):
     """All settings of a run."""
 
     recipe: str
@@ -230,6 +276,7 @@ class Settings(SpeedSettings, RunSettings, Recipe):
 
 SECTIONS = (
     RunSettings,
+    CommunicationSettings,
     MinibatchSettings,
     RateSettings,
     OptimizerSettings,
@@ -251,6 +298,9 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     values = read_recipe(name)
     if imagenet and values.get("data") is None:
         values["data"] = imagenet
+    tuned = given.get("autotune") or values.get("autotune")
+    if tuned and Path(tuned).exists():
+        values |= read_recipe(str(tuned))
     return validate({**values, **given, "recipe": name}, f"recipe {name} or the command line")
 
 

@@ -20,9 +20,9 @@ from hvd_utils.settings import CommunicationSettings
 
 MB = 2**20  # as Horovod counts
 
-# For ResNet-50's 102 MB on 2 ranks of one CPU (python -m benchmarks.allreduce): buckets of 1 to 8 MB
-# take a third of the time of 25, which leave the caches on their way through Horovod's buffer. Over
-# TCP at 5 Gbit/s 4 MB take 1.6 times as long as 8, and 8 take 1.2 times as long as 25.
+# For ResNet-50's 102 MB on 2 ranks of one CPU (python -m benchmarks.allreduce): buckets of 1 to 8
+# MB take a third of the time of 25, which leave the caches on their way through Horovod's buffer.
+# Over TCP at 5 Gbit/s 4 MB take 1.6 times as long as 8, and 8 take 1.2 times as long as 25.
 CPU_BUCKET_MB = 8.0
 # Not measured here: PyTorch's DistributedDataParallel has buckets of 25 MB; NVIDIA's MLPerf
 # submissions of ResNet-50 with Horovod (v3.0, v4.0) have HOROVOD_CYCLE_TIME=0.1, a fusion buffer of

@@ -60,8 +60,8 @@ def test_buckets_hold_each_gradient_once_from_the_last_to_the_first():
 
 
 def test_compression_keeps_the_small_parts_of_256_ranks():
-    """A gradient of 1e-5, divided by kn with the loss; bare half precision would lose it."""
-    parts = torch.full((256, 4), 1e-5 / 256) * torch.tensor([1.0, 10.0, 1000.0, -1.0])
+    """A gradient of 5e-6, divided by kn with the loss; bare half precision would lose it."""
+    parts = torch.full((256, 4), 5e-6 / 256) * torch.tensor([1.0, 10.0, 1000.0, -1.0])
     assert not parts[0].half()[0]
     sent = [ScaledHalf.compress(part) for part in parts]
     assert {half.dtype for half, _ in sent} == {torch.float16}

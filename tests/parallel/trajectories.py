@@ -6,14 +6,18 @@ that are no whole number of steps, and ends with a checkpoint in a folder of OUT
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
+import horovod.torch as hvd
 from torch import nn
 
 import train_imagenet
 from hvd_utils import failure, models
+from hvd_utils.workers import share
 
 STEPS = 30
 EXPERIMENT = (
@@ -45,6 +49,18 @@ def smooth(model: nn.Module) -> nn.Module:
     return model
 
 
+def overflowing(model: nn.Module) -> nn.Module:
+    """Have the gradients of logical worker 5 overflow in the fourth step, wherever it runs."""
+    mine, passes = share(8, hvd.rank(), hvd.size()), count()
+
+    def overflow(module: nn.Module, given: tuple, taken: tuple) -> tuple | None:
+        fourth = 3 * len(mine) + 5 - mine.start
+        return (given[0] * math.inf,) if next(passes) == fourth and 5 in mine else None
+
+    model.fc.register_full_backward_hook(overflow)
+    return smooth(model)
+
+
 VARIANTS: dict[str, tuple[Callable[[nn.Module], nn.Module], tuple[str, ...]]] = {
     "fp64": (as_it_is, DOUBLE),
     "fp64-fused": (as_it_is, DOUBLE + FUSED),
@@ -55,7 +71,7 @@ VARIANTS: dict[str, tuple[Callable[[nn.Module], nn.Module], tuple[str, ...]]] = 
     "fp64-compiled": (as_it_is, (*DOUBLE, "--compile", "default")),
     "fp64-channels-first": (as_it_is, (*DOUBLE, "--no-channels-last")),
     "bf16": (smooth, ("--precision", "bf16")),
-    "fp16": (smooth, ("--precision", "fp16")),
+    "fp16": (overflowing, ("--precision", "fp16")),
 }
 
 

@@ -14,14 +14,18 @@ from typing import Any
 
 
 def taking_turns(
-    candidates: Mapping[str, Callable[[], float]], rounds: int
+    candidates: Mapping[str, Callable[[], float]], rounds: int, *, uncounted: int = 1
 ) -> dict[str, list[float]]:
-    """Return each candidate's results, one a round, after one round that is not counted."""
+    """Return each candidate's results, one a round, after ``uncounted`` rounds.
+
+    Every second round goes backwards, so that a machine that slows down is unfair to nobody.
+    """
     results: dict[str, list[float]] = {name: [] for name in candidates}
-    for round_number in range(rounds + 1):
-        for name, run in candidates.items():
-            result = run()
-            if round_number > 0:
+    for round_number in range(uncounted + rounds):
+        names = list(candidates)
+        for name in names if round_number % 2 == 0 else reversed(names):
+            result = candidates[name]()
+            if round_number >= uncounted:
                 results[name].append(result)
     return results
 

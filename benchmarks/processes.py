@@ -1,0 +1,98 @@
+"""Processes to be measured: run under a time limit, on the cores given, and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import psutil
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TIMEOUT = 600  # seconds that one measured process may take
+
+
+class Failed(Exception):
+    """A process that was to be measured failed or took too long; the text tells its last lines."""
+
+
+def finish(command: Sequence[object], *, cores: Collection[int] = (), timeout: float = TIMEOUT):
+    """Run ``command`` and return its standard output; see ``finish_all``."""
+    return finish_all([command], cores=[cores], timeout=timeout)[0]
+
+
+def finish_all(
+    commands: Sequence[Sequence[object]],
+    *,
+    cores: Sequence[Collection[int]],
+    timeout: float = TIMEOUT,
+) -> list[str]:
+    """Run the commands at the same time, each on its ``cores`` (none: all); return their outputs.
+
+    Raises Failed if one of them fails or all together take more than ``timeout`` seconds; whatever
+    they started is killed then.
+    """
+    started: list[subprocess.Popen] = []
+    limit = time.monotonic() + timeout
+    try:
+        for command, own in zip(commands, cores, strict=True):
+            started.append(_start(command, own))
+        return [_output(process, limit) for process in started]
+    finally:
+        for process in started:
+            _end(process)
+
+
+def python(*arguments: object) -> list[str]:
+    """Return the command that runs this Python with ``arguments``."""
+    return [sys.executable, *map(str, arguments)]
+
+
+def _start(command: Sequence[object], cores: Collection[int]) -> subprocess.Popen:
+    variables = {name: value for name, value in os.environ.items() if name != "IMAGENET_DIR"}
+    paths = [str(REPOSITORY), *filter(None, [variables.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        [*map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=variables | {"PYTHONPATH": os.pathsep.join(paths)},
+        cwd=REPOSITORY,
+        start_new_session=True,
+        preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
+    )
+
+
+def _output(process: subprocess.Popen, limit: float) -> str:
+    try:
+        output, _ = process.communicate(timeout=max(0.1, limit - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        _end(process)
+        output, _ = process.communicate()
+        raise Failed(f"not finished in time: {_describe(process, output)}") from None
+    if process.returncode != 0:
+        raise Failed(f"exit code {process.returncode}: {_describe(process, output)}")
+    return output
+
+
+def _describe(process: subprocess.Popen, output: str) -> str:
+    return f"{' '.join(process.args)}\n{output[-3000:]}"
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a process that still runs, and every process below it."""
+    if process.poll() is not None:
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        below = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs([psutil.Process(process.pid), *below], timeout=5)
+        for one in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()

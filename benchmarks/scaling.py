@@ -1,0 +1,112 @@
+"""What do a second rank and logical workers cost? ``python -m benchmarks.scaling``.
+
+One rank on one core, then two with a core each: efficiency is the two's images/s by twice the
+one's. What this machine allows at most, whatever the software, is beside it: two jobs of one rank
+at the same time that do not communicate, which share caches and memory. And k = 8 logical workers
+on one process against a plain PyTorch loop that accumulates as many passes, and against k = 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from benchmarks.job import ENTRY, job_flags, measure_job, one_core_each, plain
+from benchmarks.loop_tax import Case, bare_rate
+from benchmarks.measure import taking_turns
+from benchmarks.processes import finish, finish_all
+from benchmarks.results import Target, check_files, options_of_results, ratio, show
+from benchmarks.steady import Span, job_marks, rate, rates_at_once
+from hvd_utils import failure
+from hvd_utils.failure import BadInput
+
+RANKS = 2
+WORKERS = 8  # k, carried by one process
+TARGETS = [Target("efficiency", 0.95), Target("logical_workers", 0.98)]
+
+
+def read_options() -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = options_of_results("scaling", __doc__, rounds=5)
+    parser.add_argument("--model", default="resnet50")
+    parser.add_argument("--resolution", type=int, default=64, help="pixels (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=16, help="n, images (default: %(default)s)")
+    parser.add_argument("--warm-up", type=int, default=5, help="steps not counted")
+    parser.add_argument("--steps", type=int, default=20, help="steps counted")
+    return parser.parse_args()
+
+
+def alone(case: Case, cores: list[int]) -> float:
+    """Return images/s of one rank on the first core; the other cores have nothing to do."""
+    flags = job_flags(*case)
+    run = partial(finish, cores=cores[:1])
+    return rate(measure_job(lambda arguments: run(plain(arguments)), flags, case.span), case.batch)
+
+
+def together(case: Case) -> float:
+    """Return images/s of two ranks with a core each that train one model."""
+    marks = measure_job(
+        lambda arguments: finish(one_core_each(RANKS, ENTRY, *arguments)),
+        job_flags(*case),
+        case.span,
+    )
+    return rate(marks, RANKS * case.batch)
+
+
+def apart(case: Case, cores: list[int]) -> float:
+    """Return images/s of two jobs of one rank at the same time, with a core each."""
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder) / str(place) for place in range(RANKS)]
+        commands = [plain([*job_flags(*case), "--output", output]) for output in outputs]
+        finish_all(commands, cores=[[core] for core in cores[:RANKS]])
+        jobs = [job_marks(output, case.span) for output in outputs]
+    return sum(rates_at_once(jobs, case.batch))
+
+
+def with_workers(case: Case, workers: int) -> float:
+    """Return images/s of one process on all cores that carries k logical workers."""
+    flags = job_flags(*case, "--workers", workers)
+    marks = measure_job(lambda arguments: finish(plain(arguments)), flags, case.span)
+    return rate(marks, workers * case.batch)
+
+
+def main() -> None:
+    """Measure, print, and say which targets were met."""
+    options = read_options()
+    check_files(options)
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < RANKS:
+        raise BadInput(f"this measures {RANKS} ranks with a core each: there is one core only")
+    case = Case(
+        options.model, options.resolution, options.batch, Span(options.warm_up, options.steps)
+    )
+    few = case._replace(span=Span(1, max(1, options.steps // WORKERS)))  # of k passes each
+    if options.quick:
+        case = Case("resnet8", 24, 4, Span(2, 20))
+        few = case._replace(span=Span(1, 2))
+
+    candidates = {
+        "ours, 1 rank": partial(alone, case, cores),
+        "ours, 2 ranks": partial(together, case),
+        "ours, 2 jobs apart": partial(apart, case, cores),
+        f"ours, k = {WORKERS}": partial(with_workers, few, WORKERS),
+        f"bare loop, {WORKERS} passes": partial(bare_rate, few, [], WORKERS),
+        "ours, k = 1": partial(with_workers, case, 1),
+    }
+    rates = taking_turns(candidates, 1 if options.quick else options.rounds, uncounted=0)
+    figures = {
+        "efficiency": ratio(rates, "ours, 2 ranks", "ours, 1 rank") / RANKS,
+        "ceiling": ratio(rates, "ours, 2 jobs apart", "ours, 1 rank") / RANKS,
+        "of_the_ceiling": ratio(rates, "ours, 2 ranks", "ours, 2 jobs apart"),
+        "logical_workers": ratio(rates, f"ours, k = {WORKERS}", f"bare loop, {WORKERS} passes"),
+        "logical_workers_vs_one": ratio(rates, f"ours, k = {WORKERS}", "ours, k = 1"),
+    }
+    title = f"{case.model} at {case.resolution} pixels, n = {case.batch}"
+    show(options, title, rates, figures, TARGETS)
+
+
+if __name__ == "__main__":
+    failure.run(main)

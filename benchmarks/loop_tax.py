@@ -8,7 +8,7 @@ The demo's small model, a step of which takes 10 ms, is shown as well: the hard 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import NamedTuple
 
@@ -71,12 +71,17 @@ def job_rate(case: Case, common: list[object]) -> float:
     return rate(marks, case.batch)
 
 
-def bare_rate(case: Case, common: list[object], workers: int = 1) -> float:
-    """Return images/s of the barest loop, with ``workers`` passes of the case's batch a step."""
+def bare_rate(
+    case: Case, common: list[object], workers: int = 1, cores: Collection[int] = ()
+) -> float:
+    """Return images/s of the barest loop, with ``workers`` passes of the case's batch a step.
+
+    It runs on ``cores``, or on all of them.
+    """
     size = ["--model", case.model, "--resolution", case.resolution]
     size += ["--batch-per-worker", case.batch, "--workers", workers]
-    output = finish(python("-m", "benchmarks.bare_loop", *size, *common, *span_flags(case.span)))
-    return rate(told_marks(output), workers * case.batch)
+    command = python("-m", "benchmarks.bare_loop", *size, *common, *span_flags(case.span))
+    return rate(told_marks(finish(command, cores=cores)), workers * case.batch)
 
 
 def known(flags: list[object]) -> list[object]:

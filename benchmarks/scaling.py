@@ -2,8 +2,9 @@
 
 One rank on one core, then two with a core each: efficiency is the two's images/s by twice the
 one's. What this machine allows at most, whatever the software, is beside it: two jobs of one rank
-at the same time that do not communicate, which share caches and memory. And k = 8 logical workers
-on one process against a plain PyTorch loop that accumulates as many passes, and against k = 1.
+at the same time that do not communicate, which share caches and memory. And, on one core, k = 8
+logical workers of one process against a plain PyTorch loop that accumulates as many passes, and
+against k = 1.
 """
 
 from __future__ import annotations
@@ -39,11 +40,12 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def alone(case: Case, cores: list[int]) -> float:
-    """Return images/s of one rank on the first core; the other cores have nothing to do."""
-    flags = job_flags(*case)
+def alone(case: Case, cores: list[int], workers: int = 1) -> float:
+    """Return images/s of one rank on the first core, which carries k logical workers."""
+    flags = job_flags(*case, "--workers", workers)
     run = partial(finish, cores=cores[:1])
-    return rate(measure_job(lambda arguments: run(plain(arguments)), flags, case.span), case.batch)
+    marks = measure_job(lambda arguments: run(plain(arguments)), flags, case.span)
+    return rate(marks, workers * case.batch)
 
 
 def together(case: Case) -> float:
@@ -66,13 +68,6 @@ def apart(case: Case, cores: list[int]) -> float:
     return sum(rates_at_once(jobs, case.batch))
 
 
-def with_workers(case: Case, workers: int) -> float:
-    """Return images/s of one process on all cores that carries k logical workers."""
-    flags = job_flags(*case, "--workers", workers)
-    marks = measure_job(lambda arguments: finish(plain(arguments)), flags, case.span)
-    return rate(marks, workers * case.batch)
-
-
 def main() -> None:
     """Measure, print, and say which targets were met."""
     options = read_options()
@@ -92,9 +87,8 @@ def main() -> None:
         "ours, 1 rank": partial(alone, case, cores),
         "ours, 2 ranks": partial(together, case),
         "ours, 2 jobs apart": partial(apart, case, cores),
-        f"ours, k = {WORKERS}": partial(with_workers, few, WORKERS),
-        f"bare loop, {WORKERS} passes": partial(bare_rate, few, [], WORKERS),
-        "ours, k = 1": partial(with_workers, case, 1),
+        f"ours, k = {WORKERS}": partial(alone, few, cores, WORKERS),
+        f"bare loop, {WORKERS} passes": partial(bare_rate, few, [], WORKERS, cores[:1]),
     }
     rates = taking_turns(candidates, 1 if options.quick else options.rounds, uncounted=0)
     figures = {
@@ -102,7 +96,7 @@ def main() -> None:
         "ceiling": ratio(rates, "ours, 2 jobs apart", "ours, 1 rank") / RANKS,
         "of_the_ceiling": ratio(rates, "ours, 2 ranks", "ours, 2 jobs apart"),
         "logical_workers": ratio(rates, f"ours, k = {WORKERS}", f"bare loop, {WORKERS} passes"),
-        "logical_workers_vs_one": ratio(rates, f"ours, k = {WORKERS}", "ours, k = 1"),
+        "logical_workers_vs_one": ratio(rates, f"ours, k = {WORKERS}", "ours, 1 rank"),
     }
     title = f"{case.model} at {case.resolution} pixels, n = {case.batch}"
     show(options, title, rates, figures, TARGETS)

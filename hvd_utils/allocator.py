@@ -1,8 +1,8 @@
 """Keep the memory that tensors on the CPU give back, instead of asking the kernel anew each time.
 
-glibc's malloc hands large blocks back to the kernel as soon as they are freed, and each pass through
-a network frees and takes hundreds of them: ResNet-50 at 64 pixels with n = 16 then faults 26,000
-pages a step, a tenth of its time. Once kept, the memory of the first step serves all others.
+glibc's malloc hands large blocks back to the kernel as soon as they are freed, and each pass
+through a network frees and takes hundreds of them: ResNet-50 at 64 pixels with n = 16 then faults
+26,000 pages a step, a tenth of its time. Once kept, the memory of the first step serves all others.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from benchmarks.processes import finish, python
 from benchmarks.results import Target, check_files, options_of_results, ratio, show
 from benchmarks.steady import Span, rate, span_flags, told_marks
 from hvd_utils import failure
-from hvd_utils.settings import Settings
 
 TARGETS = {"cpu": 0.98, "cuda": 0.99}
 
@@ -66,7 +65,7 @@ def common_flags(options: argparse.Namespace) -> list[object]:
 
 def job_rate(case: Case, common: list[object]) -> float:
     """Return images/s of the real job in its steady state."""
-    flags = job_flags(case.model, case.resolution, case.batch, case.span, *known(common))
+    flags = job_flags(case.model, case.resolution, case.batch, case.span, *common)
     marks = measure_job(lambda arguments: finish(plain(arguments)), flags, case.span)
     return rate(marks, case.batch)
 
@@ -82,13 +81,6 @@ def bare_rate(
     size += ["--batch-per-worker", case.batch, "--workers", workers]
     command = python("-m", "benchmarks.bare_loop", *size, *common, *span_flags(case.span))
     return rate(told_marks(finish(command, cores=cores)), workers * case.batch)
-
-
-def known(flags: list[object]) -> list[object]:
-    """Leave out settings that this version of the job does not have yet."""
-    if "channels_last" in Settings.model_fields:
-        return flags
-    return flags[:4]
 
 
 def main() -> None:

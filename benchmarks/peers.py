@@ -92,7 +92,7 @@ def peer_rate(name: str, work: Work, loader_workers: int = 1) -> float:
 def best_loader_workers(name: str, work: Work, quick: bool) -> int:
     """Return the number of DataLoader workers with which a peer is fastest."""
     if work.data is None or quick:
-        return LOADER_WORKERS[1]
+        return LOADER_WORKERS[0]
     return max(LOADER_WORKERS, key=lambda count: peer_rate(name, work, count))
 
 

@@ -13,11 +13,16 @@ from pathlib import Path
 
 import psutil
 
+from hvd_utils.failure import BadInput
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 TIMEOUT = 600  # seconds that one measured process may take
 
 
-class Failed(Exception):
+SHOWN = 600  # characters of what it printed last
+
+
+class Failed(BadInput):
     """A process that was to be measured failed or took too long; the text tells its last lines."""
 
 
@@ -82,7 +87,7 @@ def _output(process: subprocess.Popen, limit: float) -> str:
 
 
 def _describe(process: subprocess.Popen, output: str) -> str:
-    return f"{' '.join(process.args)}\n{output[-3000:]}"
+    return f"{' '.join(process.args)}: {output[-SHOWN:]}"
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -42,7 +42,9 @@ def test_peers_read_the_same_jpegs(measured, tiny_data):
 def test_scaling(measured):
     written = measured("scaling")
     rates, figures = written["images_per_second"], written["figures"]
-    assert figures["efficiency"] == pytest.approx(rates["ours, 2 ranks"] / rates["ours, 1 rank"] / 2)
+    assert figures["efficiency"] == pytest.approx(
+        rates["ours, 2 ranks"] / rates["ours, 1 rank"] / 2
+    )
     assert figures["ceiling"] > 0
     assert figures["logical_workers"] > 0
 

@@ -8,6 +8,7 @@ The demo's small model, a step of which takes 10 ms, is shown as well: the hard 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import NamedTuple
@@ -48,6 +49,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32, help="n, images (default: %(default)s)")
     parser.add_argument("--warm-up", type=int, default=5, help="steps not counted")
     parser.add_argument("--steps", type=int, default=20, help="steps counted")
+    parser.add_argument("--cores", type=int, help="and as many threads (default: all)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16", "fp16"))
     parser.add_argument("--channels-last", action=argparse.BooleanOptionalAction, default=True)
@@ -63,20 +65,23 @@ def common_flags(options: argparse.Namespace) -> list[object]:
     return [*flags, layout, "--compile", options.compile]
 
 
-def job_rate(case: Case, common: list[object]) -> float:
-    """Return images/s of the real job in its steady state."""
-    flags = job_flags(case.model, case.resolution, case.batch, case.span, *common)
-    marks = measure_job(lambda arguments: finish(plain(arguments)), flags, case.span)
-    return rate(marks, case.batch)
+def job_rate(
+    case: Case, common: list[object], workers: int = 1, cores: Collection[int] = ()
+) -> float:
+    """Return images/s of the real job in its steady state: one process, k ``workers``.
+
+    It runs on ``cores``, or on all of them.
+    """
+    flags = job_flags(*case, *common, "--workers", workers)
+    run = partial(finish, cores=cores)
+    marks = measure_job(lambda arguments: run(plain(arguments)), flags, case.span)
+    return rate(marks, workers * case.batch)
 
 
 def bare_rate(
     case: Case, common: list[object], workers: int = 1, cores: Collection[int] = ()
 ) -> float:
-    """Return images/s of the barest loop, with ``workers`` passes of the case's batch a step.
-
-    It runs on ``cores``, or on all of them.
-    """
+    """Return the same of the barest loop, with ``workers`` passes of the case's batch a step."""
     size = ["--model", case.model, "--resolution", case.resolution]
     size += ["--batch-per-worker", case.batch, "--workers", workers]
     command = python("-m", "benchmarks.bare_loop", *size, *common, *span_flags(case.span))
@@ -94,18 +99,19 @@ def main() -> None:
         cases = [Case(options.model, options.resolution, options.batch, span)]
         cases += [] if options.no_small else [SMALL]
     rounds = 1 if options.quick else options.rounds
+    cores = sorted(os.sched_getaffinity(0))[: 1 if options.quick else options.cores]
 
     candidates: dict[str, Callable[[], float]] = {}
     for case in cases:
-        candidates[f"ours: {case.name}"] = partial(job_rate, case, common)
-        candidates[f"bare: {case.name}"] = partial(bare_rate, case, common)
+        candidates[f"ours: {case.name}"] = partial(job_rate, case, common, 1, cores)
+        candidates[f"bare: {case.name}"] = partial(bare_rate, case, common, 1, cores)
     rates = taking_turns(candidates, rounds, uncounted=0)
     names = ["loop_tax", "small_model"]
     figures = {
         name: ratio(rates, f"ours: {case.name}", f"bare: {case.name}")
         for name, case in zip(names, cases, strict=False)
     }
-    title = f"{options.device}, {options.precision}, one process"
+    title = f"one process on {len(cores)} of them, {options.device}, {options.precision}"
     settings = {"flags": [*map(str, common)]}
     show(options, title, rates, figures, [Target("loop_tax", TARGETS[options.device])], **settings)
 

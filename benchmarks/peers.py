@@ -89,11 +89,11 @@ def peer_rate(name: str, work: Work, loader_workers: int = 1) -> float:
     return rate(told_marks(finish(one_core_each(RANKS, *program, by=launcher))), work.images)
 
 
-def best_loader_workers(name: str, work: Work, quick: bool) -> int:
-    """Return the number of DataLoader workers with which a peer is fastest."""
-    if work.data is None or quick:
+def best_loader_workers(peer: str, work: Work, quick: bool) -> int:
+    """Return the number of DataLoader workers with which ``peer`` is fastest; all load alike."""
+    if quick:
         return LOADER_WORKERS[0]
-    return max(LOADER_WORKERS, key=lambda count: peer_rate(name, work, count))
+    return max(LOADER_WORKERS, key=lambda count: peer_rate(peer, work, count))
 
 
 def make_images(work: Work) -> Path:
@@ -125,17 +125,15 @@ def main() -> None:
     rounds = 1 if options.quick else options.rounds
 
     candidates: dict[str, Callable[[], float]] = {}
-    chosen: dict[str, int] = {}
+    loader_workers = 0
     for data in options.data:
         work = noise
         if data == "jpegs":
             work = noise._replace(data=options.images or make_images(noise))
+            loader_workers = best_loader_workers(options.only[-1], work, options.quick)
         candidates[f"ours, {data}"] = partial(our_rate, work)
         for name in options.only:
-            count = best_loader_workers(name, work, options.quick)
-            if data == "jpegs":
-                chosen[name] = count
-            candidates[f"{name}, {data}"] = partial(peer_rate, name, work, count)
+            candidates[f"{name}, {data}"] = partial(peer_rate, name, work, loader_workers)
 
     rates = taking_turns(candidates, rounds, uncounted=0)
     figures = {
@@ -147,7 +145,7 @@ def main() -> None:
     targets = [Target(FIGURES[data], TARGETS[data]) for data in options.data]
     title = f"{RANKS} ranks of one core, {noise.model} at {noise.resolution} pixels"
     title += f", n = {noise.batch}"
-    show(options, title, rates, figures, targets, loader_workers=chosen)
+    show(options, title, rates, figures, targets, loader_workers=loader_workers)
 
 
 if __name__ == "__main__":

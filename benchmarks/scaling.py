@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.job import ENTRY, job_flags, measure_job, one_core_each, plain
-from benchmarks.loop_tax import Case, bare_rate
+from benchmarks.loop_tax import Case, bare_rate, job_rate
 from benchmarks.measure import taking_turns
 from benchmarks.processes import finish, finish_all
 from benchmarks.results import Target, check_files, options_of_results, ratio, show
@@ -38,14 +38,6 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--warm-up", type=int, default=5, help="steps not counted")
     parser.add_argument("--steps", type=int, default=20, help="steps counted")
     return parser.parse_args()
-
-
-def alone(case: Case, cores: list[int], workers: int = 1) -> float:
-    """Return images/s of one rank on the first core, which carries k logical workers."""
-    flags = job_flags(*case, "--workers", workers)
-    run = partial(finish, cores=cores[:1])
-    marks = measure_job(lambda arguments: run(plain(arguments)), flags, case.span)
-    return rate(marks, workers * case.batch)
 
 
 def together(case: Case) -> float:
@@ -84,10 +76,10 @@ def main() -> None:
         few = case._replace(span=Span(1, 2))
 
     candidates = {
-        "ours, 1 rank": partial(alone, case, cores),
+        "ours, 1 rank": partial(job_rate, case, [], 1, cores[:1]),
         "ours, 2 ranks": partial(together, case),
         "ours, 2 jobs apart": partial(apart, case, cores),
-        f"ours, k = {WORKERS}": partial(alone, few, cores, WORKERS),
+        f"ours, k = {WORKERS}": partial(job_rate, few, [], WORKERS, cores[:1]),
         f"bare loop, {WORKERS} passes": partial(bare_rate, few, [], WORKERS, cores[:1]),
     }
     rates = taking_turns(candidates, 1 if options.quick else options.rounds, uncounted=0)

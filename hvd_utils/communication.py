@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from hvd_utils.autotune import log_of
-from hvd_utils.failure import BadInput
+from hvd_utils.failure import RANK_VARIABLES, BadInput
 from hvd_utils.settings import CommunicationSettings
 
 MB = 2**20  # as Horovod counts
@@ -30,6 +30,7 @@ CPU_BUCKET_MB = 8.0
 GPU_BUCKET_MB = 25.0
 GPU_CYCLE_MS = 0.1
 GPU_FUSION_MB = 64.0
+ALONE_CYCLE_MS = "50"  # a process alone has nothing to sum, and looking takes 2 % of a core
 
 Parameter = TypeVar("Parameter")
 
@@ -37,7 +38,10 @@ Parameter = TypeVar("Parameter")
 def prepare(settings: CommunicationSettings, *, cuda: bool) -> None:
     """Set Horovod's variables, before ``hvd.init()``; raise BadInput for what cannot be."""
     elastic = os.environ.get("HOROVOD_ELASTIC") == "1"
-    for name, value in horovod_variables(settings, cuda=cuda, elastic=elastic).items():
+    variables = horovod_variables(settings, cuda=cuda, elastic=elastic)
+    if not any(name in os.environ for name in RANK_VARIABLES):
+        variables["HOROVOD_CYCLE_TIME"] = ALONE_CYCLE_MS
+    for name, value in variables.items():
         os.environ.setdefault(name, value)
 
 

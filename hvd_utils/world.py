@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from hvd_utils import affinity
+from hvd_utils.allocator import keep_freed_memory
 from hvd_utils.failure import BadInput
 from hvd_utils.node_share import binding_hint, gpu_index
 
@@ -108,6 +109,8 @@ def start_world(device: str, stall_timeout: float = 0, pin: bool | None = None) 
                 "Horovod was built without NCCL: run tools/install_horovod.py --force where a CUDA "
                 "toolkit is, or set --device cpu"
             )
+    if world.device.type == "cpu":
+        keep_freed_memory()
     if pin or (pin is None and world.device.type == "cuda"):
         world = _pin(world)
     torch.set_num_threads(world.cores)

@@ -80,6 +80,13 @@ EDITS = [
         "on alone; now mpirun gets it",
     ),
     Edit(
+        "horovod/runner/mpi_run.py",
+        "'-mca btl ^openib']",
+        "'-mca btl ^openib,ofi']",
+        "it overrides what a site or tools/setup.sh leaves out, and on a machine without a fabric "
+        "Open MPI 5 then looks for one in hvd.init(), for a second",
+    ),
+    Edit(
         "horovod/runner/js_run.py",
         "from distutils.spawn import find_executable",
         "from shutil import which as find_executable",
@@ -99,6 +106,16 @@ EDITS = [
 """,
         "under Gloo a rank told to end is waited for in two threads, and one takes the exit "
         "code from the other; horovodrun then sometimes ended with 0",
+    ),
+    Edit(
+        "horovod/runner/launch.py",
+        "    # keep logic in sync with is_gloo_used(...)\n",
+        """\
+    # keep logic in sync with is_gloo_used(...)
+    mpi_built = gloo_built = lambda verbose: True
+""",
+        "horovodrun imports PyTorch to learn what it was built with, over a second before anything "
+        "starts; this build always has both",
     ),
     Edit(
         "horovod/runner/launch.py",

@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="Horovod's own defaults")
     parser.add_argument("--bucket-mb", type=float)
     parser.add_argument("--cycle-ms", type=float)
-    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()

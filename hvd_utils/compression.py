@@ -30,6 +30,8 @@ class ScaledHalf:
         return tensor.to(dtype).mul_(1 / SCALE)
 
 
-def make_compression(name: Literal["none", "fp16"]) -> type:
-    """Return the compression of that name."""
-    return {"none": hvd.Compression.none, "fp16": ScaledHalf}[name]
+def make_compression(name: Literal["none", "fp16"], *, scaled: bool) -> type:
+    """Return the compression of that name; ``scaled`` where the loss, and so gradients, are."""
+    if name == "none":
+        return hvd.Compression.none
+    return hvd.Compression.fp16 if scaled else ScaledHalf

@@ -58,12 +58,13 @@ def build_optimizer(
         fused=True,
     )
     sizes = [(p, p.numel() * p.element_size()) for p in model.parameters() if p.requires_grad]
+    compression = make_compression(recipe.compression, scaled=recipe.precision == "fp16")
     optimizer = hvd.DistributedOptimizer(
         optimizer,
         named_parameters=model.named_parameters(),
         op=hvd.Sum,
         backward_passes_per_step=passes,
-        compression=InMemoryOrder(make_compression(recipe.compression)),
+        compression=InMemoryOrder(compression),
         groups=buckets(sizes, bucket_mb) if bucket_mb else None,
     )
     if recipe.momentum:  # begins at 0, also where the first update is left out

@@ -87,6 +87,13 @@ EDITS = [
         "Open MPI 5 then looks for one in hvd.init(), for a second",
     ),
     Edit(
+        "horovod/torch/mpi_ops_v2.cc",
+        "      std::this_thread::yield();\n",
+        "      std::this_thread::sleep_for(std::chrono::microseconds(20));\n",
+        "a rank that waits for a sum spun, and took its core from Horovod's own thread and from "
+        "those that decode images",
+    ),
+    Edit(
         "horovod/runner/js_run.py",
         "from distutils.spawn import find_executable",
         "from shutil import which as find_executable",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import horovod.torch as hvd
 import pytest
 import torch
 
@@ -77,7 +78,8 @@ def test_compression_keeps_the_small_parts_of_256_ranks():
 
 def test_compression_is_part_of_the_experiment():
     assert Settings(recipe="paper").experiment()["compression"] == "none"
-    assert make_compression("fp16") is ScaledHalf
+    assert make_compression("fp16", scaled=False) is ScaledHalf
+    assert make_compression("fp16", scaled=True) is hvd.Compression.fp16  # the loss scaler scales
     with pytest.raises(BadInput, match=r"--compression bf16: Horovod .* cannot sum bfloat16"):
         load_settings(["--compression", "bf16"], {})
 

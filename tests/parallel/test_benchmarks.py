@@ -42,7 +42,7 @@ def test_scaling(measured):
     written = measured("scaling")
     rates, figures = written["images_per_second"], written["figures"]
     assert figures["efficiency"] == pytest.approx(
-        rates["ours, 2 ranks"] / rates["ours, 1 rank"] / 2
+        rates["paper's, 2 ranks"] / rates["paper's, 1 rank"] / 2
     )
     assert figures["ceiling"] > 0
     assert figures["logical_workers"] > 0
@@ -52,3 +52,15 @@ def test_a_job_that_cannot_run_is_told_with_its_last_lines():
     done = launch(["-m", "benchmarks.loop_tax", "--quick", "--device", "cuda"], by="python")
     assert done.code != 0
     assert "no CUDA device" in done.output
+
+
+def test_the_gpu_benchmark_goes_through_all_but_the_gpu(tmp_path):
+    file = tmp_path / "figures.json"
+    command = ["-m", "benchmarks.gpu", "--quick", "--device", "cpu", "--json", str(file)]
+    done = launch(command, by="python")
+    assert done.code == 0, done.output
+    written = json.loads(file.read_text())
+    assert not written["left_out"]
+    assert set(written["figures"]) >= {"jpegs_vs_made_up", "fused_vs_whole"}
+    shown = launch(["-m", "hvd_utils.scaling", "--step", str(file)], by="python")
+    assert shown.code == 0, shown.output

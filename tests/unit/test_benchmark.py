@@ -109,8 +109,8 @@ def test_candidates_take_turns_and_the_first_round_does_not_count():
     def candidate(name):
         return lambda: calls.append(name) or len(calls)
 
-    assert taking_turns({n: candidate(n) for n in "ab"}, 2) == {"a": [3, 5], "b": [4, 6]}
-    assert calls == ["a", "b"] * 3
+    assert taking_turns({n: candidate(n) for n in "ab"}, 2) == {"a": [4, 5], "b": [3, 6]}
+    assert calls == ["a", "b", "b", "a", "a", "b"]
     assert {name: len(times) for name, times in interleaved({"c": list}, 4).items()} == {"c": 4}
 
 

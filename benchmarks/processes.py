@@ -17,8 +17,11 @@ from hvd_utils.failure import BadInput
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TIMEOUT = 600  # seconds that one measured process may take
-
-
+MPI = {  # ranks that wait do not spin; a container's user may be root
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+}
 SHOWN = 600  # characters of what it printed last
 
 
@@ -67,7 +70,7 @@ def _start(command: Sequence[object], cores: Collection[int]) -> subprocess.Pope
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=variables | {"PYTHONPATH": os.pathsep.join(paths)},
+        env=variables | MPI | {"PYTHONPATH": os.pathsep.join(paths)},
         cwd=REPOSITORY,
         start_new_session=True,
         preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,

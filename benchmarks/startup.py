@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.launching import MANY, VARIABLES, mpirun
+from benchmarks.launching import gently, mpirun
 from benchmarks.measure import machine, write_json
+from benchmarks.processes import Failed, finish, python
 from hvd_utils import failure
 
 LAUNCHERS = ("horovodrun", "mpirun")
@@ -43,26 +40,15 @@ def launch_seconds(launcher: str, ranks: int) -> dict[str, float]:
     """Launch the job and return its seconds, in all and by part: medians over the ranks."""
     with TemporaryDirectory(prefix="startup-") as folder:
         options = ("--recipe", "demo", "--max-steps", "1", "--loader-threads", "1")
-        nice = ["nice", "-n", "19"] if ranks >= MANY else []
-        start = mpirun(ranks) if launcher == "mpirun" else [*nice, launcher, "-np", str(ranks)]
-        command = [*start, sys.executable, "-m", "benchmarks.startup_rank", folder]
+        start = [*gently(ranks), launcher, "-np", str(ranks)]
+        if launcher == "mpirun":
+            start = mpirun(ranks)
+        job = python("-m", "benchmarks.startup_rank", folder, *options, "--output", f"{folder}/run")
         began = time.time()
-        process = subprocess.Popen(
-            [*command, *options, "--output", f"{folder}/run"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, **VARIABLES},
-            start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=LIMIT)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGTERM)
-            output, _ = process.communicate()
+        output = finish([*start, *job], timeout=LIMIT)
         files = sorted(Path(folder).glob("*.json"))
-        if process.returncode != 0 or len(files) != ranks:
-            raise RuntimeError(f"the job did not come to its first step: {output[-2000:]}")
+        if len(files) != ranks:
+            raise Failed(f"the job did not come to its first step: {output[-600:]}")
         found = [json.loads(file.read_text()) for file in files]
     parts = [split(rank, began) for rank in found]
     seconds = {part: statistics.median(rank[part] for rank in parts) for part in PARTS}

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import psutil
@@ -76,6 +77,7 @@ def test_two_ctrl_c_end_a_rank_that_waits_in_horovod():
     with two_ranks("mpirun") as (process, (waiting, _)):
         for _ in range(2):
             os.kill(waiting, signal.SIGINT)
+            time.sleep(0.3)  # two of a kind that are on their way together arrive as one
         output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
     assert "error: interrupted" in output

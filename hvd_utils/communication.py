@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from hvd_utils.autotune import log_of
 from hvd_utils.failure import RANK_VARIABLES, BadInput
-from hvd_utils.settings import CommunicationSettings, Settings
+from hvd_utils.settings import CommunicationSettings
 
 MB = 2**20  # as Horovod counts
 
@@ -30,15 +30,12 @@ CPU_BUCKET_MB = 8.0
 GPU_BUCKET_MB = 25.0
 GPU_CYCLE_MS = 0.1
 GPU_FUSION_MB = 64.0
-# Each look is a round of all ranks, for which MPI's polling takes about a tenth of a core at 1 ms.
-# On a CPU a step of an ImageNet ResNet takes seconds, one of the small networks 10 ms.
-CPU_CYCLE_MS = 10.0
 ALONE_CYCLE_MS = "50"  # a process alone has nothing to sum, and looking takes 2 % of a core
 
 Parameter = TypeVar("Parameter")
 
 
-def prepare(settings: Settings, *, cuda: bool) -> None:
+def prepare(settings: CommunicationSettings, *, cuda: bool) -> None:
     """Set Horovod's variables, before ``hvd.init()``; raise BadInput for what cannot be."""
     elastic = os.environ.get("HOROVOD_ELASTIC") == "1"
     variables = horovod_variables(settings, cuda=cuda, elastic=elastic)
@@ -57,7 +54,9 @@ def bucket_mb(settings: CommunicationSettings, *, cuda: bool) -> float:
     return GPU_BUCKET_MB if cuda else CPU_BUCKET_MB
 
 
-def horovod_variables(settings: Settings, *, cuda: bool, elastic: bool) -> dict[str, str]:
+def horovod_variables(
+    settings: CommunicationSettings, *, cuda: bool, elastic: bool
+) -> dict[str, str]:
     """Return the variables that Horovod is to have before ``hvd.init()``.
 
     Raises BadInput for what an elastic launch cannot have.
@@ -68,8 +67,6 @@ def horovod_variables(settings: Settings, *, cuda: bool, elastic: bool) -> dict[
         variables["HOROVOD_DISABLE_GROUP_FUSION"] = "1"
     if elastic:
         return variables | _elastic(settings)
-    from hvd_utils.models import SMALL_RESNETS  # an elastic launch is in a hurry, and is past here
-
     fusion, cycle = settings.fusion_mb, settings.cycle_ms
     if settings.autotune is None:
         if fusion is None and bucket:
@@ -78,8 +75,6 @@ def horovod_variables(settings: Settings, *, cuda: bool, elastic: bool) -> dict[
             fusion = GPU_FUSION_MB
         if cycle is None and cuda:
             cycle = GPU_CYCLE_MS
-        elif cycle is None and settings.model not in SMALL_RESNETS:
-            cycle = CPU_CYCLE_MS
     elif not settings.autotune.exists():
         variables["HOROVOD_AUTOTUNE"] = "1"
         variables["HOROVOD_AUTOTUNE_LOG"] = str(log_of(settings.autotune))

@@ -227,10 +227,7 @@ class CommunicationSettings(_Section):
         None, ge=0, description="Horovod's fusion buffer, MB; none: as --bucket-mb needs it"
     )
     cycle_ms: float | None = Field(
-        None,
-        gt=0,
-        description="between two looks for gradients; none: 10 on a CPU (small models: 1), "
-        "0.1 on GPUs",
+        None, gt=0, description="between two looks for gradients; none: 1 on a CPU, 0.1 on GPUs"
     )
     allreduce: Literal["flat", "hierarchical", "torus"] = Field(
         "flat",

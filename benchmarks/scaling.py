@@ -37,7 +37,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--resolution", type=int, default=224, help="pixels (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="n, images (default: %(default)s)")
-    parser.add_argument("--warm-up", type=int, default=1, help="steps not counted")
+    parser.add_argument("--warm-up", type=int, default=3, help="steps not counted")
     parser.add_argument("--steps", type=int, default=4, help="steps counted")
     return parser.parse_args()
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hvd_utils.failure import BadInput, launched_rank
+from hvd_utils.numbers_given import positive
 
 GPU_RATE = 2500  # images/s, about what an A100 trains of ResNet-50 with mixed precision
 PICTURES = (".png", ".svg", ".pdf")
@@ -33,13 +34,13 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "ImageNet's sizes)",
     )
     parser.add_argument(
-        "--images", type=_positive, default=800, metavar="N", help="used (default: %(default)s)"
+        "--images", type=positive, default=800, metavar="N", help="used (default: %(default)s)"
     )
     parser.add_argument(
-        "--batch", type=_positive, default=32, metavar="N", help="images (default: %(default)s)"
+        "--batch", type=positive, default=32, metavar="N", help="images (default: %(default)s)"
     )
     parser.add_argument(
-        "--threads", type=_positive, metavar="N", help="that decode (default: one a core)"
+        "--threads", type=positive, metavar="N", help="that decode (default: one a core)"
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
@@ -49,13 +50,13 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME,NAME",
         help="rows of the table (default: all); full is always among them",
     )
-    parser.add_argument("--rounds", type=_positive, default=5, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=positive, default=5, help="(default: %(default)s)")
     parser.add_argument(
         "--seconds", type=float, default=2, help="of one measurement (default: %(default)s)"
     )
     parser.add_argument(
         "--gpu-rate",
-        type=_positive,
+        type=positive,
         default=GPU_RATE,
         metavar="RATE",
         help="images/s that one of your GPUs trains (default: %(default)s, an assumption: about "
@@ -77,9 +78,3 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.plot and options.plot.suffix not in PICTURES:
         raise BadInput(f"--plot {options.plot}: its name has to end in {' or '.join(PICTURES)}")
     return options
-
-
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return int(text)

@@ -11,6 +11,7 @@ from dali_pipeline.preparation.devkit import DEVKIT
 from dali_pipeline.preparation.imagenet_tars import TRAIN_TAR, VAL_TAR
 from dali_pipeline.preparation.pack import SHARD_BYTES
 from dali_pipeline.preparation.shard import QUALITY
+from hvd_utils.numbers_given import positive
 
 ORIGINALS = "originals"  # folder of what --repair replaced
 
@@ -39,7 +40,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--processes",
-        type=_positive,
+        type=positive,
         default=len(os.sched_getaffinity(0)),
         metavar="N",
         help="processes that decode (default: one a core, here %(default)s)",
@@ -67,14 +68,14 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     packing.add_argument(
         "--shard-bytes",
-        type=_positive,
+        type=positive,
         default=SHARD_BYTES,
         metavar="N",
         help="images of a shard, bytes before any encoding anew (default: %(default)s)",
     )
     packing.add_argument(
         "--max-side",
-        type=_positive,
+        type=positive,
         metavar="PIXELS",
         help="encode images anew whose longer side is more, reduced to this; "
         "a departure from the paper, which the index and every run's log say",
@@ -92,12 +93,6 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--max-side needs --pack DIR: class folders are left as they are")
     options.quality = options.quality or QUALITY
     return options
-
-
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return int(text)
 
 
 def _quality(text: str) -> int:

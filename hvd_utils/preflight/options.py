@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hvd_utils.failure import BadInput, launched_rank
+from hvd_utils.numbers_given import above_zero, positive
 from hvd_utils.settings import DIGITS, Settings, load_settings
 
 CHECKS = (
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", metavar="DIR", help=f"as of the job: a folder, or '{DIGITS}' (or IMAGENET_DIR)")
     add("--recipe", metavar="NAME", help="as of the job (default: paper with --data, else demo)")
-    add("--workers", type=_positive, metavar="N", help="k, as of the job (default: ranks)")
+    add("--workers", type=positive, metavar="N", help="k, as of the job (default: ranks)")
     add("--output", type=Path, metavar="DIR", help="as of the job: is it shared and writable?")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--quick", action="store_true", help="all checks, measured shorter: 64 MB at most")
@@ -90,36 +91,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--skip", type=_names, default=(), metavar="CHECK,CHECK", help="all but these")
     add(
         "--time-limit",
-        type=_positive,
+        type=positive,
         metavar="SECONDS",
         help=f"of everything (default: {TIME_LIMIT}, with --quick {QUICK_TIME_LIMIT})",
     )
     add(
         "--expected-gbit",
-        type=_above_zero,
+        type=above_zero,
         metavar="GBIT",
         help="speed of a node's link, Gbit/s (default: what its network devices say)",
     )
     add(
         "--gpu-rate",
-        type=_above_zero,
+        type=above_zero,
         metavar="RATE",
         help="images/s that one rank trains (default: measured)",
     )
     add("--json", type=Path, metavar="FILE", help="write verdicts and figures")
     return parser
-
-
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return int(text)
-
-
-def _above_zero(text: str) -> float:
-    if not 0 < float(text) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return float(text)
 
 
 def _names(text: str) -> tuple[str, ...]:

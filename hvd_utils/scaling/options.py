@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hvd_utils.failure import BadInput
+from hvd_utils.numbers_given import above_zero, positive
 from hvd_utils.scaling.collectives import ALGORITHMS
 from hvd_utils.scaling.gradients import gradient_bytes
 from hvd_utils.scaling.measured import check, read_step
@@ -115,8 +116,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_step(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--step", type=Path, metavar="FILE", help="a benchmark's JSON, or a run's folder")
-    add("--seconds", type=_above_zero, metavar="S", help="instead: seconds of a step")
-    add("--images", type=_positive, metavar="N", help="n, its images a GPU")
+    add("--seconds", type=above_zero, metavar="S", help="instead: seconds of a step")
+    add("--images", type=positive, metavar="N", help="n, its images a GPU")
     add("--model", metavar="NAME", help="as of the job (default: the measured one's, or resnet50)")
     add(
         "--backward-share",
@@ -131,7 +132,7 @@ def _add_step(group: argparse._ArgumentGroup) -> None:
         metavar="S",
         help="of the step, that fewer images would not save (default: as measured, or 0)",
     )
-    add("--measured-on", type=_positive, metavar="GPUS", help="(default: as measured, or 1)")
+    add("--measured-on", type=positive, metavar="GPUS", help="(default: as measured, or 1)")
 
 
 def _add_network(group: argparse._ArgumentGroup) -> None:
@@ -142,12 +143,12 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help=f"(default: %(default)s) {', '.join(PRESETS)}",
     )
-    add("--gpus-per-node", type=_positive, metavar="N", help="this and what follows: unlike it")
-    add("--links", type=_positive, metavar="N", help="network links of a node")
-    add("--gbit", type=_above_zero, metavar="GBIT", help="line rate of a link, Gbit/s")
+    add("--gpus-per-node", type=positive, metavar="N", help="this and what follows: unlike it")
+    add("--links", type=positive, metavar="N", help="network links of a node")
+    add("--gbit", type=above_zero, metavar="GBIT", help="line rate of a link, Gbit/s")
     add("--goodput", type=_share, metavar="X", help="share of it that carries gradients")
     add("--latency-us", type=_not_negative, metavar="US", help="of a message between nodes, µs")
-    add("--gpu-gbytes", type=_above_zero, metavar="GB", help="of a GPU within its node, GB/s")
+    add("--gpu-gbytes", type=above_zero, metavar="GB", help="of a GPU within its node, GB/s")
     add(
         "--spread",
         type=_not_negative,
@@ -157,13 +158,13 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     )
     add(
         "--input-limit",
-        type=_above_zero,
+        type=above_zero,
         metavar="RATE",
         help="images/s that a node can read and decode (default: no limit)",
     )
     add(
         "--max-minibatch",
-        type=_positive,
+        type=positive,
         metavar="KN",
         help="let n shrink so that kn stays below this, as 8192 (default: n is kept)",
     )
@@ -199,10 +200,10 @@ def _add_horovod(group: argparse._ArgumentGroup) -> None:
 def _add_questions(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--network-for", type=_share, metavar="X", help="which network gives this efficiency ...")
-    add("--at", type=_positive, metavar="GPUS", help="... on so many GPUs?")
+    add("--at", type=positive, metavar="GPUS", help="... on so many GPUs?")
     add(
         "--stops-paying",
-        type=_above_zero,
+        type=above_zero,
         nargs="?",
         const=1.2,
         metavar="GAIN",
@@ -216,22 +217,10 @@ def _add_questions(group: argparse._ArgumentGroup) -> None:
         help="... or fall below this efficiency (default: %(default)g)?",
     )
     add("--validate", action="store_true", help="beside published runs, the error of each")
-    add("--epochs", type=_above_zero, default=90, help="that the hours are of (%(default)g)")
-    add("--epoch-images", type=_positive, default=IMAGENET, metavar="N", help="(ImageNet's)")
+    add("--epochs", type=above_zero, default=90, help="that the hours are of (%(default)g)")
+    add("--epoch-images", type=positive, default=IMAGENET, metavar="N", help="(ImageNet's)")
     add("--json", type=Path, metavar="FILE", help="write all figures")
     add("--plot", type=Path, metavar="FILE", help="write a picture, beside the paper's curve")
-
-
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return int(text)
-
-
-def _above_zero(text: str) -> float:
-    if not 0 < float(text) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return float(text)
 
 
 def _not_negative(text: str) -> float:
@@ -247,4 +236,4 @@ def _share(text: str) -> float:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(_positive(part) for part in text.split(","))
+    return tuple(positive(part) for part in text.split(","))

@@ -11,6 +11,7 @@ against a plain PyTorch loop that accumulates as many passes, and against k = 1.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -22,12 +23,13 @@ from benchmarks.loop_tax import Case, bare_rate, job_rate
 from benchmarks.measure import taking_turns
 from benchmarks.processes import finish, finish_all
 from benchmarks.results import Target, check_files, options_of_results, ratio, show
-from benchmarks.steady import Span, job_marks, rate, rates_at_once
+from benchmarks.steady import NotAtOnce, Span, job_marks, rate, rates_at_once
 from hvd_utils import failure
 from hvd_utils.failure import BadInput
 
 RANKS = 2
 WORKERS = 8  # k, carried by one process
+TRIES = 7  # at two jobs at once
 TARGETS = [Target("efficiency", 0.95), Target("logical_workers", 0.98)]
 
 
@@ -53,7 +55,18 @@ def together(case: Case) -> float:
 
 
 def apart(case: Case, cores: list[int]) -> float:
-    """Return images/s of two jobs of one rank at the same time, with a core each."""
+    """Return images/s of two jobs of one rank at the same time, with a core each.
+
+    Where one was over before the other had begun, both are made again with twice the steps.
+    """
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(NotAtOnce):
+            return _apart(case, cores)
+        case = case._replace(span=Span(case.span.warm_up, 2 * case.span.steps))
+    return _apart(case, cores)
+
+
+def _apart(case: Case, cores: list[int]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / str(place) for place in range(RANKS)]
         commands = [plain([*job_flags(*case), "--output", output]) for output in outputs]

@@ -43,6 +43,10 @@ class Mark(NamedTuple):
     time: float
 
 
+class NotAtOnce(Exception):
+    """Jobs that were to be measured together were not in their steady state at the same time."""
+
+
 def rate(marks: Sequence[Mark], images: int) -> float:
     """Return images/s between the first and the last mark; ``images`` are those of one step."""
     return (marks[-1].step - marks[0].step) * images / (marks[-1].time - marks[0].time)
@@ -51,13 +55,13 @@ def rate(marks: Sequence[Mark], images: int) -> float:
 def rates_at_once(jobs: Sequence[Sequence[Mark]], images: int) -> list[float]:
     """Return each job's images/s while all of them were in their steady state.
 
-    Raises ValueError where they were not at the same time for two marks at least.
+    Raises NotAtOnce where they were not at the same time for two marks at least.
     """
     begin = max(marks[0].time for marks in jobs)
     end = min(marks[-1].time for marks in jobs)
     common = [[mark for mark in marks if begin <= mark.time <= end] for marks in jobs]
     if min(map(len, common)) < 2:
-        raise ValueError("the jobs ran one after the other: measure more steps")
+        raise NotAtOnce("the jobs ran one after the other: measure more steps")
     return [rate(marks, images) for marks in common]
 
 

@@ -19,6 +19,7 @@ from hvd_utils.hang import STILL, Verdict, judge
 from hvd_utils.rank_files import FINISHED, Report, read_reports, report_path, write_report
 
 LOOKS_APART = 2.0  # seconds at least between two looks at the others' reports
+STORAGE_SECONDS = 12.0  # that a busy file system may take for them
 
 
 class Watchdog:
@@ -94,12 +95,12 @@ class Watchdog:
         So it is where a call into a library holds Python's lock; the exit code is 1 then. The time
         is more than all that this thread waits for after it last came here.
         """
-        faulthandler.dump_traceback_later(3 * self._timeout + 10, exit=True)
+        faulthandler.dump_traceback_later(3 * self._timeout + 20, exit=True)
 
     def _end_unless_it_goes_on(self) -> None:
         place = self._place
         self._asked.set()
-        longest = self._looks_apart + 3 * self._beat + GRACE_SECONDS
+        longest = self._looks_apart + 3 * self._beat + STORAGE_SECONDS
         try:
             verdict = self._verdicts.get(timeout=longest)
         except queue.Empty:

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from helpers import write_jpegs
+
+
+@pytest.fixture(autouse=True)
+def own_place_for_mpirun(monkeypatch) -> Iterator[None]:
+    """Give each test a folder for what mpirun leaves when it is killed.
+
+    In the common one, an mpirun that happens to get the process id of a dead one does not start
+    ("The PMIx server's listener thread failed to start").
+    """
+    with tempfile.TemporaryDirectory(prefix="mpirun-", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("PRTE_MCA_prte_tmpdir_base", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

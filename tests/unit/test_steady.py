@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.steady import Clock, Mark, Span, rate, rates_at_once, told_marks
+from benchmarks.steady import Clock, Mark, NotAtOnce, Span, rate, rates_at_once, told_marks
 
 
 def test_warm_up_is_left_out(capsys):
@@ -22,7 +22,7 @@ def test_only_what_ran_at_once_is_counted():
     first = [Mark(0, 0.0), Mark(5, 1.0), Mark(10, 2.0), Mark(15, 3.0)]
     second = [Mark(0, 1.0), Mark(5, 3.0), Mark(10, 5.0)]
     assert rates_at_once([first, second], images=2) == [10, 5]
-    with pytest.raises(ValueError, match="one after the other"):
+    with pytest.raises(NotAtOnce, match="one after the other"):
         rates_at_once([first, [Mark(0, 2.5), Mark(5, 9.0)]], images=2)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from hvd_utils.checkpoint_files import best_path, checkpoint_path, list_checkpoints
 from hvd_utils.failure import BadInput
-from hvd_utils.settings import Recipe
+from hvd_utils.recipe import Recipe
 
 FORMAT = 1
 

@@ -21,7 +21,7 @@ from hvd_utils import failure
 from hvd_utils.events import read_events
 from hvd_utils.failure import BadInput
 from hvd_utils.progress import Progress
-from hvd_utils.settings import Recipe
+from hvd_utils.recipe import Recipe
 
 SETTINGS = "settings.yaml"
 

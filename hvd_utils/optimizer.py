@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hvd_utils.communication import buckets
 from hvd_utils.compression import make_compression
 from hvd_utils.layout import InMemoryOrder
-from hvd_utils.settings import Recipe
+from hvd_utils.recipe import Recipe
 
 
 def parameter_groups(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from hvd_utils.settings import Recipe
+from hvd_utils.recipe import Recipe
 
 VAL_IMAGES = 50_000
 NOT_COMPARED = ("seed", "workers", "precision")  # workers are compared as kn

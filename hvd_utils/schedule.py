@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hvd_utils.settings import Recipe
+    from hvd_utils.recipe import Recipe
 
 
 def first_step(epoch: float, num_images: int, minibatch: int) -> int:

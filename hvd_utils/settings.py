@@ -1,8 +1,8 @@
 """The settings of a run: names, units, defaults and bounds; from recipe file and command line.
 
-A setting is declared once, below. Those in ``Recipe`` are part of the experiment: together with the
-data they determine every weight. Those in ``RunSettings`` say where and how it is carried out. The
-defaults are the paper's. A recipe file overrides the defaults, the command line the recipe.
+A setting is declared once. Those of ``recipe.py`` are part of the experiment: together with the
+data they determine every weight. Those here say where and how it is carried out.
+A recipe file overrides the defaults, the command line the recipe.
 """
 
 from __future__ import annotations
@@ -14,127 +14,25 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 
 from hvd_utils.failure import BadInput, launched_rank
 from hvd_utils.interval import parse
+from hvd_utils.recipe import (
+    AugmentationSettings,
+    MinibatchSettings,
+    ModelSettings,
+    OptimizerSettings,
+    RateSettings,
+    Recipe,
+    Section,
+)
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 DIGITS = "digits"  # the embedded data set's name, where a folder's would stand
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ModelSettings(_Section):
-    """model (§5.1)."""
-
-    model: str = Field("resnet50", description="any ResNet of torchvision, resnet8 or resnet20")
-    zero_gamma: bool = Field(
-        True, description="start the last batch norm of each residual block at γ = 0, not 1"
-    )
-
-
-class MinibatchSettings(_Section):
-    """minibatch (§2.1, §2.3)."""
-
-    batch_per_worker: int = Field(32, gt=0, description="n, images of one worker in one step")
-    workers: int | None = Field(
-        None, gt=0, description="k, logical workers; none: as many as processes"
-    )
-    precision: Literal["fp32", "tf32", "bf16", "fp16", "fp64"] = Field(
-        "fp32",
-        description="fp32; tf32, bf16 or fp16 (mixed precision), quicker on a GPU; or fp64, which "
-        "shows that runs agree but for rounding",
-    )
-    seed: int = Field(1, ge=0, lt=2**63, description="of weights, order, crops and flips")
-
-
-class RateSettings(_Section):
-    """learning rate (§2.1, §2.2, §5.1)."""
-
-    reference_rate: float = Field(0.1, gt=0, description="rate for the reference minibatch")
-    reference_minibatch: int = Field(256, gt=0, description="reference minibatch, images")
-    scaling: Literal["linear", "sqrt", "none"] = Field(
-        "linear", description="how the rate grows with kn: linear, sqrt or none"
-    )
-    warmup: Literal["gradual", "constant", "none"] = Field(
-        "gradual", description="where kn exceeds the reference: gradual, constant or none"
-    )
-    warmup_epochs: float = Field(5, ge=0, description="length of warmup, epochs")
-    epochs: int = Field(90, gt=0, description="length of training, epochs")
-    decay_epochs: tuple[float, ...] = Field(
-        (30, 60, 80), description="when the rate decays, epochs, as 30,60,80"
-    )
-    decay_factor: float = Field(0.1, gt=0, le=1, description="what it is multiplied by")
-
-    @field_validator("decay_epochs", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return [part for part in value.split(",") if part] if isinstance(value, str) else value
-
-    @field_validator("decay_epochs")
-    @classmethod
-    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if any(epoch <= 0 for epoch in value):
-            raise ValueError("every decay epoch must be greater than 0")
-        return value
-
-
-class OptimizerSettings(_Section):
-    """optimizer (§5.1)."""
-
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum m")
-    nesterov: bool = Field(True, description="Nesterov momentum")
-    weight_decay: float = Field(1e-4, ge=0, description="λ of the weights")
-    decay_batch_norm: bool = Field(
-        False, description="decay batch norms' γ and β too, which the paper does not"
-    )
-    compression: Literal["none", "fp16", "bf16"] = Field(
-        "none", description="what gradients are rounded to while they are summed: none or fp16"
-    )
-
-    @model_validator(mode="after")
-    def _nesterov_has_momentum(self) -> OptimizerSettings:
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("Nesterov needs a momentum: set --momentum, or --no-nesterov")
-        return self
-
-    @field_validator("compression")
-    @classmethod
-    def _can_be_summed(cls, value: str) -> str:
-        if value == "bf16":
-            raise ValueError("Horovod 0.28.1 cannot sum bfloat16: fp16 is as small and rounds less")
-        return value
-
-
-class AugmentationSettings(_Section):
-    """images (§5.1)."""
-
-    resolution: int = Field(224, gt=0, description="side of a training and validation crop, pixels")
-    val_resize: int = Field(256, gt=0, description="shorter side before validation's crop, pixels")
-    min_crop_area: float = Field(0.08, gt=0, le=1, description="smallest crop, share of the image")
-    max_crop_ratio: float = Field(4 / 3, ge=1, description="most elongated crop, long over short")
-    antialias: bool = Field(
-        True, description="filter before reducing, as PIL does; off is quicker and less accurate"
-    )
-    flip: bool = Field(True, description="mirror half of the training images")
-
-    @model_validator(mode="after")
-    def _crop_fits(self) -> AugmentationSettings:
-        if self.val_resize < self.resolution:
-            raise ValueError("--val-resize may not be smaller than --resolution")
-        return self
-
-
-class Recipe(
-    AugmentationSettings, OptimizerSettings, RateSettings, MinibatchSettings, ModelSettings
-):
-    """What is trained: with the data, it determines every weight."""
-
-
-class SpeedSettings(_Section):
+class SpeedSettings(Section):
     """speed (the weights change by rounding alone)."""
 
     channels_last: bool | None = Field(
@@ -148,7 +46,7 @@ class SpeedSettings(_Section):
     )
 
 
-class RunSettings(_Section):
+class RunSettings(Section):
     """the run."""
 
     data: str | None = Field(
@@ -214,7 +112,7 @@ class RunSettings(_Section):
         return str(value)
 
 
-class CommunicationSettings(_Section):
+class CommunicationSettings(Section):
     """communication (§4); HOROVOD_* in the environment come first."""
 
     bucket_mb: float | None = Field(

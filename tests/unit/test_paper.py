@@ -3,7 +3,7 @@
 import pytest
 
 from hvd_utils.paper import find_reference
-from hvd_utils.settings import Recipe
+from hvd_utils.recipe import Recipe
 
 
 def figure(val_images=50_000, **settings):

@@ -1,0 +1,123 @@
+"""What is trained: the settings that, with the data, determine every weight.
+
+A setting is declared once, with name, unit, default and bound. The defaults are the paper's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Section(BaseModel):
+    """Settings that belong together; the subclass's docstring is their heading in --help."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelSettings(Section):
+    """model (§5.1)."""
+
+    model: str = Field("resnet50", description="any ResNet of torchvision, resnet8 or resnet20")
+    zero_gamma: bool = Field(
+        True, description="start the last batch norm of each residual block at γ = 0, not 1"
+    )
+
+
+class MinibatchSettings(Section):
+    """minibatch (§2.1, §2.3)."""
+
+    batch_per_worker: int = Field(32, gt=0, description="n, images of one worker in one step")
+    workers: int | None = Field(
+        None, gt=0, description="k, logical workers; none: as many as processes"
+    )
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "fp64"] = Field(
+        "fp32",
+        description="fp32; tf32, bf16 or fp16 (mixed precision), quicker on a GPU; or fp64, which "
+        "shows that runs agree but for rounding",
+    )
+    seed: int = Field(1, ge=0, lt=2**63, description="of weights, order, crops and flips")
+
+
+class RateSettings(Section):
+    """learning rate (§2.1, §2.2, §5.1)."""
+
+    reference_rate: float = Field(0.1, gt=0, description="rate for the reference minibatch")
+    reference_minibatch: int = Field(256, gt=0, description="reference minibatch, images")
+    scaling: Literal["linear", "sqrt", "none"] = Field(
+        "linear", description="how the rate grows with kn: linear, sqrt or none"
+    )
+    warmup: Literal["gradual", "constant", "none"] = Field(
+        "gradual", description="where kn exceeds the reference: gradual, constant or none"
+    )
+    warmup_epochs: float = Field(5, ge=0, description="length of warmup, epochs")
+    epochs: int = Field(90, gt=0, description="length of training, epochs")
+    decay_epochs: tuple[float, ...] = Field(
+        (30, 60, 80), description="when the rate decays, epochs, as 30,60,80"
+    )
+    decay_factor: float = Field(0.1, gt=0, le=1, description="what it is multiplied by")
+
+    @field_validator("decay_epochs", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+    @field_validator("decay_epochs")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(epoch <= 0 for epoch in value):
+            raise ValueError("every decay epoch must be greater than 0")
+        return value
+
+
+class OptimizerSettings(Section):
+    """optimizer (§5.1)."""
+
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum m")
+    nesterov: bool = Field(True, description="Nesterov momentum")
+    weight_decay: float = Field(1e-4, ge=0, description="λ of the weights")
+    decay_batch_norm: bool = Field(
+        False, description="decay batch norms' γ and β too, which the paper does not"
+    )
+    compression: Literal["none", "fp16", "bf16"] = Field(
+        "none", description="what gradients are rounded to while they are summed: none or fp16"
+    )
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> OptimizerSettings:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("Nesterov needs a momentum: set --momentum, or --no-nesterov")
+        return self
+
+    @field_validator("compression")
+    @classmethod
+    def _can_be_summed(cls, value: str) -> str:
+        if value == "bf16":
+            raise ValueError("Horovod 0.28.1 cannot sum bfloat16: fp16 is as small and rounds less")
+        return value
+
+
+class AugmentationSettings(Section):
+    """images (§5.1)."""
+
+    resolution: int = Field(224, gt=0, description="side of a training and validation crop, pixels")
+    val_resize: int = Field(256, gt=0, description="shorter side before validation's crop, pixels")
+    min_crop_area: float = Field(0.08, gt=0, le=1, description="smallest crop, share of the image")
+    max_crop_ratio: float = Field(4 / 3, ge=1, description="most elongated crop, long over short")
+    antialias: bool = Field(
+        True, description="filter before reducing, as PIL does; off is quicker and less accurate"
+    )
+    flip: bool = Field(True, description="mirror half of the training images")
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> AugmentationSettings:
+        if self.val_resize < self.resolution:
+            raise ValueError("--val-resize may not be smaller than --resolution")
+        return self
+
+
+class Recipe(
+    AugmentationSettings, OptimizerSettings, RateSettings, MinibatchSettings, ModelSettings
+):
+    """What is trained: with the data, it determines every weight."""

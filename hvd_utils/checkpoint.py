@@ -18,8 +18,9 @@ from hvd_utils.recipe import Recipe
 
 FORMAT = 1
 
-# Settings that may differ when a run goes on: they do not change the steps already made.
-MAY_CHANGE = frozenset({"epochs"})
+# May differ when a run goes on, for it does not change the steps already made; except where the
+# rate runs down to 0 over the whole of the run.
+LENGTH = "epochs"
 
 DEFAULTS = Recipe().model_dump(mode="json")
 
@@ -138,10 +139,11 @@ def check_experiment(
             f"{train_images}: set --data back or choose another --output"
         )
     theirs = {**DEFAULTS, **state["experiment"]}  # settings that came after it was saved
+    may_change = {LENGTH} if theirs["decay"] == "step" else set()
     differ = [
         f"--{name.replace('_', '-')} was {theirs[name]}, now {value}"
         for name, value in experiment.items()
-        if name not in MAY_CHANGE and theirs[name] != value
+        if name not in may_change and theirs[name] != value
     ]
     if differ:
         raise BadInput(

@@ -53,10 +53,15 @@ class RateSettings(Section):
     )
     warmup_epochs: float = Field(5, ge=0, description="length of warmup, epochs")
     epochs: int = Field(90, gt=0, description="length of training, epochs")
+    decay: Literal["step", "cosine", "polynomial"] = Field(
+        "step",
+        description="step: at --decay-epochs; cosine or polynomial: from the end of warmup to 0",
+    )
     decay_epochs: tuple[float, ...] = Field(
         (30, 60, 80), description="when the rate decays, epochs, as 30,60,80"
     )
     decay_factor: float = Field(0.1, gt=0, le=1, description="what it is multiplied by")
+    decay_power: float = Field(2, gt=0, description="exponent of polynomial decay")
 
     @field_validator("decay_epochs", mode="before")
     @classmethod
@@ -121,3 +126,11 @@ class Recipe(
     AugmentationSettings, OptimizerSettings, RateSettings, MinibatchSettings, ModelSettings
 ):
     """What is trained: with the data, it determines every weight."""
+
+
+# Settings that have an effect only where another one has this value.
+ONLY_WITH = {
+    "decay_epochs": ("decay", "step"),
+    "decay_factor": ("decay", "step"),
+    "decay_power": ("decay", "polynomial"),
+}

@@ -1,5 +1,7 @@
 """The learning rate as a pure function of the step (sections 2.1, 2.2 and 5.1).
 
+Beside the paper's steps there are the smooth decays of later work, from the end of warmup to 0.
+
 Steps are iterations, counted from 0 over the whole run. Epochs need not be a whole number of
 steps: epoch ``e`` begins at the step nearest to ``e * N / kn``, so that the paper's 90 epochs of
 1,281,167 images at kn = 8,192 are 14,075 steps, 782 of them warmup.
@@ -7,6 +9,7 @@ steps: epoch ``e`` begins at the step nearest to ``e * N / kn``, so that the pap
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -73,25 +76,57 @@ def step_decay(step: int, decay_steps: Sequence[int], factor: float) -> float:
     return factor ** sum(step >= boundary for boundary in decay_steps)
 
 
+def share_done(step: int, first: int, end: int) -> float:
+    """Return which share of the steps from ``first`` to ``end`` is done at ``step``, 0 to 1."""
+    return min(max((step - first) / max(end - first, 1), 0.0), 1.0)
+
+
+def cosine_decay(done: float, power: float) -> float:
+    """Return half a cosine wave from 1 to 0 (Loshchilov & Hutter 2017, without restarts).
+
+    ``done`` is the share of the decay that is done, 0 to 1.
+    """
+    return (1 + math.cos(math.pi * done)) / 2
+
+
+def polynomial_decay(done: float, power: float) -> float:
+    """Return (1 - done)^power, from 1 to 0, as LARS's authors use it with power 2 (You 2017)."""
+    return (1 - done) ** power
+
+
+SMOOTH_DECAYS = {"cosine": cosine_decay, "polynomial": polynomial_decay}
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The learning rate of every step of a run: ``schedule(step)``.
 
     ``reference_rate`` is where warmup starts, ``target_rate`` where it ends; ``warmup`` is a name
-    in ``WARMUPS``. Lengths are in steps.
+    in ``WARMUPS``; ``decay`` is ``step`` or a name in ``SMOOTH_DECAYS``, which run from
+    ``decay_start`` to ``end``. Lengths are in steps.
     """
 
     reference_rate: float
     target_rate: float
     warmup: str
     warmup_steps: int
+    decay: str
     decay_steps: tuple[int, ...]
     decay_factor: float
+    decay_power: float
+    decay_start: int
+    end: int
 
     def __call__(self, step: int) -> float:
         """Return the learning rate that the update of ``step`` uses."""
         warm = WARMUPS[self.warmup](step, self.warmup_steps, self.reference_rate, self.target_rate)
-        return warm * step_decay(step, self.decay_steps, self.decay_factor)
+        return warm * self._decay(step)
+
+    def _decay(self, step: int) -> float:
+        if self.decay == "step":
+            return step_decay(step, self.decay_steps, self.decay_factor)
+        done = share_done(step, self.decay_start, self.end)
+        return SMOOTH_DECAYS[self.decay](done, self.decay_power)
 
 
 def make_schedule(recipe: Recipe, num_images: int, minibatch: int) -> Schedule:
@@ -101,13 +136,18 @@ def make_schedule(recipe: Recipe, num_images: int, minibatch: int) -> Schedule:
     the rate is small enough from the start.
     """
     warmup = recipe.warmup if minibatch > recipe.reference_minibatch else "none"
+    warmup_steps = first_step(recipe.warmup_epochs, num_images, minibatch)
     return Schedule(
         reference_rate=recipe.reference_rate,
         target_rate=SCALINGS[recipe.scaling](
             recipe.reference_rate, minibatch, recipe.reference_minibatch
         ),
         warmup=warmup,
-        warmup_steps=first_step(recipe.warmup_epochs, num_images, minibatch),
+        warmup_steps=warmup_steps,
+        decay=recipe.decay,
         decay_steps=tuple(first_step(e, num_images, minibatch) for e in recipe.decay_epochs),
         decay_factor=recipe.decay_factor,
+        decay_power=recipe.decay_power,
+        decay_start=0 if warmup == "none" else warmup_steps,
+        end=first_step(recipe.epochs, num_images, minibatch),
     )

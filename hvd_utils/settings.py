@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, field_validator
 from hvd_utils.failure import BadInput, launched_rank
 from hvd_utils.interval import parse
 from hvd_utils.recipe import (
+    ONLY_WITH,
     AugmentationSettings,
     MinibatchSettings,
     ModelSettings,
@@ -196,6 +197,7 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     values = read_recipe(name)
     if imagenet and values.get("data") is None:
         values["data"] = imagenet
+    check_effect(given, {**values, **given})
     tuned = given.get("autotune") or values.get("autotune")
     if tuned and Path(tuned).exists():
         values |= read_recipe(str(tuned))
@@ -224,6 +226,18 @@ def read_recipe(name: str) -> dict[str, Any]:
         if key not in Settings.model_fields or key == "recipe":
             raise BadInput(f"unknown setting {key} in recipe {path}{_suggest(key)}")
     return values
+
+
+def check_effect(given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Raise BadInput if a flag is given that has no effect, all settings being as ``values``."""
+    for name, (other, needed) in ONLY_WITH.items():
+        value = values.get(other, Recipe.model_fields[other].default)
+        if name in given and value != needed:
+            flag, other_flag = (f"--{n.replace('_', '-')}" for n in (name, other))
+            raise BadInput(
+                f"{flag} has no effect with {other_flag} {value}: leave it out, or set "
+                f"{other_flag} {needed}"
+            )
 
 
 def validate(values: Mapping[str, Any], source: str) -> Settings:

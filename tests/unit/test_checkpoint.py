@@ -206,6 +206,14 @@ def test_another_model_or_experiment_is_refused_with_both_values(tmp_path):
         check_experiment(state(1), path, {"model": "resnet8", "seed": 1, "epochs": 3}, 99)
 
 
+def test_the_length_of_a_run_may_not_change_where_the_rate_depends_on_it(tmp_path):
+    path, settings = tmp_path / "c.pt", {"model": "resnet8", "seed": 1, "decay": "cosine"}
+    saved = {**state(1), "experiment": {**settings, "epochs": 3}}
+    check_experiment(saved, path, {**settings, "epochs": 3}, 100)
+    with pytest.raises(BadInput, match="--epochs was 3, now 4"):
+        check_experiment(saved, path, {**settings, "epochs": 4}, 100)
+
+
 def test_a_write_that_fails_says_what_is_still_there(tmp_path):
     save_checkpoint(tmp_path, state(1), keep=0)
     blocked = checkpoint_path(tmp_path, 2).with_suffix(".tmp")

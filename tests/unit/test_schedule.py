@@ -6,11 +6,13 @@ import pytest
 
 from hvd_utils.schedule import (
     constant_warmup,
+    cosine_decay,
     first_step,
     gradual_warmup,
     linear_scaling,
     make_schedule,
     no_scaling,
+    polynomial_decay,
     square_root_scaling,
     step_decay,
 )
@@ -116,3 +118,43 @@ def test_the_rate_depends_on_the_step_alone():
     steps = range(0, 14_075, 97)
     later = {step: backward(step) for step in reversed(steps)}
     assert all(forward(step) == later[step] for step in steps)
+
+
+def test_polynomial_decay_runs_from_the_end_of_warmup_to_zero():
+    """As LARS's authors have it: power 2, of what is left of the run."""
+    rates = schedule(8192, "--decay", "polynomial")
+    assert rates(391) == pytest.approx(1.65)  # warmup as ever
+    assert rates(782) == pytest.approx(3.2)
+    assert rates(7428) > 3.2 / 4 > rates(7429)  # half way, at 7428.5
+    assert 0 < rates(14_074) == pytest.approx(3.2 / 13_293**2)
+    assert rates(14_075) == 0
+
+
+def test_the_power_of_polynomial_decay():
+    assert polynomial_decay(0.5, 1) == 0.5
+    assert polynomial_decay(0.75, 3) == pytest.approx(1 / 64)
+    line = schedule(8192, "--decay", "polynomial", "--decay-power", "1")
+    assert line(782 + 1329) == pytest.approx(3.2 * (1 - 1329 / 13_293))
+
+
+def test_cosine_decay_is_half_a_wave():
+    assert [cosine_decay(x, 2) for x in (0, 1 / 3, 0.5, 2 / 3)] == pytest.approx(
+        [1, 0.75, 0.5, 0.25]
+    )
+    rates = schedule(8192, "--decay", "cosine")
+    assert rates(782) == pytest.approx(3.2)
+    assert rates(782 + 4431) == pytest.approx(2.4, rel=1e-9)  # a third of 13,293 steps
+    assert rates(14_075) == 0
+
+
+@pytest.mark.parametrize("decay", ["cosine", "polynomial"])
+def test_without_warmup_a_smooth_decay_starts_at_once(decay):
+    for flags in ((8192, "--warmup", "none"), (256,)):
+        rates = schedule(*flags, "--decay", decay)
+        assert rates(0) > rates(1) > rates(2)
+
+
+@pytest.mark.parametrize("decay", ["cosine", "polynomial"])
+def test_a_run_no_longer_than_its_warmup_does_not_decay(decay):
+    rates = schedule(8192, "--decay", decay, "--epochs", "3")
+    assert rates(400) == pytest.approx(0.1 + 3.1 * 400 / 782)

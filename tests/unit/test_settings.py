@@ -72,6 +72,12 @@ def test_every_recipe_loads_and_opens_with_its_command_and_expected_result(name)
         (["--epochs"], ["--epochs", "expected one argument"]),
         (["--recipe", "resnet"], ["no recipe resnet", "demo, paper"]),
         (["--momentum", "0"], ["Nesterov", "--no-nesterov"]),
+        (["--decay", "linear"], ["--decay linear", "cosine"]),
+        (
+            ["--decay", "cosine", "--decay-epochs", "30,60"],
+            ["--decay-epochs has no effect with --decay cosine", "--decay step"],
+        ),
+        (["--decay-power", "3"], ["--decay-power has no effect with --decay step"]),
         (["--val-resize", "16"], ["--val-resize", "--resolution"]),
     ],
 )
@@ -98,6 +104,10 @@ def test_bad_recipes_are_refused(tmp_path, content, words):
     recipe.write_text(content)
     with pytest.raises(BadInput, match=words):
         load("--recipe", str(recipe))
+
+
+def test_a_recipes_decay_epochs_are_no_hindrance_to_another_decay():
+    assert load("--recipe", "demo", "--decay", "cosine").decay == "cosine"
 
 
 def test_workers_default_to_processes_and_may_not_be_fewer():

@@ -118,6 +118,7 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
                 workers=settings.workers,
                 minibatch=minibatch,
                 seed=settings.seed,
+                label_smoothing=settings.label_smoothing,
                 guard=guard,
                 at=run.at,
                 **together,

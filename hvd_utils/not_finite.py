@@ -77,11 +77,12 @@ def find_culprits(
     model.train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     dtype, precision = parameters[0].dtype, plan.settings.precision
+    smoothing = plan.settings.label_smoothing
     batches = loader.training(step, step + 1)
     for fused, (images, labels) in zip(plan.passes, batches, strict=True):
         seed_random_modules(plan.settings.seed, step, fused.start)
         with computing(precision, world.device), uncompiled():
-            loss = minibatch_loss(model(images.to(dtype)), labels, minibatch)
+            loss = minibatch_loss(model(images.to(dtype)), labels, minibatch, smoothing)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         if torch.isfinite(loss) and all_finite([g for g in gradients if g is not None]):
             continue

@@ -79,10 +79,16 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def minibatch_loss(logits: torch.Tensor, labels: torch.Tensor, minibatch: int) -> torch.Tensor:
+def minibatch_loss(
+    logits: torch.Tensor, labels: torch.Tensor, minibatch: int, label_smoothing: float = 0.0
+) -> torch.Tensor:
     """Return one worker's part of the loss: its sum over images, by the total kn (Remark 3).
 
     The gradients of all workers are then summed, not averaged, so shares may be uneven. ``logits``
-    has shape (n, classes), ``labels`` (n,); the result is a scalar.
+    has shape (n, classes), ``labels`` (n,); the result is a scalar. ``label_smoothing`` is the
+    share of each label that is spread evenly over all classes (Szegedy et al. 2016).
     """
-    return functional.cross_entropy(logits, labels, reduction="sum") / minibatch
+    loss = functional.cross_entropy(
+        logits, labels, reduction="sum", label_smoothing=label_smoothing
+    )
+    return loss / minibatch

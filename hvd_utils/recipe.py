@@ -77,8 +77,11 @@ class RateSettings(Section):
 
 
 class OptimizerSettings(Section):
-    """optimizer (§5.1)."""
+    """optimizer (§5.1) and loss."""
 
+    label_smoothing: float = Field(
+        0, ge=0, lt=1, description="share of a label spread over all classes, in training alone"
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum m")
     nesterov: bool = Field(True, description="Nesterov momentum")
     weight_decay: float = Field(1e-4, ge=0, description="λ of the weights")

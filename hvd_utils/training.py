@@ -41,6 +41,7 @@ def train(
     minibatch: int,
     seed: int,
     precision: str,
+    label_smoothing: float = 0.0,
     world: World,
     agreement: Agreement,
     guard: Guard,
@@ -73,7 +74,7 @@ def train(
                 with _for_workers(fused, step, seed, world.device):
                     with computing(precision, world.device):
                         logits = model(images.to(dtype))
-                        loss = minibatch_loss(logits, labels, minibatch)
+                        loss = minibatch_loss(logits, labels, minibatch, label_smoothing)
                     with torch.no_grad():
                         totals[0] += loss
                         totals[1] += (logits.argmax(dim=1) != labels).sum()

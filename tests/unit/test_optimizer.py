@@ -37,6 +37,14 @@ def test_losses_are_normalised_by_the_total_minibatch():
     assert sum(parts).item() == pytest.approx(functional.cross_entropy(logits, labels).item())
 
 
+def test_label_smoothing_spreads_a_share_of_the_label_over_all_classes():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(6, 5, dtype=torch.float64), torch.arange(6) % 5
+    targets = 0.9 * functional.one_hot(labels, 5) + 0.1 / 5
+    expected = -(targets * logits.log_softmax(dim=1)).sum() / 12  # of kn = 12 images
+    assert minibatch_loss(logits, labels, 12, 0.1).item() == pytest.approx(expected.item())
+
+
 def test_momentum_needs_no_correction_when_the_rate_changes():
     """Remark 2: u ← m·u + g, w ← w − η·(g + m·u) with Nesterov, each step with its own η."""
     layer = nn.Linear(1, 1, bias=False).double()

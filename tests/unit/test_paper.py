@@ -48,6 +48,7 @@ def test_figure_of_each_row(settings, error):
         {"workers": 4, "scaling": "none"},  # another rate below the reference
         {"workers": 128, "warmup": "constant"},
         {"workers": 256, "weight_decay": 5e-5},
+        {"workers": 256, "label_smoothing": 0.1},
         {"workers": 256, "decay": "cosine"},
     ],
 )

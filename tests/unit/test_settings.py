@@ -78,6 +78,7 @@ def test_every_recipe_loads_and_opens_with_its_command_and_expected_result(name)
             ["--decay-epochs has no effect with --decay cosine", "--decay step"],
         ),
         (["--decay-power", "3"], ["--decay-power has no effect with --decay step"]),
+        (["--label-smoothing", "1"], ["--label-smoothing 1", "less than 1"]),
         (["--val-resize", "16"], ["--val-resize", "--resolution"]),
     ],
 )

@@ -36,7 +36,9 @@ def batches(count, size, seed=0):
         yield images, torch.randint(7, (size,), generator=random)
 
 
-def run(model, optimizer, source, steps, workers, minibatch, rate=lambda step: 0.1, fuse=1):
+def run(
+    model, optimizer, source, steps, workers, minibatch, rate=lambda step: 0.1, fuse=1, **options
+):
     """Make the steps; return loss and wrong images of each."""
     return [
         totals.tolist()
@@ -44,6 +46,7 @@ def run(model, optimizer, source, steps, workers, minibatch, rate=lambda step: 0
             model, optimizer, rate, source, steps,
             passes=passes(range(workers), fuse), workers=workers, minibatch=minibatch, seed=1,
             precision="fp64", world=WORLD, agreement=Agreement(1), guard=guard(),
+            **options,
         )
     ]  # fmt: skip
 
@@ -71,6 +74,16 @@ def test_accumulated_workers_make_the_step_of_one_large_minibatch():
         reference.step()
     for ours, theirs in zip(accumulated.parameters(), whole.parameters(), strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-12)
+
+
+def test_label_smoothing_is_of_the_training_loss_alone():
+    model, (images, labels) = linear(), next(batches(1, 8))
+    smoothed = nn.functional.cross_entropy(model(images), labels, label_smoothing=0.3).item()
+    errors = validated(model, iter([(images, labels)]), 1)
+    optimizer = build_optimizer(model, RECIPE, 1)
+    ((loss, wrong),) = run(model, optimizer, batches(1, 8), range(1), 1, 8, label_smoothing=0.3)
+    assert loss == pytest.approx(smoothed)
+    assert 100 * wrong / 8 == errors.top1
 
 
 def test_the_first_loss_is_the_mean_over_the_minibatchs_images():

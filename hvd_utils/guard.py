@@ -4,11 +4,15 @@ On a GPU the host queues work far ahead of what is computed; to look at a number
 wait. So the device itself leaves an update out, and all later ones too, from the first step on
 whose sums are not finite. The host looks when it reads the loss anyway, before it logs or saves.
 All ranks hold the same sums, so they decide alike.
+
+Of the optimizers only fused ones, as our SGD, can leave an update out on the device. For others,
+as LARS, the host looks once a step, and on a GPU waits for it; then the gradients of fp16 are
+divided by their scale here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -67,17 +71,21 @@ class Guard:
         ]
         overflow = ~all_finite(gradients)
         fails = ~torch.isfinite(loss)
+        scale = None
         if self._scaler is None:
             fails |= overflow
         else:
-            fails |= overflow & (self._scaler.scale < 1)
-            optimizer.grad_scale = self._scaler.scale
+            scale = self._scaler.scale
+            fails |= overflow & (scale < 1)
             self._scaler.update(overflow)
             self._left_out += overflow
         self._failed = torch.where(fails & (self._failed == NEVER), step, self._failed)
-        optimizer.found_inf = (overflow | self.failed).float()
+        left_out = overflow | self.failed
         with optimizer.skip_synchronize():
-            optimizer.step()
+            if all(group.get("fused") for group in optimizer.param_groups):
+                _step_on_device(optimizer, scale, left_out)
+            else:
+                _step_from_host(optimizer, gradients, scale, left_out)
         if self._waits:
             self.check()
 
@@ -109,3 +117,28 @@ class Guard:
         if self._scaler is not None and state:
             self._scaler.load_state_dict(state["scaler"])
             self._left_out.fill_(state["left_out"])
+
+
+def _step_on_device(
+    optimizer: torch.optim.Optimizer, scale: torch.Tensor | None, left_out: torch.Tensor
+) -> None:
+    """Queue an update that divides by ``scale``, and leaves itself out if so told."""
+    if scale is not None:
+        optimizer.grad_scale = scale
+    optimizer.found_inf = left_out.float()
+    optimizer.step()
+
+
+def _step_from_host(
+    optimizer: torch.optim.Optimizer,
+    gradients: Sequence[torch.Tensor],
+    scale: torch.Tensor | None,
+    left_out: torch.Tensor,
+) -> None:
+    """Wait for what is ``left_out``; if it is not, divide by ``scale`` and update."""
+    if left_out:
+        return
+    if scale is not None:
+        for gradient in gradients:
+            gradient.div_(scale)
+    optimizer.step()

@@ -1,4 +1,4 @@
-"""SGD as the paper runs it, inside Horovod's ring allreduce (sections 2.1, 3 and 5.1)."""
+"""SGD as the paper runs it, or LARS, inside Horovod's allreduce (sections 2.1, 3 and 5.1)."""
 
 from __future__ import annotations
 
@@ -37,26 +37,38 @@ def parameter_groups(
     ]
 
 
-def build_optimizer(
-    model: nn.Module, recipe: Recipe, passes: int, bucket_mb: float = 0
-) -> torch.optim.Optimizer:
-    """Return Nesterov SGD whose gradients Horovod sums while backprop still runs (section 4).
+def make_sgd(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the paper's Nesterov SGD (section 5.1).
 
-    ``passes`` is how many backward passes this process makes a step, not the same number on every
-    process; the sums start in the last. PyTorch's momentum keeps the rate out of its buffer,
-    u ← m·u + g and w ← w − η·u, so a changing rate needs no momentum correction (Remark 2). The
-    rate is set at every step by ``set_rate``. The update is one fused kernel, which can leave
+    PyTorch's momentum keeps the rate out of its buffer, u ← m·u + g and w ← w − η·u, so a changing
+    rate needs no momentum correction (Remark 2). The update is one fused kernel, which can leave
     itself out; see ``guard``.
-
-    Gradients travel in buckets of ``bucket_mb``, or as Horovod fuses them if that is 0.
     """
-    optimizer = torch.optim.SGD(
+    return torch.optim.SGD(
         parameter_groups(model, recipe.weight_decay, decay_batch_norm=recipe.decay_batch_norm),
         lr=recipe.reference_rate,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         fused=True,
     )
+
+
+def build_optimizer(
+    model: nn.Module, recipe: Recipe, passes: int, bucket_mb: float = 0
+) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer, whose gradients Horovod sums while backprop still runs (§4).
+
+    ``passes`` is how many backward passes this process makes a step, not the same number on every
+    process; the sums start in the last. The rate is set at every step by ``set_rate``.
+
+    Gradients travel in buckets of ``bucket_mb``, or as Horovod fuses them if that is 0.
+    """
+    if recipe.optimizer == "lars":
+        from hvd_utils.lars import make_lars  # imported where it is wanted: it takes seconds
+
+        optimizer = make_lars(model, recipe)
+    else:
+        optimizer = make_sgd(model, recipe)
     sizes = [(p, p.numel() * p.element_size()) for p in model.parameters() if p.requires_grad]
     compression = make_compression(recipe.compression, scaled=recipe.precision == "fp16")
     optimizer = hvd.DistributedOptimizer(

@@ -79,6 +79,12 @@ class RateSettings(Section):
 class OptimizerSettings(Section):
     """optimizer (§5.1) and loss."""
 
+    optimizer: Literal["sgd", "lars"] = Field(
+        "sgd", description="sgd, or lars, whose rate follows each layer's norms (You et al. 2017)"
+    )
+    trust_coefficient: float = Field(
+        1e-3, gt=0, description="of lars: a layer's rate is so much of its norm over the gradient's"
+    )
     label_smoothing: float = Field(
         0, ge=0, lt=1, description="share of a label spread over all classes, in training alone"
     )
@@ -96,6 +102,14 @@ class OptimizerSettings(Section):
     def _nesterov_has_momentum(self) -> OptimizerSettings:
         if self.nesterov and self.momentum == 0:
             raise ValueError("Nesterov needs a momentum: set --momentum, or --no-nesterov")
+        return self
+
+    @model_validator(mode="after")
+    def _lars_leaves_batch_norm_alone(self) -> OptimizerSettings:
+        if self.optimizer == "lars" and self.decay_batch_norm:
+            raise ValueError(
+                "lars neither decays nor adapts batch norms' γ and β: leave out --decay-batch-norm"
+            )
         return self
 
     @field_validator("compression")
@@ -136,4 +150,5 @@ ONLY_WITH = {
     "decay_epochs": ("decay", "step"),
     "decay_factor": ("decay", "step"),
     "decay_power": ("decay", "polynomial"),
+    "trust_coefficient": ("optimizer", "lars"),
 }

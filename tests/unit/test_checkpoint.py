@@ -21,6 +21,7 @@ from hvd_utils.checkpoint import (
     save_checkpoint,
 )
 from hvd_utils.failure import BadInput
+from hvd_utils.recipe import Recipe
 
 
 def state(step):
@@ -212,6 +213,13 @@ def test_the_length_of_a_run_may_not_change_where_the_rate_depends_on_it(tmp_pat
     check_experiment(saved, path, {**settings, "epochs": 3}, 100)
     with pytest.raises(BadInput, match="--epochs was 3, now 4"):
         check_experiment(saved, path, {**settings, "epochs": 4}, 100)
+
+
+def test_a_checkpoint_from_before_a_setting_is_of_its_default(tmp_path):
+    now = Recipe().model_dump(mode="json") | {"model": "resnet8", "epochs": 3}
+    check_experiment(state(1), tmp_path, now, 100)
+    with pytest.raises(BadInput, match="--optimizer was sgd, now lars"):
+        check_experiment(state(1), tmp_path, {**now, "optimizer": "lars"}, 100)
 
 
 def test_a_write_that_fails_says_what_is_still_there(tmp_path):

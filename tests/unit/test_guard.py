@@ -17,9 +17,9 @@ CPU = torch.device("cpu")
 class Training:
     """Steps of one layer, whose gradients are as they are told to be."""
 
-    def __init__(self, precision="fp32"):
+    def __init__(self, precision="fp32", optimizer="sgd"):
         self.layer = nn.Linear(3, 2)
-        self.optimizer = build_optimizer(self.layer, Settings(recipe="paper"), 1)
+        self.optimizer = build_optimizer(self.layer, Settings(recipe="x", optimizer=optimizer), 1)
         self.guard = Guard(precision, 1, CPU)
         self.made = 0
 
@@ -49,10 +49,11 @@ def test_every_element_counts():
     assert not all_finite(gradients)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "lars"])
 @pytest.mark.parametrize("wrong", [{"loss": math.nan}, {"gradient": math.inf}])
-def test_nothing_is_updated_from_a_wrong_step_on_until_the_host_looks(wrong):
+def test_nothing_is_updated_from_a_wrong_step_on_until_the_host_looks(wrong, optimizer):
     """As on a GPU, where the host has queued several steps more by then."""
-    training = Training()
+    training = Training(optimizer=optimizer)
     training.guard._waits = False
     for _ in range(3):
         training.step()
@@ -74,20 +75,23 @@ def test_where_looking_is_free_a_wrong_step_is_found_at_once():
         training.step(loss=math.inf)
 
 
-def test_the_update_in_fp16_is_of_gradients_without_the_scale():
+@pytest.mark.parametrize("optimizer", ["sgd", "lars"])
+def test_the_update_in_fp16_is_of_gradients_without_the_scale(optimizer):
     torch.manual_seed(0)
-    scaled = Training("fp16")
+    scaled = Training("fp16", optimizer)
     torch.manual_seed(0)
-    plain = Training()
+    plain = Training("fp32", optimizer)
     for _ in range(3):
         scaled.step()
         plain.step()
     assert scaled.guard.scaled(torch.tensor(1.0)) == FIRST_SCALE
     assert torch.allclose(scaled.layer.weight, plain.layer.weight, rtol=1e-6)
+    assert torch.allclose(scaled.layer.bias, plain.layer.bias, rtol=1e-6)
 
 
-def test_an_overflow_in_fp16_leaves_one_update_out_the_first_too():
-    training = Training("fp16")
+@pytest.mark.parametrize("optimizer", ["sgd", "lars"])
+def test_an_overflow_in_fp16_leaves_one_update_out_the_first_too(optimizer):
+    training = Training("fp16", optimizer)
     before = training.state()
     training.step(gradient=math.inf)
     assert equal(training.state(), before)

@@ -49,6 +49,7 @@ def test_figure_of_each_row(settings, error):
         {"workers": 128, "warmup": "constant"},
         {"workers": 256, "weight_decay": 5e-5},
         {"workers": 256, "label_smoothing": 0.1},
+        {"workers": 1024, "optimizer": "lars"},
         {"workers": 256, "decay": "cosine"},
     ],
 )

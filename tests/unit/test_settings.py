@@ -78,6 +78,8 @@ def test_every_recipe_loads_and_opens_with_its_command_and_expected_result(name)
             ["--decay-epochs has no effect with --decay cosine", "--decay step"],
         ),
         (["--decay-power", "3"], ["--decay-power has no effect with --decay step"]),
+        (["--trust-coefficient", "0.01"], ["no effect with --optimizer sgd", "--optimizer lars"]),
+        (["--optimizer", "lars", "--decay-batch-norm"], ["lars", "leave out --decay-batch-norm"]),
         (["--label-smoothing", "1"], ["--label-smoothing 1", "less than 1"]),
         (["--val-resize", "16"], ["--val-resize", "--resolution"]),
     ],

@@ -204,6 +204,12 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     return validate({**values, **given, "recipe": name}, f"recipe {name} or the command line")
 
 
+def known_recipes() -> list[str]:
+    """Return the names of the recipes in ``recipes/``, as --recipe takes them."""
+    files = (path.relative_to(RECIPES) for path in RECIPES.rglob("*.yaml"))
+    return sorted(str(file.with_suffix("")) for file in files)
+
+
 def read_recipe(name: str) -> dict[str, Any]:
     """Return what a recipe sets. ``name`` is a file, or the name of one in ``recipes/``.
 
@@ -213,9 +219,9 @@ def read_recipe(name: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
-        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
         raise BadInput(
-            f"no recipe {name} ({path}: {error.strerror}): give one of {known}, or a .yaml file"
+            f"no recipe {name} ({path}: {error.strerror}): give one of "
+            f"{', '.join(known_recipes())}, or a .yaml file"
         ) from error
     except yaml.YAMLError as error:
         raise BadInput(f"recipe {path} is not YAML: {error}") from error

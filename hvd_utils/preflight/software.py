@@ -14,7 +14,7 @@ from typing import Any
 from hvd_utils.preflight.verdict import FAIL, OK, Verdict, groups_of, name_ranks, odd_ones, some
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CODE = ("train_imagenet.py", "hvd_utils/**/*.py", "dali_pipeline/**/*.py", "recipes/*.yaml")
+CODE = ("train_imagenet.py", "hvd_utils/**/*.py", "dali_pipeline/**/*.py", "recipes/**/*.yaml")
 PACKAGES = ("torch", "torchvision", "horovod", "numpy", "mpi4py")
 FAMILIES = {"nvidia-dali": "DALI", "nvidia-nccl": "NCCL"}  # the CUDA version is in the name
 DRIVER = Path("/proc/driver/nvidia/version")

@@ -1,0 +1,47 @@
+"""The recipes of the paper's tables expect what the paper tells of their settings; LARS's rate."""
+
+import re
+
+import pytest
+
+from hvd_utils.paper import BY_MINIBATCH, CONTROLS, VAL_IMAGES, find_reference
+from hvd_utils.schedule import make_schedule
+from hvd_utils.settings import RECIPES, known_recipes, load_settings
+
+IMAGENET = 1_281_167
+TABLES = [name for name in known_recipes() if name.startswith("tables/")]
+
+
+def reference(name):
+    experiment = load_settings(["--recipe", name, "--data", "x"], {}).experiment()
+    return find_reference(experiment, VAL_IMAGES)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_recipe_expects_the_figure_of_its_settings(name):
+    head = (RECIPES / f"{name}.yaml").read_text()
+    expected = re.search(r"# Expected: ([^%]*) % top-1 error \((.*?)\), mean of 5", head)
+    found = reference(name)
+    assert expected.groups() == (str(found), found.source)
+    assert f" {found.source} of Goyal" in head
+    assert name.startswith(f"tables/{found.source.removeprefix('Table ')}-")
+    assert f"--recipe {name} " in head
+
+
+def test_every_row_of_the_tables_has_a_recipe():
+    rows = [found for _, _, found in CONTROLS]
+    rows += [found for found in BY_MINIBATCH.values() if found.source == "Table 1"]
+    found = [reference(name) for name in TABLES]
+    assert sorted(map(repr, found)) == sorted(map(repr, rows))
+
+
+def test_lars_32k_has_the_published_rates():
+    """Linearly to 32 in 14 epochs, then by a power of 2 to 0; the paper tells nothing of it."""
+    recipe = load_settings(["--recipe", "lars-32k", "--data", "x"], {})
+    minibatch = recipe.workers * recipe.batch_per_worker
+    schedule = make_schedule(recipe, IMAGENET, minibatch)
+    assert minibatch == 32_768
+    assert schedule(547) == pytest.approx(32, rel=1e-9)  # 14 epochs
+    assert schedule(2033) == pytest.approx(8, rel=2e-3)  # half of the way to 3,519
+    assert schedule(3519) == 0
+    assert reference("lars-32k") is None

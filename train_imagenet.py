@@ -46,6 +46,7 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
     with quick_imports():
         from dali_pipeline.loader import make_loader
         from dali_pipeline.plan import Plan
+        from hvd_utils.averaging import AveragedWeights
         from hvd_utils.batch_norm import normalise_by_worker
         from hvd_utils.communication import bucket_mb
         from hvd_utils.evaluate import evaluate_only
@@ -85,6 +86,7 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
         return evaluate_only(settings, world, model, num_classes, loader, plan.validation_rounds)
     normalise_by_worker(model, plan.passes, settings.batch_per_worker)
     quicken(model, settings, world.device)
+    averaged = AveragedWeights(model, settings)
     bucket = bucket_mb(settings, cuda=world.device.type == "cuda")
     optimizer = build_optimizer(model, settings, len(plan.passes), bucket)
     guard = Guard(settings.precision, settings.workers, world.device)
@@ -93,7 +95,7 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
     # The run: its folder, its log, and where an earlier launch stopped.
     epoch_ends = [first_step(e + 1, len(train_set), minibatch) for e in range(settings.epochs)]
     run = Run(
-        settings, world, model, optimizer, guard, plan, epoch_ends,
+        settings, world, model, averaged, optimizer, guard, plan, epoch_ends,
         earlier=earlier, stop=stop, memory=memory,
     )  # fmt: skip
     run.say(describe(settings, train_set, val_set))
@@ -120,6 +122,7 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
                 seed=settings.seed,
                 label_smoothing=settings.label_smoothing,
                 guard=guard,
+                averaged=averaged,
                 at=run.at,
                 **together,
             ):
@@ -127,7 +130,11 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
             if run.step < run.epoch_end:  # --max-steps
                 break
             errors = validate(
-                model, loader.validation(), plan.validation_rounds, at=run.watchdog.at, **together
+                averaged.validated,
+                loader.validation(),
+                plan.validation_rounds,
+                at=run.watchdog.at,
+                **together,
             )
             run.heed()
             run.finish_epoch(errors, plan.bad_images())

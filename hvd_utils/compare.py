@@ -21,10 +21,12 @@ def tensors(state: Mapping[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
     """Return a checkpoint's floating-point tensors by kind and name."""
     floating = {n: value for n, value in state["model"].items() if value.is_floating_point()}
     momenta = state["optimizer"]["state"]
+    averaged = state.get("averaged", {})
     return {
         "weights": {n: value for n, value in floating.items() if ".running_" not in n},
         "momentum": {str(n): momenta[n]["momentum_buffer"] for n in sorted(momenta)},
         "running averages": {n: value for n, value in floating.items() if ".running_" in n},
+        "averaged weights": {n: v for n, v in averaged.items() if v.is_floating_point()},
     }
 
 
@@ -73,10 +75,11 @@ def main() -> None:
     first, *others = parser.parse_args().runs
     theirs = newest(first)
     print(f"largest difference from {first} at step {theirs['step']}, relative to each tensor")
-    print(f"{'weights':>10} {'momentum':>10} {'running averages':>17}  run")
+    kinds = f"{'weights':>10} {'momentum':>10} {'running averages':>17} {'averaged weights':>17}"
+    print(f"{kinds}  run")
     for path in others:
-        weights, momentum, averages = differences(newest(path), theirs).values()
-        print(f"{weights:10.1e} {momentum:10.1e} {averages:17.1e}  {path}")
+        weights, momentum, running, averaged = differences(newest(path), theirs).values()
+        print(f"{weights:10.1e} {momentum:10.1e} {running:17.1e} {averaged:17.1e}  {path}")
 
 
 if __name__ == "__main__":

@@ -20,14 +20,15 @@ def evaluate_only(
     loader: Loader,
     rounds: int,
 ) -> None:
-    """Show the errors of the checkpoint ``--eval-only`` names."""
+    """Show the errors of the checkpoint ``--eval-only`` names: of its averaged weights, if any."""
     path = settings.eval_only
     state = None
     if world.is_root:
         state = checkpoint.load_checkpoint(path)
         checkpoint.check_model(state, path, settings.model, num_classes)
     state = world.broadcast(state)
-    model.load_state_dict(state["model"])
+    averaged = state.get("averaged")
+    model.load_state_dict(averaged or state["model"])
     errors = validate(
         model,
         loader.validation(),
@@ -37,8 +38,9 @@ def evaluate_only(
         agreement=Agreement(world.size),
     )
     if world.is_root:
+        what = f"step {state['step']}{', averaged weights' if averaged else ''}"
         print(
-            f"{path} (step {state['step']}): top-1 error {errors.top1:.2f} %, "
+            f"{path} ({what}): top-1 error {errors.top1:.2f} %, "
             f"top-5 error {errors.top5:.2f} %, {errors.images} images",
             flush=True,
         )

@@ -51,6 +51,7 @@ class Guard:
         self._scaler = LossScaler(workers, device) if precision == "fp16" else None
         self._failed = torch.tensor(NEVER, device=device)  # the first such step
         self._left_out = torch.zeros((), dtype=torch.int64, device=device)
+        self._overflow = torch.ones((), dtype=torch.bool, device=device)  # of the last step
         self._waits = device.type != "cuda"  # looking costs nothing
 
     def scaled(self, loss: torch.Tensor) -> torch.Tensor:
@@ -69,7 +70,7 @@ class Guard:
             for p in group["params"]
             if p.grad is not None
         ]
-        overflow = ~all_finite(gradients)
+        overflow = self._overflow = ~all_finite(gradients)
         fails = ~torch.isfinite(loss)
         scale = None
         if self._scaler is None:
@@ -93,6 +94,11 @@ class Guard:
     def failed(self) -> torch.Tensor:
         """Whether an update was not made for good, on the device."""
         return self._failed != NEVER
+
+    @property
+    def made(self) -> torch.Tensor:
+        """Whether the last update was made, on the device."""
+        return ~(self._overflow | self.failed)
 
     def check(self) -> None:
         """Raise NotFinite if any update so far was not made because its sums were not finite."""

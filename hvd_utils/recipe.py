@@ -120,6 +120,23 @@ class OptimizerSettings(Section):
         return value
 
 
+class AveragingSettings(Section):
+    """averaged weights."""
+
+    average: Literal["none", "ema"] = Field(
+        "none",
+        description="validate the weights of the step (none), or their exponential moving average "
+        "(ema)",
+    )
+    average_decay: float = Field(
+        0.9999,
+        gt=0,
+        lt=1,
+        description="share of the average that a step keeps: 1 / (1 - it) steps count, in the "
+        "beginning the last tenth",
+    )
+
+
 class AugmentationSettings(Section):
     """images (§5.1)."""
 
@@ -140,7 +157,12 @@ class AugmentationSettings(Section):
 
 
 class Recipe(
-    AugmentationSettings, OptimizerSettings, RateSettings, MinibatchSettings, ModelSettings
+    AugmentationSettings,
+    AveragingSettings,
+    OptimizerSettings,
+    RateSettings,
+    MinibatchSettings,
+    ModelSettings,
 ):
     """What is trained: with the data, it determines every weight."""
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from hvd_utils import checkpoint
+from hvd_utils.averaging import AveragedWeights
 from hvd_utils.batch_norm import batch_norms
 from hvd_utils.failure import BadInput
 from hvd_utils.guard import Guard
@@ -26,6 +27,7 @@ def whole_state(
     settings: Settings,
     progress: Progress,
     model: nn.Module,
+    averaged: AveragedWeights,
     optimizer: torch.optim.Optimizer,
     guard: Guard,
     num_classes: int,
@@ -35,7 +37,8 @@ def whole_state(
 
     Between two steps it is the same on every rank. Its tensors are those in use, not copies.
     """
-    for norm in batch_norms(model):  # which would count passes, not updates
+    # They would count passes, not updates.
+    for norm in [*batch_norms(model), *batch_norms(averaged.validated)]:
         norm.num_batches_tracked.fill_(progress.step)
     return {
         "step": progress.step,
@@ -44,23 +47,30 @@ def whole_state(
         "num_classes": num_classes,
         "train_images": train_images,
         "model": model.state_dict(),
+        "averaged": averaged.state_dict(),
         "optimizer": optimizer.state_dict(),
         "guard": guard.state_dict(),
     }
 
 
 def take_over(
-    state: State | None, model: nn.Module, optimizer: torch.optim.Optimizer, guard: Guard
+    state: State | None,
+    model: nn.Module,
+    averaged: AveragedWeights,
+    optimizer: torch.optim.Optimizer,
+    guard: Guard,
 ) -> Progress:
-    """Bring model and optimizer to ``state``, or all ranks to rank 0's first weights; collective.
+    """Bring model, average and optimizer to ``state``, or all ranks to rank 0's first weights.
 
-    Returns how far the run is.
+    Collective. Returns how far the run is.
     """
     if state is None:
         first = {name: in_memory_order(value) for name, value in model.state_dict().items()}
         hvd.broadcast_parameters(first, root_rank=0)
+        averaged.restart()
         return Progress()
     model.load_state_dict(state["model"])
+    averaged.load_state_dict(state.get("averaged", {}))
     optimizer.load_state_dict(state["optimizer"])
     for parameter, values in optimizer.state.items():  # whichever layout they were saved in
         for name, value in values.items():

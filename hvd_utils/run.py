@@ -15,6 +15,7 @@ from torch import nn
 from dali_pipeline.plan import Plan
 from hvd_utils import checkpoint, failure, provenance
 from hvd_utils.agreement import Agreement
+from hvd_utils.averaging import AveragedWeights
 from hvd_utils.elastic import Memory, WorldChanged
 from hvd_utils.events import RunLog, create_output, final_line, forget_after
 from hvd_utils.failure import BadInput, Stopped
@@ -44,6 +45,7 @@ class Run:
         settings: Settings,
         world: World,
         model: nn.Module,
+        averaged: AveragedWeights,
         optimizer: torch.optim.Optimizer,
         guard: Guard,
         plan: Plan,
@@ -60,7 +62,8 @@ class Run:
         cannot be written or is in use, or the checkpoint is damaged or of another run.
         """
         self.settings, self.world = settings, world
-        self.model, self.optimizer, self.guard = model, optimizer, guard
+        self.model, self.averaged = model, averaged
+        self.optimizer, self.guard = optimizer, guard
         self._train_images, self._num_classes = len(plan.train), len(plan.train.classes)
         self._epoch_ends = epoch_ends
         self.last_step = min(epoch_ends[-1], settings.max_steps or epoch_ends[-1])
@@ -79,7 +82,7 @@ class Run:
             earlier, notes = checkpointed_state(
                 settings, world, self.output, self._num_classes, self._train_images
             )
-        self.progress = take_over(earlier, model, optimizer, guard)
+        self.progress = take_over(earlier, model, averaged, optimizer, guard)
         self._totals = torch.tensor(
             [self.progress.window_loss, self.progress.window_wrong],
             dtype=torch.float64,
@@ -208,6 +211,7 @@ class Run:
             self.settings,
             self.progress,
             self.model,
+            self.averaged,
             self.optimizer,
             self.guard,
             self._num_classes,

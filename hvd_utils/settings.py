@@ -21,6 +21,7 @@ from hvd_utils.interval import parse
 from hvd_utils.recipe import (
     ONLY_WITH,
     AugmentationSettings,
+    AveragingSettings,
     MinibatchSettings,
     ModelSettings,
     OptimizerSettings,
@@ -179,6 +180,7 @@ SECTIONS = (
     MinibatchSettings,
     RateSettings,
     OptimizerSettings,
+    AveragingSettings,
     ModelSettings,
     AugmentationSettings,
     SpeedSettings,

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from hvd_utils.agreement import Agreement
+from hvd_utils.averaging import AveragedWeights
 from hvd_utils.batch_norm import RunningAverages
 from hvd_utils.compiling import uncompiled
 from hvd_utils.failure import BadInput
@@ -45,6 +46,7 @@ def train(
     world: World,
     agreement: Agreement,
     guard: Guard,
+    averaged: AveragedWeights | None = None,
     at: Callable[[int, str], None] = nobody,
 ) -> Iterator[torch.Tensor]:
     """Make the given steps of minibatch SGD; yield after each, when all ranks hold the same state.
@@ -53,8 +55,8 @@ def train(
     many of its images were classified wrongly, both over all ``workers``. Each step runs this
     process's logical workers, one pass of ``passes`` after the other; their gradients accumulate,
     and Horovod sums them over the processes during the last backward pass. ``agreement`` makes one
-    round a step, ``guard`` the updates; ``at`` is told step and what is being done. On a GPU the
-    host waits for nothing that is computed there.
+    round a step, ``guard`` the updates, which ``averaged`` follows; ``at`` is told step and what is
+    being done. On a GPU the host waits for nothing that is computed there.
 
     Raises NotFinite where the loss or the gradients are not finite, of which no update is made, and
     BadInput where several fused workers do not fit the memory or would share random numbers.
@@ -89,6 +91,8 @@ def train(
             at(step, COMPUTING)
             guard.update(optimizer, step, totals[0])
             averages.update(keep=guard.failed)
+            if averaged:
+                averaged.update(step, guard.made)
             optimizer.zero_grad()
             at(step, FINISHING)
             yield totals

@@ -16,6 +16,7 @@ from hvd_utils.compare import differences, newest
 from hvd_utils.events import METRICS, read_events
 
 JOB_OPTIONS = (*TINY, "--workers", "4", "--precision", "fp64", "--batch-per-worker", "2")
+JOB_OPTIONS += ("--average", "ema", "--average-decay", "0.9")
 JOB_OPTIONS += ("--epochs", "90", "--max-steps", "120", "--reference-rate", "0.0125")
 TOY = str(Path(__file__).with_name("elastic_toy.py"))
 STEPS = 80

@@ -24,7 +24,8 @@ def test_differences_are_relative_to_each_tensor_and_told_by_kind(tmp_path):
     first = end_of_run(tmp_path / "a")
     other = end_of_run(tmp_path / "b", weight=2.5, momentum=0.9, average=4.0)
     apart = compare.differences(compare.newest(other), compare.newest(first))
-    assert apart == pytest.approx({"weights": 0.25, "momentum": 0.1, "running averages": 0.0})
+    kinds = ["weights", "momentum", "running averages", "averaged weights"]
+    assert apart == pytest.approx(dict(zip(kinds, [0.25, 0.1, 0.0, 0.0], strict=True)))
 
 
 def test_every_run_is_shown_beside_the_first(tmp_path, monkeypatch, capsys):
@@ -32,7 +33,7 @@ def test_every_run_is_shown_beside_the_first(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["compare", *map(str, runs)])
     compare.main()
     *_, line = capsys.readouterr().out.splitlines()
-    assert line.split() == ["2.5e-01", "0.0e+00", "0.0e+00", str(runs[1])]
+    assert line.split() == ["2.5e-01", "0.0e+00", "0.0e+00", "0.0e+00", str(runs[1])]
 
 
 def test_runs_at_other_steps_and_folders_without_runs_are_refused(tmp_path):

@@ -21,15 +21,14 @@ class Buffers:
     def __init__(self) -> None:
         self._arrays: list[np.ndarray] = []
 
-    def take(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """Return a tensor of this shape, (images, ...), with anything in it.
+    def take(self, length: int) -> torch.Tensor:
+        """Return a vector of this length, with anything in it.
 
         A tensor made from a NumPy array holds the array for as long as any view of it, or autograd,
         needs the memory; so an array that only we refer to is free.
         """
         for array in self._arrays:
-            fits = len(array) >= shape[0] and array.shape[1:] == shape[1:]
-            if fits and sys.getrefcount(array) == _OURS:
-                return torch.from_numpy(array)[: shape[0]]
-        self._arrays = [*self._arrays[1 - KEPT :], np.empty(shape, dtype=np.float32)]
+            if len(array) >= length and sys.getrefcount(array) == _OURS:
+                return torch.from_numpy(array)[:length]
+        self._arrays = [*self._arrays[1 - KEPT :], np.empty(length, dtype=np.float32)]
         return torch.from_numpy(self._arrays[-1])

@@ -15,6 +15,7 @@ from dali_pipeline.finish import Finisher
 from dali_pipeline.graph import Target, training_graph, validation_graph
 from dali_pipeline.interface import Batch
 from dali_pipeline.plan import Plan, TrainingBatch, ValidationBatch
+from dali_pipeline.resolution import largest_side
 from dali_pipeline.upload import upload
 
 CPU_GROUP = 64  # images that DALI decodes at once on a CPU, in whole batches, so that no core waits
@@ -39,7 +40,7 @@ class DaliLoader:
         self._threads = threads
         self._target = Target(
             on_gpu=device.type == "cuda",
-            resolution=settings.resolution,
+            validation_side=plan.validation_side,
             antialias=settings.antialias,
             hw_decoder_load=settings.hw_decoder_load,
             usual_height=settings.usual_height,
@@ -48,7 +49,7 @@ class DaliLoader:
         self._validation: _Decoder | None = None
         self._finisher: Finisher | None = None
         if not self._target.on_gpu:
-            self._finisher = finisher(threads, settings.resolution, settings.antialias)
+            self._finisher = finisher(threads, largest_side(settings), settings.antialias)
 
     def training(self, first_step: int, last_step: int) -> Iterator[Batch]:
         """Yield training batches; see ``Loader``."""
@@ -153,10 +154,12 @@ class _Decoder:
     def _finished(self, decoded: tuple[list, TrainingBatch | ValidationBatch]) -> Batch:
         pixels, batch = decoded
         if isinstance(batch, TrainingBatch):
-            finished = self._finisher.training(pixels, batch.flips)
+            finished = self._finisher.training(pixels, batch.flips, batch.side)
         else:
             placement = batch.placement
-            finished = self._finisher.validation(pixels, placement.size, placement.corner)
+            finished = self._finisher.validation(
+                pixels, placement.size, placement.corner, batch.side
+            )
         return finished, torch.from_numpy(batch.labels)
 
 

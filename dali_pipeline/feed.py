@@ -34,7 +34,9 @@ class _Read(NamedTuple):
         window = batch.windows
         start = np.stack([window.top, window.left], axis=1)
         shape = np.stack([window.height, window.width], axis=1)
-        return start, shape, *((batch.flips,) if on_gpu else ())
+        if not on_gpu:
+            return start, shape
+        return start, shape, np.full_like(shape, batch.side), batch.flips
 
 
 class Feed:

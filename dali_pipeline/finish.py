@@ -25,36 +25,39 @@ class Finisher:
     they are decoded and how convolutions are fastest.
     """
 
-    def __init__(self, threads: int, resolution: int, antialias: bool) -> None:
+    def __init__(self, threads: int, largest: int, antialias: bool) -> None:
+        """``largest`` is the largest side that will be asked for, pixels."""
         self._threads = threads
-        self._side = resolution
+        self._largest = largest
         self._antialias = antialias
         self._pool = _single_threaded(threads)
         self._buffers = Buffers()
         # Of a whole row of pixels, so that PyTorch has long runs to work on.
-        self._mean = (255 * torch.tensor(MEAN)).repeat(resolution)
-        self._scale = (1 / (255 * torch.tensor(STD))).repeat(resolution)
+        self._mean = (255 * torch.tensor(MEAN)).repeat(largest)
+        self._scale = (1 / (255 * torch.tensor(STD))).repeat(largest)
 
-    def training(self, crops: Sequence[torch.Tensor], mirrored: np.ndarray) -> torch.Tensor:
+    def training(
+        self, crops: Sequence[torch.Tensor], mirrored: np.ndarray, side: int
+    ) -> torch.Tensor:
         """Return the images made of uint8 (height, width, 3) crops."""
 
         def finish(image: int) -> torch.Tensor:
-            pixels = self._resize(crops[image], (self._side, self._side))
+            pixels = self._resize(crops[image], (side, side))
             return pixels.flip(1) if mirrored[image] else pixels
 
-        return self._normalised(len(crops), finish)
+        return self._normalised(len(crops), side, finish)
 
     def validation(
-        self, images: Sequence[torch.Tensor], sizes: np.ndarray, corners: np.ndarray
+        self, images: Sequence[torch.Tensor], sizes: np.ndarray, corners: np.ndarray, side: int
     ) -> torch.Tensor:
         """Return the images, each resized to its size and cropped at its corner."""
 
         def finish(image: int) -> torch.Tensor:
             pixels = self._resize(images[image], tuple(sizes[image].tolist()))
             top, left = corners[image]
-            return pixels[top : top + self._side, left : left + self._side]
+            return pixels[top : top + side, left : left + side]
 
-        return self._normalised(len(images), finish)
+        return self._normalised(len(images), side, finish)
 
     def _resize(self, pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """Return uint8 (*size, 3), by PyTorch's kernel for channels-last pixels, its fastest."""
@@ -67,12 +70,17 @@ class Finisher:
         )
         return resized.permute(0, 2, 3, 1)[0]
 
-    def _normalised(self, count: int, finish: Callable[[int], torch.Tensor]) -> torch.Tensor:
-        batch = self._buffers.take((count, self._side, self._side, 3))
+    def _normalised(
+        self, count: int, side: int, finish: Callable[[int], torch.Tensor]
+    ) -> torch.Tensor:
+        # Memory for the largest side, so that it serves all of them; what is not used costs none.
+        room = self._buffers.take(count * self._largest**2 * 3)
+        batch = room[: count * side**2 * 3].view(count, side, side, 3)
+        mean, scale = self._mean[: side * 3], self._scale[: side * 3]
 
         def work(first: int) -> None:
             for image in range(first, count, self._threads):
-                batch[image].copy_(finish(image)).flatten(1).sub_(self._mean).mul_(self._scale)
+                batch[image].copy_(finish(image)).flatten(1).sub_(mean).mul_(scale)
 
         list(self._pool.map(work, range(self._threads)))
         return batch.permute(0, 3, 1, 2)

@@ -22,7 +22,7 @@ class Target(NamedTuple):
     """Where and for what a graph decodes."""
 
     on_gpu: bool
-    resolution: int  # side of the model's images, pixels
+    validation_side: int  # of the model's images, pixels
     antialias: bool
     hw_decoder_load: float  # share of JPEGs for a GPU's hardware decoder
     usual_height: int  # pixels: buffers for such images are made before the first batch
@@ -31,43 +31,36 @@ class Target(NamedTuple):
 
 @pipeline_def
 def training_graph(source: Iterable, target: Target):
-    """Return the crops of each item (encoded, start, shape, mirror) of ``source``.
+    """Return the crops of each item (encoded, start, shape, size, mirror) of ``source``.
 
-    On a GPU float (batch, resolution, resolution, 3), normalised; on a CPU uint8 (height, width, 3)
-    of various sizes, from items without ``mirror``.
+    On a GPU float (batch, *size, 3), normalised, of one size in a batch; on a CPU uint8 (height,
+    width, 3) of various sizes, from items without ``size`` and ``mirror``.
     """
-    encoded, start, shape, *mirror = _inputs(source, [1, 1, 1, 0] if target.on_gpu else [1, 1, 1])
+    ndim = [1, 1, 1, 1, 0] if target.on_gpu else [1, 1, 1]
+    encoded, start, shape, *rest = _inputs(source, ndim)
     images = fn.decoders.image_slice(
         encoded, start=start, shape=shape, axis_names="HW", **_decoder(target)
     )
     if not target.on_gpu:
         return images
-    side = [target.resolution, target.resolution]
-    images = fn.resize(
-        images, size=side, interp_type=types.INTERP_LINEAR, antialias=target.antialias
-    )
-    return _normalise(images, *mirror)
+    size, mirror = rest
+    return _normalise(_resize(images, size, target), mirror)
 
 
 @pipeline_def
 def validation_graph(source: Iterable, target: Target):
     """Return the images of each item (encoded, size, corner): resized, then cropped centrally.
 
-    On a GPU float (batch, resolution, resolution, 3), normalised; on a CPU whole images, uint8,
-    from items (encoded,).
+    On a GPU float (batch, side, side, 3), normalised; on a CPU whole images, uint8, from items
+    (encoded,).
     """
     encoded, *placement = _inputs(source, [1, 1, 1] if target.on_gpu else [1])
     images = fn.decoders.image(encoded, **_decoder(target))
     if not target.on_gpu:
         return images
     size, corner = placement
-    images = fn.resize(
-        images,
-        size=fn.cast(size, dtype=types.FLOAT),
-        interp_type=types.INTERP_LINEAR,
-        antialias=target.antialias,
-    )
-    side = [target.resolution, target.resolution]
+    images = _resize(images, size, target)
+    side = [target.validation_side, target.validation_side]
     return _normalise(fn.slice(images, start=corner, shape=side, axis_names="HW"))
 
 
@@ -95,6 +88,15 @@ def _decoder(target: Target) -> dict:
         "jpeg_fancy_upsampling": True,  # as libjpeg, and so PIL, upsamples colour
         **common,
     }
+
+
+def _resize(images, size, target: Target):
+    return fn.resize(
+        images,
+        size=fn.cast(size, dtype=types.FLOAT),
+        interp_type=types.INTERP_LINEAR,
+        antialias=target.antialias,
+    )
 
 
 def _normalise(images, mirror=None):

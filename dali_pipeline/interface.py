@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-# Images, float32 (batch, 3, resolution, resolution), normalised, channels-last in memory;
+# Images, float32 (batch, 3, side, side), of the plan's side, normalised, channels-last in memory;
 # labels, int64 (batch,)
 Batch = tuple[torch.Tensor, torch.Tensor]
 

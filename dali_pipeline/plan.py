@@ -22,6 +22,7 @@ from dali_pipeline.augment import (
 from dali_pipeline.bad_images import BadImages
 from dali_pipeline.index import BadImage, Index
 from dali_pipeline.order import pass_images
+from dali_pipeline.resolution import training_side, validation_side
 from hvd_utils.failure import BadInput
 from hvd_utils.settings import Settings
 
@@ -34,6 +35,7 @@ class TrainingBatch:
     labels: np.ndarray  # int64 (images,)
     windows: Windows
     flips: np.ndarray  # int32 (images,), 0 or 1
+    side: int  # pixels that each window becomes, in both directions
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class ValidationBatch:
     ids: np.ndarray  # int64 (images,)
     labels: np.ndarray  # int64 (images,)
     placement: Placement
+    side: int  # pixels
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,17 @@ class Plan:
                 stream, heights, widths, settings.min_crop_area, settings.max_crop_ratio
             ),
             flips=flips(stream) if settings.flip else np.zeros(len(ids), np.int32),
+            side=self.training_side(step),
         )
+
+    def training_side(self, step: int) -> int:
+        """Return the side of the crops of ``step``, pixels."""
+        return training_side(self.settings, step, len(self.train))
+
+    @property
+    def validation_side(self) -> int:
+        """The side of the validation images, pixels."""
+        return validation_side(self.settings)
 
     def training_places(self, first_step: int, last_step: int) -> Iterator[tuple[int, range]]:
         """Yield (step, workers) of each pass from ``first_step`` up to, not with, ``last_step``."""
@@ -148,6 +161,7 @@ class Plan:
             ids=ids,
             labels=self.val.labels[ids].astype(np.int64),
             placement=central_placement(
-                heights, widths, self.settings.val_resize, self.settings.resolution
+                heights, widths, self.settings.val_resize, self.validation_side
             ),
+            side=self.validation_side,
         )

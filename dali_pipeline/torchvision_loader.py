@@ -89,7 +89,7 @@ class _PlannedBatches(Dataset):
 
 def _decode_training(plan: Plan, place: tuple[int, range]) -> tuple[torch.Tensor, np.ndarray]:
     batch: TrainingBatch = plan.training_batch(*place)
-    size, antialias = [plan.settings.resolution] * 2, plan.settings.antialias
+    size, antialias = [batch.side] * 2, plan.settings.antialias
     images = []
     for image, *window, mirrored in zip(batch.ids, *batch.windows, batch.flips, strict=True):
         pixels = transforms.crop(_decode(plan.train, image), *map(int, window))
@@ -100,7 +100,7 @@ def _decode_training(plan: Plan, place: tuple[int, range]) -> tuple[torch.Tensor
 
 def _decode_validation(plan: Plan, ids: Any) -> tuple[torch.Tensor, np.ndarray]:
     batch: ValidationBatch = plan.validation_batch(ids)
-    side, antialias = plan.settings.resolution, plan.settings.antialias
+    side, antialias = batch.side, plan.settings.antialias
     images = []
     for image, size, (top, left) in zip(batch.ids, *batch.placement, strict=True):
         pixels = _resize(_decode(plan.val, image), size.tolist(), antialias)

@@ -141,6 +141,15 @@ class AugmentationSettings(Section):
     """images (§5.1)."""
 
     resolution: int = Field(224, gt=0, description="side of a training and validation crop, pixels")
+    resolution_from: int | None = Field(
+        None, gt=0, description="side of the first epochs' training crops, pixels; none: as later"
+    )
+    resolution_ramp: tuple[float, float] | None = Field(
+        None, description="between which epochs that side grows to --resolution, as 6,13"
+    )
+    val_resolution: int | None = Field(
+        None, gt=0, description="side of a validation crop, pixels; none: as --resolution"
+    )
     val_resize: int = Field(256, gt=0, description="shorter side before validation's crop, pixels")
     min_crop_area: float = Field(0.08, gt=0, le=1, description="smallest crop, share of the image")
     max_crop_ratio: float = Field(4 / 3, ge=1, description="most elongated crop, long over short")
@@ -149,10 +158,33 @@ class AugmentationSettings(Section):
     )
     flip: bool = Field(True, description="mirror half of the training images")
 
+    @field_validator("resolution_ramp", mode="before")
+    @classmethod
+    def _split_ramp(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _crop_fits(self) -> AugmentationSettings:
-        if self.val_resize < self.resolution:
-            raise ValueError("--val-resize may not be smaller than --resolution")
+        if self.val_resize < (self.val_resolution or self.resolution):
+            crop = "--val-resolution" if self.val_resolution else "--resolution"
+            raise ValueError(f"--val-resize may not be smaller than {crop}")
+        return self
+
+    @model_validator(mode="after")
+    def _ramp_grows(self) -> AugmentationSettings:
+        start, ramp = self.resolution_from, self.resolution_ramp
+        if (start is None) != (ramp is None):
+            raise ValueError(
+                "--resolution-from and --resolution-ramp belong together: set both or neither"
+            )
+        if start is not None and start > self.resolution:
+            raise ValueError(
+                f"--resolution-from {start} may not be larger than --resolution {self.resolution}"
+            )
+        if ramp is not None and not 0 <= ramp[0] < ramp[1]:
+            raise ValueError(
+                "--resolution-ramp takes two epochs, the first before the second, as 6,13"
+            )
         return self
 
 

@@ -28,6 +28,11 @@ def first_step(epoch: float, num_images: int, minibatch: int) -> int:
     return int(epoch * num_images / minibatch + 0.5)
 
 
+def epoch_at(step: int, num_images: int, minibatch: int) -> int:
+    """Return the epoch to which ``step`` belongs: the last that begins there or before."""
+    return (minibatch * (2 * step + 1) - 1) // (2 * num_images)
+
+
 def linear_scaling(reference_rate: float, minibatch: int, reference_minibatch: int) -> float:
     """Return the rate for ``minibatch`` = kn images: k times the batch, k times the rate (2.1).
 

@@ -58,7 +58,7 @@ def _loader(kind: str, bench: Bench) -> Iterator:
 class Undone(Finisher):
     """Leaves crops as they were decoded."""
 
-    def training(self, crops: Sequence[torch.Tensor], mirrored: np.ndarray) -> Sequence:
+    def training(self, crops: Sequence[torch.Tensor], mirrored: np.ndarray, side: int) -> Sequence:
         """Return the crops."""
         return crops
 
@@ -66,7 +66,7 @@ class Undone(Finisher):
 class Unnormalised(Finisher):
     """Resizes and mirrors, no more."""
 
-    def _normalised(self, count: int, finish: Callable[[int], torch.Tensor]) -> list:
+    def _normalised(self, count: int, side: int, finish: Callable[[int], torch.Tensor]) -> list:
         return list(self._pool.map(finish, range(count)))
 
 

@@ -23,6 +23,12 @@ CPU = torch.device("cpu")
 SETTINGS = Settings(
     recipe="demo", workers=2, batch_per_worker=4, resolution=32, val_resize=36, val_batch=3
 )
+# Steps of 8 images of 30: the second epoch begins at step 4, the third at step 8.
+GROWING = {
+    "resolution": 96, "resolution_from": 32, "resolution_ramp": (0, 2),
+    "val_resolution": 40, "val_resize": 44,
+}  # fmt: skip
+STEPS = range(3, 9)
 
 
 def plan_for(data, *, mine=range(2), fuse=1, rank=0, size=1, **changes):
@@ -40,15 +46,46 @@ def both(tiny_data):
     return {kind: load(kind, plan_for(tiny_data)) for kind in ("dali", "torchvision")}
 
 
-def test_dali_decodes_what_torchvision_decodes_image_by_image(both):
-    """In units of 0 to 255: PyTorch's filter rounds otherwise than PIL's, see test_formats.py."""
+@pytest.fixture(scope="module")
+def growing(tiny_data):
+    """Batches of three sides, where one minibatch holds images of two epochs."""
+    plan = plan_for(tiny_data, **GROWING)
+    return {kind: load(kind, plan, STEPS[0], STEPS[-1] + 1) for kind in ("dali", "torchvision")}
+
+
+def assert_alike(ours, theirs, mean, most):
+    """Compare training and validation batches; differences are in units of 0 to 255."""
     deviation = torch.tensor(STD).view(3, 1, 1) * 255
     for part in (0, 1):
-        for ours, theirs in zip(both["dali"][part], both["torchvision"][part], strict=True):
-            assert torch.equal(ours[1], theirs[1])
-            difference = ((ours[0] - theirs[0]) * deviation).abs()
-            assert difference.mean() < 0.3
-            assert difference.max() < 2.5
+        for (images, labels), (expected, expected_labels) in zip(
+            ours[part], theirs[part], strict=True
+        ):
+            assert torch.equal(labels, expected_labels)
+            assert images.is_contiguous(memory_format=torch.channels_last)
+            difference = ((images - expected) * deviation).abs()
+            assert difference.mean() < mean
+            assert difference.max() < most
+
+
+@pytest.mark.parametrize("sides", ["both", "growing"])
+def test_dali_decodes_what_torchvision_decodes_image_by_image(request, sides):
+    """PyTorch's filter rounds otherwise than PIL's, see test_formats.py."""
+    made = request.getfixturevalue(sides)
+    assert_alike(made["dali"], made["torchvision"], 0.3, 2.5)
+
+
+def test_every_batch_has_the_side_of_its_step(tiny_data, growing):
+    synthetic = load("synthetic", plan_for(tiny_data, **GROWING), STEPS[0], STEPS[-1] + 1)
+    for training, validation in (*growing.values(), synthetic):
+        sides = [images.shape[2:] for images, _ in training]  # two workers a step
+        assert sides == 2 * [(32, 32)] + 8 * [(64, 64)] + 2 * [(96, 96)]
+        assert {images.shape[1:] for images, _ in validation} == {(3, 40, 40)}
+
+
+def test_a_run_can_begin_in_the_middle_of_the_ramp(tiny_data, growing):
+    part, _ = load("dali", plan_for(tiny_data, **GROWING), 7, 9)
+    for (images, _), (expected, _) in zip(part, growing["dali"][0][8:], strict=True):
+        assert torch.equal(images, expected)
 
 
 def test_batches_have_the_shape_and_type_that_the_model_takes(both):
@@ -179,23 +216,19 @@ def test_synthetic_images_need_no_files_and_are_planned_like_others():
     assert sum(len(labels) for _, labels in validation) == 1000
 
 
+@pytest.mark.parametrize(
+    ("sides", "changes", "steps"), [("both", {}, range(3)), ("growing", GROWING, STEPS)]
+)
 def test_the_gpus_graph_makes_the_same_images_as_far_as_a_cpu_can_run_it(
-    tiny_data, both, monkeypatch
+    tiny_data, request, monkeypatch, sides, changes, steps
 ):
     """All of it but nvJPEG: DALI's own resize, mirror, crop and normalisation, channels last."""
     decoder = graph._decoder
     monkeypatch.setattr(graph, "_decoder", lambda target: decoder(target._replace(on_gpu=False)))
-    loader = DaliLoader(plan_for(tiny_data), CPU, threads=1)
+    loader = DaliLoader(plan_for(tiny_data, **changes), CPU, threads=1)
     loader._target, loader._finisher = loader._target._replace(on_gpu=True), None
-    deviation = torch.tensor(STD).view(3, 1, 1) * 255
-    made = (list(loader.training(0, 3)), list(loader.validation()))
-    for ours, theirs in zip(made, both["torchvision"], strict=True):
-        for (images, labels), (expected, expected_labels) in zip(ours, theirs, strict=True):
-            assert torch.equal(labels, expected_labels)
-            assert images.is_contiguous(memory_format=torch.channels_last)
-            difference = ((images - expected) * deviation).abs()
-            assert difference.mean() < 1.0
-            assert difference.max() < 16
+    made = (list(loader.training(steps[0], steps[-1] + 1)), list(loader.validation()))
+    assert_alike(made, request.getfixturevalue(sides)["torchvision"], 1.0, 16)
 
 
 def test_the_decoder_of_a_gpu_is_given_what_it_takes():

@@ -15,8 +15,10 @@ from dali_pipeline.index import scan_splits
 from dali_pipeline.loader import make_loader
 from dali_pipeline.plan import Plan
 from dali_pipeline.statistics import STD
+from hvd_utils.averaging import AveragedWeights
 from hvd_utils.compare import differences, newest
 from hvd_utils.events import read_events
+from hvd_utils.models import build_model
 from hvd_utils.rank_files import COMPUTING, FINISHING, READING
 from hvd_utils.settings import Settings
 from hvd_utils.stopwatch import DeviceStopwatch
@@ -30,16 +32,25 @@ SETTINGS = Settings(
 WORLD = World(0, 1, 0, 1, "here", torch.device("cuda", 0), 2)
 
 
-def load(data, device):
-    plan = Plan(*scan_splits(data), SETTINGS, [range(1), range(1, 2)], 0, 1)
+GROWING = {
+    "resolution": 96, "resolution_from": 32, "resolution_ramp": (0, 2),
+    "val_resolution": 40, "val_resize": 44,
+}  # fmt: skip
+
+
+def load(data, device, changes):
+    settings = SETTINGS.model_copy(update=changes)
+    plan = Plan(*scan_splits(data), settings, [range(1), range(1, 2)], 0, 1)
     loader = make_loader("dali", plan, device=torch.device(device), threads=2)
-    return list(loader.training(0, 3)), list(loader.validation())
+    return list(loader.training(0, 9)), list(loader.validation())
 
 
-def test_dali_decodes_on_the_gpu_what_it_decodes_on_the_cpu(tiny_data):
+@pytest.mark.parametrize("changes", [{}, GROWING], ids=["one side", "growing"])
+def test_dali_decodes_on_the_gpu_what_it_decodes_on_the_cpu(tiny_data, changes):
     """nvJPEG rounds otherwise than libjpeg-turbo; in units of 0 to 255."""
     deviation = torch.tensor(STD).view(3, 1, 1) * 255
-    for gpu, cpu in zip(load(tiny_data, "cuda:0"), load(tiny_data, "cpu"), strict=True):
+    made = (load(tiny_data, device, changes) for device in ("cuda:0", "cpu"))
+    for gpu, cpu in zip(*made, strict=True):
         for (images, labels), (expected, expected_labels) in zip(gpu, cpu, strict=True):
             assert images.device.type == labels.device.type == "cuda"
             assert torch.equal(labels.cpu(), expected_labels)
@@ -129,6 +140,25 @@ def test_the_host_waits_for_nothing_in_a_step():
         loop.queue(10)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_averaging_waits_for_nothing_and_is_that_of_the_cpu():
+    recipe, ends = SETTINGS.model_copy(update={"average": "ema"}), []
+    for device in ("cuda", "cpu"):
+        model = build_model("resnet8", 5, zero_gamma=True, seed=1).to(device)
+        averaged, made = AveragedWeights(model, recipe), torch.tensor([True, False, True])
+        made = made.to(device)
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            for step in range(3):
+                with torch.no_grad():
+                    model.fc.weight.add_(step)
+                averaged.update(step, made[step])
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        ends.append(averaged.state_dict()["fc.weight"].cpu())
+    assert torch.allclose(*ends)
 
 
 def test_the_gpu_benchmark_measures_every_case(tmp_path):

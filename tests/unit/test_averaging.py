@@ -24,7 +24,7 @@ from hvd_utils.training import train
 from hvd_utils.world import World
 
 WORLD = World(0, 1, 0, 1, "here", torch.device("cpu"), 1)
-SETTINGS = Settings(recipe="paper", average="ema", average_decay=0.6, workers=2, batch_per_worker=4)
+SETTINGS = Settings(recipe="paper", average="ema", average_decay=0.3, workers=2, batch_per_worker=4)
 
 
 class Training:
@@ -93,8 +93,8 @@ def test_the_first_weights_are_soon_forgotten_and_then_the_decay_rules():
 def test_the_average_is_the_moving_average_spelled_out_of_weights_and_running_averages():
     training = Training()
     expected = floating(training.model)
-    for step, _ in enumerate(training.steps(8)):
-        decay = min(0.6, (1 + step) / (10 + step))
+    for step, _ in enumerate(training.steps(5)):
+        decay = min(0.3, (1 + step) / (10 + step))
         for name, value in floating(training.model).items():
             expected[name] = decay * expected[name] + (1 - decay) * value
     ours = floating(training.averaged.validated)
@@ -107,7 +107,7 @@ def test_once_the_decay_rules_it_is_pytorchs():
     torch.manual_seed(0)
     layer = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     ours = AveragedWeights(layer, SETTINGS)
-    theirs = AveragedModel(layer, multi_avg_fn=get_ema_multi_avg_fn(0.6), use_buffers=True)
+    theirs = AveragedModel(layer, multi_avg_fn=get_ema_multi_avg_fn(0.3), use_buffers=True)
     theirs.update_parameters(layer)  # its first only copies
     for step in range(100, 105):
         layer[0].weight.data += torch.randn(2, 3)
@@ -129,7 +129,7 @@ def test_an_update_that_was_left_out_is_not_averaged():
     for step, _ in enumerate(training.steps(5)):
         seen.append(floating(training.averaged.validated))
         if step != 2:
-            decay = min(0.6, (1 + step) / (10 + step))
+            decay = min(0.3, (1 + step) / (10 + step))
             for name, value in floating(training.model).items():
                 expected[name] = decay * expected[name] + (1 - decay) * value
     assert training.guard.facts()["updates_left_out"] == 1
@@ -141,14 +141,14 @@ def test_an_update_that_was_left_out_is_not_averaged():
 def test_a_run_goes_on_to_the_bit_in_any_layout(tmp_path, way):
     """From a file, and from what the survivors of an elastic run hold."""
     whole, first, second = Training(), Training(), Training(seed=2)
-    assert list(whole.steps(6)) == 6 * [None]
-    assert list(first.steps(3)) == 3 * [None]
+    assert list(whole.steps(4)) == 4 * [None]
+    assert list(first.steps(2)) == 2 * [None]
     if way == "checkpoint":
         state = load_checkpoint(save_checkpoint(tmp_path, first.state(), keep=1))
     else:
         state = _unpack(_pack(first.state()))
     second.take_over(state)
-    assert list(second.steps(3)) == 3 * [None]
+    assert list(second.steps(2)) == 2 * [None]
     ours, theirs = second.state(), whole.state()
     assert_equal(ours["averaged"], theirs["averaged"])
     assert_equal(ours["model"], theirs["model"])

@@ -1,6 +1,7 @@
 # make demo     set up, then two Horovod workers train on real JPEGs
 # make test     set up, then every test; as root on Debian it installs what tests need beside .venv
 # make check    the fast tier: lint and unit tests
+# make study    the paper's tables and figures in miniature: three quarters of an hour on 2 cores
 # make nightly  a run killed 200 times, at other moments each time
 # make setup    only set up: everything lands in .venv
 PYTHON ?= python3
@@ -10,7 +11,9 @@ NP ?= 2
 KILLS ?= 200
 SEED := $(or $(SEED),$(shell date +%s))
 
-.PHONY: setup demo test check nightly lint clean
+STUDY ?= runs/study
+
+.PHONY: setup demo test check study nightly lint clean
 
 setup:
 	@PYTHON=$(PYTHON) tools/setup.sh
@@ -24,6 +27,11 @@ test: setup lint
 
 check: setup lint
 	@$(ACTIVATE) && python -m pytest tests/unit $(ARGS)
+
+study: setup
+	@mkdir -p $(STUDY)
+	@$(ACTIVATE) && python -m benchmarks.study --output $(STUDY) --json $(STUDY)/study.json \
+		--plot $(STUDY)/errors.png --curves $(STUDY)/curves.png $(ARGS)
 
 nightly: setup
 	@echo "to repeat: make nightly KILLS=$(KILLS) SEED=$(SEED)"

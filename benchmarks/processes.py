@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -49,11 +50,11 @@ def finish_all(
     limit = time.monotonic() + timeout
     try:
         for command, own in zip(commands, cores, strict=True):
-            started.append(_start(command, own))
+            started.append(start(command, own))
         return [_output(process, limit) for process in started]
     finally:
         for process in started:
-            _end(process)
+            end(process)
 
 
 def python(*arguments: object) -> list[str]:
@@ -61,12 +62,15 @@ def python(*arguments: object) -> list[str]:
     return [sys.executable, *map(str, arguments)]
 
 
-def _start(command: Sequence[object], cores: Collection[int]) -> subprocess.Popen:
+def start(
+    command: Sequence[object], cores: Collection[int], output: IO | int = subprocess.PIPE
+) -> subprocess.Popen:
+    """Start ``command`` on ``cores`` (none: all); what it prints goes to ``output``."""
     variables = {name: value for name, value in os.environ.items() if name != "IMAGENET_DIR"}
     paths = [str(REPOSITORY), *filter(None, [variables.get("PYTHONPATH")])]
     return subprocess.Popen(
         [*map(str, command)],
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
@@ -81,7 +85,7 @@ def _output(process: subprocess.Popen, limit: float) -> str:
     try:
         output, _ = process.communicate(timeout=max(0.1, limit - time.monotonic()))
     except subprocess.TimeoutExpired:
-        _end(process)
+        end(process)
         output, _ = process.communicate()
         raise Failed(f"not finished in time: {_describe(process, output)}") from None
     if process.returncode != 0:
@@ -93,7 +97,7 @@ def _describe(process: subprocess.Popen, output: str) -> str:
     return f"{' '.join(process.args)}: {output[-SHOWN:]}"
 
 
-def _end(process: subprocess.Popen) -> None:
+def end(process: subprocess.Popen) -> None:
     """End a process that still runs, and every process below it."""
     if process.poll() is not None:
         return

@@ -205,4 +205,5 @@ ONLY_WITH = {
     "decay_factor": ("decay", "step"),
     "decay_power": ("decay", "polynomial"),
     "trust_coefficient": ("optimizer", "lars"),
+    "average_decay": ("average", "ema"),
 }

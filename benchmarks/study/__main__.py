@@ -1,0 +1,137 @@
+"""The paper's Table 1, Table 2 and Figure 1 in miniature: ``python -m benchmarks.study``.
+
+Every run is ``train_imagenet.py`` itself, with Horovod ranks, logical workers and JPEGs through
+DALI, on a made-up image set that is written first. A setting's figure is the paper's: the median
+error of the last 5 epochs of a run, mean and standard deviation over seeds. What was made is kept
+in --output, so the study goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.measure import machine, write_json
+from benchmarks.results import check_files
+from benchmarks.study.figures import draw_curves, draw_errors
+from benchmarks.study.images import Size, ensure_images
+from benchmarks.study.jobs import Job, TimeLeft, make, own_cores
+from benchmarks.study.outcome import Outcome, read_outcome
+from benchmarks.study.rows import BY_NAME, QUICK, ROWS
+from benchmarks.study.tables import as_json, lines
+from benchmarks.study.verdicts import judge
+from hvd_utils import failure
+from hvd_utils.failure import BadInput
+from hvd_utils.settings import read_recipe
+
+SEEDS = 5  # of the paper
+
+
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options of the command line; raise BadInput where they cannot work."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.study", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("runs/study"), help="(%(default)s)")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="runs a setting (%(default)s)")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"one seed of {len(QUICK)} of the {len(ROWS)} settings"
+    )
+    parser.add_argument("--only", metavar="NAME,...", help=f"of {', '.join(BY_NAME)}")
+    parser.add_argument(
+        "--images", type=int, default=Size().train, help="to train on (%(default)s)"
+    )
+    parser.add_argument("--epochs", type=int, help="other than the recipe's: proves that it runs")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="error by minibatch, as .png")
+    parser.add_argument("--curves", type=Path, metavar="FILE", help="training curves, as .png")
+    options = parser.parse_args(arguments)
+    check_files(options)
+    if options.seeds < 1 or options.images < 256:
+        raise BadInput("--seeds must be at least 1, --images at least 256")
+    names = (
+        options.only.split(",")
+        if options.only
+        else [r.name for r in (QUICK if options.quick else ROWS)]
+    )
+    if unknown := [name for name in names if name not in BY_NAME]:
+        raise BadInput(f"--only {unknown[0]}: there are {', '.join(BY_NAME)}")
+    options.rows = [BY_NAME[name] for name in names]
+    return options
+
+
+def plan(options: argparse.Namespace) -> list[Job]:
+    """Return all runs: seed by seed, so that whatever is done can be compared."""
+    size = Size(train=options.images, val=max(options.images // 4, 100))
+    data = ensure_images(options.output / f"images-{options.images}", size)
+    epochs = ("--epochs", str(options.epochs)) if options.epochs else ()
+    seeds = range(1, 1 + (1 if options.quick else options.seeds))
+    # Runs of one rank first in each seed: two of them share the cores.
+    rows = sorted(options.rows, key=lambda row: min(row.workers, 2))
+    return [Job(row, seed, options.output, data, epochs) for seed in seeds for row in rows]
+
+
+def make_all(jobs: Sequence[Job]) -> float:
+    """Make what is not done yet, telling progress; return the seconds that all runs trained."""
+    for job in jobs:
+        job.check()
+    cores = own_cores()
+    left = TimeLeft(len(cores))
+    done = [job for job in jobs if (seconds := job.seconds()) is not None]
+    for job in done:
+        left.took(job, job.seconds())
+    missing = [job for job in jobs if job not in done]
+    if done:
+        print(f"{len(done)} of {len(jobs)} runs are there already", flush=True)
+    for job, seconds in make(missing, cores):
+        missing.remove(job)
+        left.took(job, seconds)
+        error = read_outcome({job.seed: job.output})
+        print(
+            f"{len(jobs) - len(missing)}/{len(jobs)}  {job.row.name}, seed {job.seed}: {error} %  "
+            f"({seconds:.0f} s; about {left.seconds(missing) / 60:.0f} min left)",
+            flush=True,
+        )
+    return sum(job.seconds() for job in jobs)
+
+
+def outcomes_of(jobs: Sequence[Job]) -> dict[str, Outcome]:
+    """Return what the finished runs came to, by setting."""
+    runs: dict[str, dict[int, Path]] = {}
+    for job in jobs:
+        runs.setdefault(job.row.name, {})[job.seed] = job.output
+    return {name: read_outcome(by_seed) for name, by_seed in runs.items()}
+
+
+def main() -> None:
+    """Make the runs, then print and write what came out."""
+    options = read_options()
+    began = time.monotonic()
+    jobs = plan(options)
+    try:
+        trained = make_all(jobs)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", flush=True)
+        raise
+    outcomes = outcomes_of(jobs)
+    verdicts = judge(outcomes)
+    print(f"\n{machine()}; {len(jobs)} runs, {(time.monotonic() - began) / 60:.1f} min\n")
+    print("\n".join(lines(outcomes, verdicts)))
+    write_json(
+        options.json,
+        {
+            **as_json(outcomes, verdicts),
+            "minutes": (time.monotonic() - began) / 60,
+            "runs_seconds": trained,
+            "images": options.images,
+            "seeds": sorted({job.seed for job in jobs}),
+        },
+    )
+    if options.plot:
+        draw_errors(options.plot, outcomes, read_recipe("study")["batch_per_worker"])
+    if options.curves and {"baseline", "gradual-warmup"} <= outcomes.keys():
+        draw_curves(options.curves, outcomes)
+
+
+if __name__ == "__main__":
+    failure.run(main)

@@ -1,0 +1,90 @@
+"""The settings that are compared: the paper's tables and Figure 1, 1/256 of its minibatches each.
+
+The baseline is one worker of 16 images, where the paper's is 8 of 32; large is 32 times that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hvd_utils.paper import BY_MINIBATCH, CONTROLS, Reference
+
+BASELINE_MINIBATCH = 256  # the paper's, images; ours is that of one worker
+LARGE = 32  # workers, as the paper's 8,192 images are 32 times its 256
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting: its name on the command line, its workers k and what differs from the recipe."""
+
+    name: str
+    title: str
+    workers: int
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def flags(self) -> list[str]:
+        """The job's arguments for this setting."""
+        flags = ["--recipe", "study", "--workers", str(self.workers)]
+        for name, value in self.settings:
+            flag = "--" + name.replace("_", "-")
+            if isinstance(value, bool):
+                flags.append(flag if value else flag.replace("--", "--no-", 1))
+            else:
+                flags += [flag, str(value)]
+        return flags
+
+    @property
+    def paper(self) -> Reference | None:
+        """The paper's figure for the same setting at its size, if it has one."""
+        minibatch = self.workers * BASELINE_MINIBATCH
+        if not self.settings:
+            return BY_MINIBATCH.get(minibatch)
+        departs = dict(self.settings)
+        found = (
+            value for size, control, value in CONTROLS if (size, control) == (minibatch, departs)
+        )
+        return next(found, None)
+
+
+def _large(name: str, title: str, **settings: Any) -> Row:
+    return Row(name, title, LARGE, tuple(settings.items()))
+
+
+TABLE1 = (
+    Row("baseline", "baseline", 1),
+    _large("no-warmup", "no warmup", warmup="none"),
+    _large("constant-warmup", "constant warmup", warmup="constant"),
+    _large("gradual-warmup", "gradual warmup"),
+)
+TABLE2 = (
+    _large("unscaled", "rate not scaled", scaling="none"),
+    _large("sqrt", "rate scaled by the square root", scaling="sqrt"),
+    _large("half-rate", "reference rate 0.05", reference_rate=0.05),
+    _large("double-rate", "reference rate 0.2", reference_rate=0.2),
+    Row("baseline-gamma-1", "baseline, γ = 1", 1, (("zero_gamma", False),)),
+    _large("gamma-1", "γ = 1", zero_gamma=False),
+)
+FIGURE1 = tuple(
+    Row(f"workers-{workers}", f"{workers} workers", workers) for workers in (4, 16, 64, 128)
+)
+# As its authors train (You et al. 2017): polynomial decay after a longer warmup, no Nesterov.
+SCHEDULE = {"decay": "polynomial", "warmup_epochs": 3}
+BY_LARS = {"optimizer": "lars", "reference_rate": 0.5, "nesterov": False, **SCHEDULE}
+LARS = (
+    *(
+        Row(f"lars-{workers}", f"{workers} workers, LARS", workers, tuple(BY_LARS.items()))
+        for workers in (64, 128)
+    ),
+    # What of it is the schedule's, not the optimizer's.
+    Row("workers-64-polynomial", "64 workers, SGD, LARS's schedule", 64, tuple(SCHEDULE.items())),
+)
+ROWS = (*TABLE1, *TABLE2, *FIGURE1, *LARS)
+QUICK = (*TABLE1, *TABLE2[:2], TABLE2[-1], FIGURE1[-2], LARS[0])
+BY_NAME = {row.name: row for row in ROWS}
+
+# Error by workers: Figure 1, and the same with LARS.
+BY_WORKERS = {row.workers: row.name for row in (TABLE1[0], *FIGURE1[:2], TABLE1[-1], *FIGURE1[2:])}
+LARS_BY_WORKERS = {row.workers: row.name for row in LARS[:2]}
+SGD_BY_SCHEDULE = LARS[2].name

@@ -24,10 +24,12 @@ EXPERIMENT = (
     *("--recipe", "demo", "--resolution", "16", "--val-resize", "20", "--workers", "8"),
     *("--batch-per-worker", "4", "--reference-minibatch", "8", "--reference-rate", "0.0125"),
     *("--weight-decay", "0.0001", "--flip", "--min-crop-area", "0.08"),
-    *("--warmup-epochs", "2", "--epochs", "14", "--decay-epochs", "6,10"),
+    *("--warmup-epochs", "2", "--epochs", "14"),
     *("--max-steps", str(STEPS), "--log-every", "10", "--keep-checkpoints", "1"),
 )
+STEP_DECAY = ("--decay-epochs", "6,10")
 DOUBLE = ("--precision", "fp64")
+LARS = ("--optimizer", "lars", "--trust-coefficient", "0.2", "--decay", "cosine")
 FUSED = ("--fuse-workers", "3")
 
 
@@ -66,6 +68,7 @@ VARIANTS: dict[str, tuple[Callable[[nn.Module], nn.Module], tuple[str, ...]]] = 
     "fp64-fused": (as_it_is, DOUBLE + FUSED),
     "fp64-dropout": (with_dropout, DOUBLE),
     "fp64-synthetic": (as_it_is, (*DOUBLE, "--loader", "synthetic", "--synthetic-images", "72")),
+    "fp64-lars": (as_it_is, (*DOUBLE, *LARS, "--label-smoothing", "0.1")),
     "fp32": (smooth, ()),
     "fp32-fused": (smooth, FUSED),
     "fp64-compiled": (as_it_is, (*DOUBLE, "--compile", "default")),
@@ -81,8 +84,9 @@ def main() -> None:
     for name in names:
         change, options = VARIANTS[name]
         models.build_model = lambda *a, change=change, **b: change(build_model(*a, **b))
+        decay = () if "--decay" in options else STEP_DECAY
         folder = ("--data", data, "--output", str(Path(output) / name))
-        sys.argv[1:] = [*EXPERIMENT, *folder, "--loader-threads", "1", *options]
+        sys.argv[1:] = [*EXPERIMENT, *folder, "--loader-threads", "1", *decay, *options]
         train_imagenet.main()
 
 

@@ -21,7 +21,10 @@ from hvd_utils.events import write_text
 from hvd_utils.settings import Settings
 from hvd_utils.world import World
 
-PACKAGES = ("torch", "torchvision", "horovod", "nvidia-dali-cuda130", "mpi4py", "numpy", "pillow")
+PACKAGES = (
+    *("torch", "torchvision", "timm", "horovod", "nvidia-dali-cuda130", "mpi4py"),
+    *("numpy", "pillow"),
+)
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

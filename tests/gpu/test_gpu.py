@@ -72,10 +72,12 @@ def test_the_job_trains_on_the_gpu(tiny_data, tmp_path):
     assert [epoch["val_images"] for epoch in epochs] == [7, 7]
 
 
-def test_fused_workers_make_the_same_run_on_the_gpu(tiny_data, tmp_path):
+@pytest.mark.parametrize("optimizer", ["sgd", "lars"])
+def test_fused_workers_make_the_same_run_on_the_gpu(tiny_data, tmp_path, optimizer):
     ends = []
     for fuse in (1, 3):
         options = ("--workers", 3, "--precision", "fp64", "--fuse-workers", fuse)
+        options += ("--optimizer", optimizer)
         run = tmp_path / str(fuse)
         ended = train("--data", tiny_data, "--output", run, *options, *TINY, by="python")
         assert ended.code == 0, ended.output

@@ -18,12 +18,12 @@ from PIL import Image
 from hvd_utils import failure
 from hvd_utils.failure import BadInput
 
-SIDE = 12  # pixels
+SIDE = 8  # pixels
 QUALITY = 90  # of the JPEG encoder
 GRID = 4  # random colours along a template's side: few, so that it is smooth
-SHIFT = 3  # pixels at most, in both directions
+SHIFT = 2  # pixels at most, in both directions
 DISTRACTOR = (0.1, 0.48)  # share of the other class's template in an image
-NOISE = 0.8  # standard deviation, where the templates' is 1
+NOISE = 0.5  # standard deviation, where the templates' is 1
 CONTRAST = 45  # of 255, what a standard deviation becomes
 CHUNK = 1000  # images drawn at once
 
@@ -65,8 +65,8 @@ class Size(NamedTuple):
     """How many classes, and images of all of them together."""
 
     classes: int = 20
-    train: int = 16_000
-    val: int = 4_000
+    train: int = 14_000
+    val: int = 2_000
 
 
 def ensure_images(folder: Path, size: Size, seed: int = 1) -> Path:

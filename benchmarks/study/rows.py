@@ -81,6 +81,8 @@ LARS = (
     Row("workers-64-polynomial", "64 workers, SGD, LARS's schedule", 64, tuple(SCHEDULE.items())),
 )
 ROWS = (*TABLE1, *TABLE2, *FIGURE1, *LARS)
+EXTRA = ("half-rate", "double-rate", "workers-128", "lars-128")  # with --all alone: for the time
+USUAL = tuple(row for row in ROWS if row.name not in EXTRA)
 QUICK = (*TABLE1, *TABLE2[:2], TABLE2[-1], FIGURE1[-2], LARS[0])
 BY_NAME = {row.name: row for row in ROWS}
 

@@ -19,7 +19,7 @@ from benchmarks.study.figures import draw_curves, draw_errors
 from benchmarks.study.images import Size, ensure_images
 from benchmarks.study.jobs import Job, TimeLeft, make, own_cores
 from benchmarks.study.outcome import Outcome, read_outcome
-from benchmarks.study.rows import BY_NAME, EXTRA, QUICK, ROWS
+from benchmarks.study.rows import BY_NAME, EXTRA, QUICK, ROWS, USUAL
 from benchmarks.study.tables import as_json, lines
 from benchmarks.study.verdicts import judge
 from hvd_utils import failure
@@ -50,14 +50,12 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     check_files(options)
     if options.seeds < 1 or options.images < 256:
         raise BadInput("--seeds must be at least 1, --images at least 256")
-    names = (
-        options.only.split(",")
-        if options.only
-        else [r.name for r in (QUICK if options.quick else ROWS)]
-    )
-    if unknown := [name for name in names if name not in BY_NAME]:
-        raise BadInput(f"--only {unknown[0]}: there are {', '.join(BY_NAME)}")
-    options.rows = [BY_NAME[name] for name in names]
+    options.rows = list(QUICK if options.quick else ROWS if options.all else USUAL)
+    if options.only:
+        names = options.only.split(",")
+        if unknown := [name for name in names if name not in BY_NAME]:
+            raise BadInput(f"--only {unknown[0]}: there are {', '.join(BY_NAME)}")
+        options.rows = [BY_NAME[name] for name in names]
     return options
 
 

@@ -46,6 +46,11 @@ class SpeedSettings(Section):
         description="torch.compile, stage by stage: none, default or cudagraphs (a GPU's, fewer "
         "launches); takes a minute or more before the first step",
     )
+    cudnn_benchmark: bool = Field(
+        True,
+        description="on GPUs, let cuDNN try its algorithms at each size of images and keep the "
+        "quickest; without it, a run made twice on one GPU is the same to the bit",
+    )
 
 
 class RunSettings(Section):

@@ -11,11 +11,13 @@ from hvd_utils.settings import SpeedSettings
 
 
 def quicken(model: nn.Module, settings: SpeedSettings, device: torch.device) -> None:
-    """Lay the model out in memory and have it compiled, in place, as the settings say."""
+    """Lay the model out in memory, choose kernels, and compile it, in place, as settings say."""
     channels_last = settings.channels_last
     if channels_last is None:
         channels_last = default_channels_last(settings.precision, device)
     lay_out(model, channels_last=channels_last)
+    torch.backends.cudnn.benchmark = settings.cudnn_benchmark
+    torch.backends.cudnn.deterministic = not settings.cudnn_benchmark
     if settings.compile != "none":
         compile_stages(model, settings.compile)
 

@@ -12,7 +12,8 @@ from hvd_utils.failure import BadInput
 from hvd_utils.layout import InMemoryOrder, in_memory_order, lay_out
 from hvd_utils.models import build_model
 from hvd_utils.precision import choose_products, computing, parameter_dtype
-from hvd_utils.speed import default_channels_last
+from hvd_utils.settings import SpeedSettings
+from hvd_utils.speed import default_channels_last, quicken
 
 CPU = torch.device("cpu")
 
@@ -96,3 +97,13 @@ def test_the_stages_are_found(name, count):
 def test_views_are_of_what_is_contiguous_or_channels_last_alone():
     images = torch.zeros(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
     assert in_memory_order(images).is_contiguous()
+
+
+@pytest.mark.parametrize("tries", [True, False])
+def test_cudnn_tries_its_algorithms_or_repeats_to_the_bit(tries, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", not tries)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", tries)
+    settings = SpeedSettings(cudnn_benchmark=tries, channels_last=False)
+    quicken(build_model("resnet8", 5, zero_gamma=False, seed=1), settings, CPU)
+    assert torch.backends.cudnn.benchmark is tries
+    assert torch.backends.cudnn.deterministic is not tries

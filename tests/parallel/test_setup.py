@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import install_horovod as installer
 import pytest
 from helpers import REPOSITORY, kill_tree, launch
-
-spec = importlib.util.spec_from_file_location("installer", REPOSITORY / "tools/install_horovod.py")
-installer = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(installer)
+from horovod_edits import Edit
 
 set_up = pytest.mark.skipif(
     Path(sys.prefix) != REPOSITORY / ".venv", reason="not run in this clone's own .venv"
@@ -44,7 +41,8 @@ def test_a_finished_set_up_does_nothing():
 def test_a_missing_tool_is_named_before_anything_is_downloaded(tmp_path, missing, words):
     """In a copy of the scripts, with a PATH that lacks the tool."""
     (tmp_path / "tools").mkdir()
-    for name in ("setup.cfg", "constraints.txt", "tools/setup.sh", "tools/install_horovod.py"):
+    scripts = (f"tools/{name}" for name in ("setup.sh", "install_horovod.py", "horovod_edits.py"))
+    for name in ("setup.cfg", "constraints.txt", *scripts):
         shutil.copy(REPOSITORY / name, tmp_path / name)
     tools = tmp_path / "bin"
     tools.mkdir()
@@ -93,9 +91,7 @@ def test_an_edit_that_does_not_fit_the_source_is_refused(tmp_path, monkeypatch):
     shutil.copy(archive, tmp_path)
     source = installer.fetch_source(tmp_path, tmp_path / "log")
     assert "CMAKE_CXX_STANDARD 20" in (source / "CMakeLists.txt").read_text()
-    monkeypatch.setattr(
-        installer, "EDITS", [installer.Edit("CMakeLists.txt", "no such line", "", "test")]
-    )
+    monkeypatch.setattr(installer, "EDITS", [Edit("CMakeLists.txt", "no such line", "", "test")])
     with pytest.raises(installer.Failure, match="not as expected"):
         installer.fetch_source(tmp_path, tmp_path / "log")
 

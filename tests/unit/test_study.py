@@ -89,6 +89,14 @@ def test_better_needs_more_than_the_noise():
     assert better(outcome(4.0), outcome(4.1)) == HOLDS  # one seed has no spread
 
 
+def test_runs_that_diverge_are_worse_than_all_that_do_not():
+    steady, diverging = outcome(4.0, 4.1, 4.2, 4.3, 4.4), outcome(8.0, 9.0, 9.0, 10.0, 95.0)
+    assert better(steady, diverging) == HOLDS
+    assert better(diverging, steady) == FAILS
+    assert better(outcome(4.0, 4.1), outcome(8.0, 95.0)) == NOISE  # too few to say
+    assert not equal(steady, diverging)
+
+
 def test_equal_is_within_the_spread_of_runs():
     assert equal(LOW, SAME)
     assert not equal(LOW, HIGH)

@@ -21,15 +21,16 @@ def draw_errors(path: Path, outcomes: Outcomes, batch: int) -> None:
         found = {workers * batch: outcomes[n] for workers, n in names.items() if n in outcomes}
         if found:
             _error_bars(here, {size: (one.mean, one.std) for size, one in found.items()}, label)
-    here.set_title("here: made-up images, a small ResNet")
+    here.set_title("here: made-up images, a small ResNet", fontsize=9)
     here.legend()
     _error_bars(paper, {size: (one.error, one.std) for size, one in BY_MINIBATCH.items()}, None)
-    paper.set_title("Goyal et al. 2017, Figure 1: ImageNet, ResNet-50")
+    paper.set_title("Goyal et al. 2017, Figure 1: ImageNet, ResNet-50", fontsize=9)
     for axes in (here, paper):
-        axes.set(xlabel="minibatch, images", ylabel="top-1 error, %", ylim=(0, None))
+        axes.set(xlabel="minibatch, images", ylabel="top-1 error, %", yscale="log")
         axes.set_xscale("log", base=2)
-        axes.grid(alpha=0.3)
-    paper.set_ylim(20, 40)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.grid(alpha=0.3, which="both")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
@@ -59,6 +60,7 @@ def draw_curves(path: Path, outcomes: Outcomes) -> None:
             low, high = zip(*((m - BAND * s, m + BAND * s) for m, s in curve), strict=True)
             axes.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
         axes.set(title=row.title, xlabel="epochs", yscale="log")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3, which="both")
     panels[0, 0].set_ylabel("training error, %")

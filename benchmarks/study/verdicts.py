@@ -67,15 +67,17 @@ def large_equals_small(of: Outcomes) -> tuple[str, str]:
 def order_of_warmups(of: Outcomes) -> tuple[str, str]:
     """Table 1: gradual warmup beats none, which beats constant warmup."""
     gradual, none, constant = (of[f"{kind}-warmup"] for kind in ("gradual", "no", "constant"))
-    found = _all(better(gradual, none), better(none, constant))
-    return found, f"gradual {gradual}, none {none}, constant {constant}"
+    first, second = better(gradual, none), better(none, constant)
+    because = f"gradual {gradual}, none {none} ({first}), constant {constant} ({second})"
+    return _all(first, second), because
 
 
 def scaled_beats_others(of: Outcomes) -> tuple[str, str]:
     """Table 2a: linear scaling beats the square root and no scaling."""
     linear, root, none = of["gradual-warmup"], of["sqrt"], of["unscaled"]
-    found = _all(better(linear, root), better(linear, none))
-    return found, f"linear {linear}, square root {root}, none {none}"
+    first, second = better(linear, root), better(linear, none)
+    because = f"linear {linear}, square root {root} ({first}), none {none} ({second})"
+    return _all(first, second), because
 
 
 def zero_gamma_helps(of: Outcomes) -> tuple[str, str]:

@@ -17,6 +17,7 @@ import torch
 from mpi4py import MPI
 
 from hvd_utils.communication import MB, bucket_mb, buckets, prepare
+from hvd_utils.give_way import give_way, threads
 from hvd_utils.models import build_model
 from hvd_utils.optimizer import build_optimizer
 from hvd_utils.settings import Settings
@@ -147,7 +148,10 @@ def main() -> None:
         seconds = by_mpi(sizes, options.repeats)  # before Horovod's thread begins to communicate
     if not options.plain:
         prepare(settings, cuda=False)
+    before = threads()
     hvd.init()
+    if not options.plain:
+        give_way(threads() - before)
     if options.what == "bandwidth":
         run = horovod_alone(sizes, limit_mb)
         seconds |= turns({"horovod": run}, 2 * options.repeats)

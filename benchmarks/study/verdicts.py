@@ -132,12 +132,12 @@ def lars_moves_the_elbow(of: Outcomes) -> tuple[str, str]:
 CLAIMS: tuple[tuple[str, tuple[str, ...], Callable[[Outcomes], tuple[str, str]]], ...] = (
     ("large equals small within the spread", ("baseline", "gradual-warmup"), large_equals_small),
     (
-        "gradual warmup beats none, none beats constant",
+        "gradual beats none beats constant",
         ("gradual-warmup", "no-warmup", "constant-warmup"),
         order_of_warmups,
     ),
     (
-        "linear scaling beats the square root and none",
+        "scaled beats unscaled and square root",
         ("gradual-warmup", "sqrt", "unscaled"),
         scaled_beats_others,
     ),

@@ -127,8 +127,8 @@ def test_all_claims_hold_for_figures_like_the_papers():
     ("claim", "name", "instead"),
     [
         ("large equals small within the spread", "gradual-warmup", HIGH),
-        ("gradual warmup beats none, none beats constant", "no-warmup", outcome(14, 15, 16)),
-        ("linear scaling beats the square root and none", "sqrt", LOW),
+        ("gradual beats none beats constant", "no-warmup", outcome(14, 15, 16)),
+        ("scaled beats unscaled and square root", "sqrt", LOW),
         ("γ = 0 helps", "gamma-1", outcome(3.0, 3.1, 3.2)),
         (
             "training curves match after warmup",

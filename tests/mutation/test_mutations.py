@@ -28,8 +28,8 @@ class Mutation(NamedTuple):
 MUTATIONS = {
     "the loss is normalised by n": Mutation(
         "hvd_utils/optimizer.py",
-        'reduction="sum") / minibatch',
-        'reduction="sum") / len(labels)',
+        "return loss / minibatch",
+        "return loss / len(labels)",
         UNIT + "test_optimizer.py",
     ),
     "γ and β decay": Mutation(
@@ -37,6 +37,12 @@ MUTATIONS = {
         "if isinstance(module, _BatchNorm)",
         "if isinstance(module, ())",
         UNIT + "test_optimizer.py",
+    ),
+    "LARS adapts γ and β": Mutation(
+        "hvd_utils/lars.py",
+        '"always_adapt": False',
+        '"always_adapt": True',
+        UNIT + "test_lars.py",
     ),
     "the rate is rounded to an integer multiple": Mutation(
         "hvd_utils/schedule.py",
@@ -110,7 +116,7 @@ MUTATIONS = {
     ),
     "an update is made by a loss that is not finite": Mutation(
         "hvd_utils/guard.py",
-        "optimizer.found_inf = (overflow | self.failed).float()",
+        "optimizer.found_inf = left_out.float()",
         "optimizer.found_inf = torch.zeros(())",
         UNIT + "test_guard.py",
     ),

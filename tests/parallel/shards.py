@@ -19,7 +19,8 @@ from hvd_utils.workers import share
 IMAGES, N, EPOCHS, SEED = 1_281_167, 32, 90, 7
 PAPER = SimpleNamespace(
     reference_rate=0.1, reference_minibatch=256, scaling="linear", warmup="gradual",
-    warmup_epochs=5, decay_epochs=(30, 60, 80), decay_factor=0.1,
+    warmup_epochs=5, epochs=90, decay="step", decay_epochs=(30, 60, 80), decay_factor=0.1,
+    decay_power=2,
 )  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def finished_run(tiny_data, tmp_path_factory):
         ("mpi", ["--data", "/none/such"], ["/none/such does not exist", "--data"]),
         ("gloo", ["--data", "/none/such"], ["/none/such does not exist", "IMAGENET_DIR"]),
         ("mpirun", ["--recipe", "paper"], ["recipe paper needs images", "--data"]),
-        ("mpi", ["--recipe", "none"], ["no recipe none", "demo, paper"]),
+        ("mpi", ["--recipe", "none"], ["no recipe none", "demo, ", "paper, "]),
         ("gloo", ["--epoch", "3"], ["unknown setting --epoch", "--epochs"]),
         ("mpirun", ["--batch-per-worker", "0"], ["--batch-per-worker 0", "greater than 0"]),
         ("mpi", ["--epochs", "-1"], ["--epochs -1"]),

@@ -9,6 +9,7 @@ in --output, so the study goes on where it was interrupted.
 from __future__ import annotations
 
 import argparse
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,14 +49,18 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--curves", type=Path, metavar="FILE", help="training curves, as .png")
     options = parser.parse_args(arguments)
     check_files(options)
-    if options.seeds < 1 or options.images < 256:
-        raise BadInput("--seeds must be at least 1, --images at least 256")
+    if options.seeds < 1:
+        raise BadInput(f"--seeds {options.seeds}: must be at least 1")
     options.rows = list(QUICK if options.quick else ROWS if options.all else USUAL)
     if options.only:
         names = options.only.split(",")
         if unknown := [name for name in names if name not in BY_NAME]:
             raise BadInput(f"--only {unknown[0]}: there are {', '.join(BY_NAME)}")
         options.rows = [BY_NAME[name] for name in names]
+    largest = max(options.rows, key=lambda row: row.workers)
+    least = largest.workers * read_recipe("study")["batch_per_worker"]
+    if options.images < least:
+        raise BadInput(f"--images {options.images}: a minibatch of {largest.name} has {least}")
     return options
 
 
@@ -105,6 +110,8 @@ def outcomes_of(jobs: Sequence[Job]) -> dict[str, Outcome]:
 def main() -> None:
     """Make the runs, then print and write what came out."""
     options = read_options()
+    for number in (signal.SIGINT, signal.SIGTERM):  # whoever starts this may have them ignored
+        signal.signal(number, signal.default_int_handler)
     began = time.monotonic()
     jobs = plan(options)
     try:

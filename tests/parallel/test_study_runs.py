@@ -15,7 +15,7 @@ NAMES = "baseline,gradual-warmup,workers-64"
 
 def test_a_study_that_is_interrupted_goes_on(tmp_path):
     study = tmp_path / "study"
-    command = ["-m", "benchmarks.study", "--output", str(study), "--images", "512"]
+    command = ["-m", "benchmarks.study", "--output", str(study), "--images", "1024"]
     command += ["--epochs", "2", "--seeds", "1", "--only", NAMES]
     begun = subprocess.Popen(
         [sys.executable, *command], cwd=REPOSITORY, text=True,
@@ -56,3 +56,11 @@ def test_a_setting_that_is_not_known_is_told(tmp_path):
     assert done.code == 2
     assert "--only large: there are baseline, no-warmup" in done.output
     assert len(done.output.strip().splitlines()) == 1
+
+
+def test_fewer_images_than_a_minibatch_are_refused_before_anything_is_made(tmp_path):
+    command = ["-m", "benchmarks.study", "--output", str(tmp_path / "study"), "--images", "512"]
+    done = launch(command, by="python", cwd=REPOSITORY)
+    assert done.code == 2
+    assert "--images 512: a minibatch of workers-64 has 1024" in done.output
+    assert not (tmp_path / "study").exists()

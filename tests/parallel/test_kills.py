@@ -1,6 +1,6 @@
 """A run that is killed at any instant, and started again, ends as the undisturbed one.
 
-KILLS is the number of kills in all (14), SEED decides when and whom they hit: the same seed draws
+KILLS is the number of kills in all (20), SEED decides when and whom they hit: the same seed draws
 the same again. ``make nightly`` makes 200 with a new seed.
 """
 
@@ -16,7 +16,7 @@ from kills import Kill, metrics, run_with_kills
 
 from hvd_utils.compare import differences, newest
 
-KILLS = int(os.environ.get("KILLS", "14"))
+KILLS = int(os.environ.get("KILLS", "20"))
 SEED = int(os.environ.get("SEED", "0"))
 A_RUN = 10  # kills at most in one run: each costs a launch
 

@@ -120,6 +120,30 @@ void HandleManager::Wait(int handle) {
     ),
     Edit(
         "horovod/runner/common/util/safe_shell_exec.py",
+        """\
+    for child in p.children():
+        try:
+            child.terminate()
+""",
+        """\
+    try:
+        children = p.children()
+    except psutil.NoSuchProcess:
+        return
+    for child in children:
+        try:
+            child.terminate()
+""",
+        "under Gloo a shell that ends while its children are listed left a traceback",
+    ),
+    Edit(
+        "horovod/runner/common/util/safe_shell_exec.py",
+        "psutil.wait_procs(p.children(), ",
+        "psutil.wait_procs(children, ",
+        "the same, where they are listed again",
+    ),
+    Edit(
+        "horovod/runner/common/util/safe_shell_exec.py",
         "        p.wait(timeout=GRACEFUL_TERMINATION_TIME_S)\n",
         """\
         limit = time.time() + GRACEFUL_TERMINATION_TIME_S

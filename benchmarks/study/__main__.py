@@ -81,7 +81,7 @@ def make_all(jobs: Sequence[Job]) -> float:
         job.check()
     cores = own_cores()
     left = TimeLeft(len(cores))
-    done = [job for job in jobs if (seconds := job.seconds()) is not None]
+    done = [job for job in jobs if job.seconds() is not None]
     for job in done:
         left.took(job, job.seconds())
     missing = [job for job in jobs if job not in done]

@@ -77,10 +77,8 @@ class Job:
         """Return how long it trained if it is done, else None."""
         if not (self.output / METRICS).exists():
             return None
-        last = None
-        for last in read_events(self.output):  # noqa: B007
-            pass
-        return last["seconds"] if last and last["event"] == "end" else None
+        events = list(read_events(self.output))
+        return events[-1]["seconds"] if events and events[-1]["event"] == "end" else None
 
 
 def make(jobs: Sequence[Job], cores: Collection[int]) -> Iterator[tuple[Job, float]]:

@@ -75,11 +75,14 @@ def main() -> None:
     first, *others = parser.parse_args().runs
     theirs = newest(first)
     print(f"largest difference from {first} at step {theirs['step']}, relative to each tensor")
-    kinds = f"{'weights':>10} {'momentum':>10} {'running averages':>17} {'averaged weights':>17}"
-    print(f"{kinds}  run")
+    widths = {"weights": 10, "momentum": 10, "running averages": 17}
+    if theirs.get("averaged"):
+        widths["averaged weights"] = 17
+    print(" ".join(f"{kind:>{width}}" for kind, width in widths.items()) + "  run")
     for path in others:
-        weights, momentum, running, averaged = differences(newest(path), theirs).values()
-        print(f"{weights:10.1e} {momentum:10.1e} {running:17.1e} {averaged:17.1e}  {path}")
+        apart = differences(newest(path), theirs)
+        cells = (f"{apart[kind]:{width}.1e}" for kind, width in widths.items())
+        print(f"{' '.join(cells)}  {path}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from hvd_utils.checkpoint import save_checkpoint
 from hvd_utils.failure import BadInput
 
 
-def end_of_run(folder, *, step=3, weight=2.0, momentum=1.0, average=4.0):
+def end_of_run(folder, *, step=3, weight=2.0, momentum=1.0, average=4.0, averaged=None):
     model = {
         "fc.weight": torch.tensor([1.0, weight]),
         "bn.running_mean": torch.tensor([average]),
@@ -16,6 +16,8 @@ def end_of_run(folder, *, step=3, weight=2.0, momentum=1.0, average=4.0):
     }
     optimizer = {"state": {0: {"momentum_buffer": torch.tensor([momentum])}}}
     state = {"step": step, "experiment": {"model": "m"}, "model": model, "optimizer": optimizer}
+    if averaged is not None:
+        state["averaged"] = {"fc.weight": torch.tensor([averaged])}
     save_checkpoint(folder, state, keep=3)
     return folder
 
@@ -32,8 +34,18 @@ def test_every_run_is_shown_beside_the_first(tmp_path, monkeypatch, capsys):
     runs = [end_of_run(tmp_path / "a"), end_of_run(tmp_path / "b", weight=2.5)]
     monkeypatch.setattr("sys.argv", ["compare", *map(str, runs)])
     compare.main()
-    *_, line = capsys.readouterr().out.splitlines()
-    assert line.split() == ["2.5e-01", "0.0e+00", "0.0e+00", "0.0e+00", str(runs[1])]
+    *_, heading, line = capsys.readouterr().out.splitlines()
+    assert "averaged weights" not in heading  # these runs keep none
+    assert line.split() == ["2.5e-01", "0.0e+00", "0.0e+00", str(runs[1])]
+
+
+def test_averaged_weights_are_shown_where_there_are_some(tmp_path, monkeypatch, capsys):
+    runs = [end_of_run(tmp_path / name, averaged=value) for name, value in (("a", 2.0), ("b", 3.0))]
+    monkeypatch.setattr("sys.argv", ["compare", *map(str, runs)])
+    compare.main()
+    *_, heading, line = capsys.readouterr().out.splitlines()
+    assert heading.split()[-3:] == ["averaged", "weights", "run"]
+    assert line.split()[-2:] == ["5.0e-01", str(runs[1])]
 
 
 def test_runs_at_other_steps_and_folders_without_runs_are_refused(tmp_path):

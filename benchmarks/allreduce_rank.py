@@ -12,15 +12,18 @@ import time
 from collections.abc import Callable
 
 import horovod.torch as hvd
+import mpi4py
 import numpy as np
 import torch
-from mpi4py import MPI
 
 from hvd_utils.communication import MB, bucket_mb, buckets, prepare
-from hvd_utils.give_way import give_way, threads
 from hvd_utils.models import build_model
 from hvd_utils.optimizer import build_optimizer
 from hvd_utils.settings import Settings
+
+mpi4py.rc.initialize = False  # MPI reads its variables when it starts
+mpi4py.rc.finalize = True
+from mpi4py import MPI  # noqa: E402
 
 PIECE_MB = 4  # of the flat buffer, where MPI sums it piece by piece
 
@@ -67,9 +70,12 @@ def by_mpi(sizes: list[int], repeats: int) -> dict[str, float]:
 
 def horovod_alone(sizes: list[int], limit_mb: float) -> Callable[[], None]:
     """Return a function that has Horovod sum gradients of these sizes, as the job hands them on."""
-    gradients = [torch.zeros(size) for size in sizes]
     order = [(index, 4 * size) for index, size in enumerate(sizes)]
     groups = buckets(order, limit_mb or 1e-9)
+    gradients = {}
+    for group in groups:
+        parts = [sizes[index] for index in group]
+        gradients |= zip(group, torch.zeros(sum(parts)).split(parts), strict=True)
 
     def run() -> None:
         handles = []
@@ -144,14 +150,12 @@ def main() -> None:
     limit_mb = 0 if options.plain else bucket_mb(settings, cuda=False)
     sizes = gradient_sizes()
     seconds = {}
-    if options.what == "bandwidth":
-        seconds = by_mpi(sizes, options.repeats)  # before Horovod's thread begins to communicate
     if not options.plain:
         prepare(settings, cuda=False)
-    before = threads()
+    MPI.Init_thread(MPI.THREAD_MULTIPLE)
+    if options.what == "bandwidth":
+        seconds = by_mpi(sizes, options.repeats)  # before Horovod's thread begins to communicate
     hvd.init()
-    if not options.plain:
-        give_way(threads() - before)
     if options.what == "bandwidth":
         run = horovod_alone(sizes, limit_mb)
         seconds |= turns({"horovod": run}, 2 * options.repeats)

@@ -20,10 +20,10 @@ from hvd_utils.settings import CommunicationSettings
 
 MB = 2**20  # as Horovod counts
 
-# For ResNet-50's 102 MB on 2 ranks of one CPU (python -m benchmarks.allreduce): buckets of 1 to 8
-# MB take a third of the time of 25, which leave the caches on their way through Horovod's buffer.
-# Over TCP at 5 Gbit/s 4 MB take 1.6 times as long as 8, and 8 take 1.2 times as long as 25.
+# For ResNet-50's 102 MB on 2 ranks of one CPU, and over 1 Gbit/s, buckets of 4 to 25 MB take the
+# same time (python -m benchmarks.allreduce); 2 ranks on one node sum pieces of 4 MB in any case.
 CPU_BUCKET_MB = 8.0
+LAST_BUCKET_MB = 1.0  # of the first layers: while it travels nothing is left to compute
 # Not measured here: PyTorch's DistributedDataParallel has buckets of 25 MB; NVIDIA's MLPerf
 # submissions of ResNet-50 with Horovod (v3.0, v4.0) have HOROVOD_CYCLE_TIME=0.1, a fusion buffer of
 # 64 MB, and 2 streams on one node, 1 on 316.
@@ -31,6 +31,11 @@ GPU_BUCKET_MB = 25.0
 GPU_CYCLE_MS = 0.1
 GPU_FUSION_MB = 64.0
 ALONE_CYCLE_MS = "50"  # a process alone has nothing to sum, and looking takes 2 % of a core
+
+# On a CPU Horovod's thread takes what it uses from backprop. It sleeps until there is something to
+# sum, and while bytes travel between nodes (tools/horovod_edits.py; not tried with GPUs), where
+# MPI's ring is twice as fast as the sums it would choose, which use one direction at a time.
+ASLEEP = {"HOROVOD_SLEEP_WHEN_IDLE": "1", "OMPI_MCA_coll_libnbc_iallreduce_algorithm": "1"}
 
 Parameter = TypeVar("Parameter")
 
@@ -63,6 +68,8 @@ def horovod_variables(
     """
     bucket = bucket_mb(settings, cuda=cuda)
     variables = {}
+    if not cuda:
+        variables |= ASLEEP
     if bucket:
         variables["HOROVOD_DISABLE_GROUP_FUSION"] = "1"
     if elastic:
@@ -109,14 +116,22 @@ def buckets(sizes: Sequence[tuple[Parameter, int]], limit_mb: float) -> list[lis
     """Return parameters, given with their bytes, in buckets of at most ``limit_mb``.
 
     From the last to the first, as backprop makes their gradients. A larger one is a bucket by
-    itself.
+    itself. The first layers' are a bucket of at most ``LAST_BUCKET_MB``: behind its sum there is
+    nothing left to compute.
     """
+    last = 0
+    room = min(limit_mb, LAST_BUCKET_MB) * MB
+    while last < len(sizes) and sizes[last][1] <= room:
+        room -= sizes[last][1]
+        last += 1
     groups: list[list[Parameter]] = []
     room = 0.0
-    for parameter, size in reversed(sizes):
+    for parameter, size in reversed(sizes[last:]):
         if not groups or size > room:
             groups.append([])
             room = limit_mb * MB
         groups[-1].append(parameter)
         room -= size
+    if last:
+        groups.append([parameter for parameter, _ in reversed(sizes[:last])])
     return groups

@@ -12,6 +12,7 @@ from hvd_utils.communication import buckets
 from hvd_utils.compression import make_compression
 from hvd_utils.layout import InMemoryOrder
 from hvd_utils.recipe import Recipe
+from hvd_utils.side_by_side import lay_side_by_side
 
 
 def parameter_groups(
@@ -70,6 +71,10 @@ def build_optimizer(
     else:
         optimizer = make_sgd(model, recipe)
     sizes = [(p, p.numel() * p.element_size()) for p in model.parameters() if p.requires_grad]
+    groups = buckets(sizes, bucket_mb) if bucket_mb else None
+    on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
+    if groups and on_cpu and hvd.size() > 1 and recipe.compression == "none":
+        lay_side_by_side(groups)
     compression = make_compression(recipe.compression, scaled=recipe.precision == "fp16")
     optimizer = hvd.DistributedOptimizer(
         optimizer,
@@ -77,7 +82,7 @@ def build_optimizer(
         op=hvd.Sum,
         backward_passes_per_step=passes,
         compression=InMemoryOrder(compression),
-        groups=buckets(sizes, bucket_mb) if bucket_mb else None,
+        groups=groups,
     )
     if recipe.momentum:  # begins at 0, also where the first update is left out
         for parameter in model.parameters():

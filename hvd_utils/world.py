@@ -16,7 +16,6 @@ import torch
 from hvd_utils import affinity
 from hvd_utils.allocator import keep_freed_memory
 from hvd_utils.failure import BadInput
-from hvd_utils.give_way import give_way, threads
 from hvd_utils.node_share import binding_hint, gpu_index
 
 # Open MPI spins while it waits and would take the cores from the decoding threads.
@@ -81,9 +80,7 @@ def start_world(device: str, stall_timeout: float = 0, pin: bool | None = None) 
     if 2 * stall_timeout > HOROVOD_WARNS_AFTER:
         limit = str(math.ceil(2 * stall_timeout))
         os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", limit)
-    before = threads()
     hvd.init()
-    started = threads() - before
     allowed, present = len(affinity.allowed_cpus()), os.cpu_count() or 1
     cores = max(1, min(allowed, present // hvd.local_size()))
     hint = binding_hint(allowed, present, hvd.local_size())
@@ -114,7 +111,6 @@ def start_world(device: str, stall_timeout: float = 0, pin: bool | None = None) 
             )
     if world.device.type == "cpu":
         keep_freed_memory()
-        give_way(started)
     if pin or (pin is None and world.device.type == "cuda"):
         world = _pin(world)
     torch.set_num_threads(world.cores)

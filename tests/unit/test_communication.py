@@ -36,7 +36,8 @@ def test_a_bucket_fits_horovods_buffer():
         limit = communication.bucket_mb(Settings(recipe="paper"), cuda=cuda)
         assert int(variables(cuda=cuda)["HOROVOD_FUSION_THRESHOLD"]) > limit * 2**20
         assert variables(cuda=cuda)["HOROVOD_DISABLE_GROUP_FUSION"] == "1"
-    assert variables(bucket_mb=0) == {}
+    assert variables(bucket_mb=0) == communication.ASLEEP
+    assert variables(cuda=True, bucket_mb=0).keys().isdisjoint(communication.ASLEEP)
 
 
 def test_the_users_environment_comes_first(monkeypatch):
@@ -55,9 +56,16 @@ def test_an_elastic_launch_has_buckets_and_nothing_that_crashes_it():
 
 def test_buckets_hold_each_gradient_once_from_the_last_to_the_first():
     sizes = [("a", 1), ("b", 3), ("c", 10), ("d", 2), ("e", 2)]
-    limit = 4 / 2**20
-    assert buckets(sizes, limit) == [["e", "d"], ["c"], ["b", "a"]]
+    assert buckets(sizes, 4 / 2**20) == [["e", "d"], ["c"], ["b", "a"]]
     assert buckets(sizes, 1) == [["e", "d", "c", "b", "a"]]
+
+
+def test_behind_the_last_gradients_sum_at_most_a_megabyte_is_left():
+    megabytes = [("a", 0.2), ("b", 0.7), ("c", 0.2), ("d", 3), ("e", 3), ("f", 3)]
+    sizes = [(name, int(2**20 * size)) for name, size in megabytes]
+    assert buckets(sizes, 8) == [["f", "e"], ["d", "c"], ["b", "a"]]
+    assert buckets(sizes[2:], 8)[-1] == ["c"]
+    assert buckets(sizes[3:], 8) == [["f", "e"], ["d"]]
 
 
 def test_compression_keeps_the_small_parts_of_256_ranks():

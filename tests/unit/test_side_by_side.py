@@ -1,0 +1,30 @@
+"""Gradients of a bucket are kept in one block of memory, in its order."""
+
+import torch
+
+from hvd_utils.layout import lay_out
+from hvd_utils.models import build_model
+from hvd_utils.side_by_side import lay_side_by_side
+
+
+def test_a_buckets_gradients_fill_one_block_in_its_order():
+    model, other = (build_model("resnet8", 10, zero_gamma=False, seed=1) for _ in range(2))
+    for network in (model, other):
+        lay_out(network, channels_last=True)
+    bucket = list(model.parameters())[::-1]
+    lay_side_by_side([bucket[:5], bucket[5:]])
+    images = torch.randn(4, 3, 24, 24)
+    for _step in range(2):
+        for _ in range(2):  # the second pass adds to the first's
+            model(images).square().sum().backward()
+            other(images).square().sum().backward()
+        for group in (bucket[:5], bucket[5:]):
+            places = [parameter.grad.data_ptr() for parameter in group]
+            sizes = [4 * parameter.numel() for parameter in group]
+            ends = [place + size for place, size in zip(places, sizes, strict=True)]
+            assert places[1:] == ends[:-1]
+        for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+            assert ours.grad.stride() == ours.stride()
+            torch.testing.assert_close(ours.grad, theirs.grad)
+        model.zero_grad()
+        other.zero_grad()

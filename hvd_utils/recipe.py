@@ -95,7 +95,7 @@ class OptimizerSettings(Section):
         False, description="decay batch norms' γ and β too, which the paper does not"
     )
     compression: Literal["none", "fp16", "bf16"] = Field(
-        "none", description="what gradients are rounded to while they are summed: none or fp16"
+        "none", description="what gradients are rounded to while they are summed"
     )
 
     @model_validator(mode="after")
@@ -111,13 +111,6 @@ class OptimizerSettings(Section):
                 "lars neither decays nor adapts batch norms' γ and β: leave out --decay-batch-norm"
             )
         return self
-
-    @field_validator("compression")
-    @classmethod
-    def _can_be_summed(cls, value: str) -> str:
-        if value == "bf16":
-            raise ValueError("Horovod 0.28.1 cannot sum bfloat16: fp16 is as small and rounds less")
-        return value
 
 
 class AveragingSettings(Section):

@@ -35,6 +35,7 @@ def ends(jpegs, tmp_path_factory) -> dict[str, dict]:
         f"one-bucket={FP64} --bucket-mb 8",
         "single=--bucket-mb 0.02",
         "half=--bucket-mb 0.02 --compression fp16",
+        "brain=--bucket-mb 0.02 --compression bf16",
     )
     other = "--cycle-ms 3 --nccl-streams 2 --allreduce torus"
     run(f"single-again=--bucket-mb 0.02 {other}", f"knobs={FP64} --bucket-mb 0.02 {other}")
@@ -53,9 +54,10 @@ def test_in_buckets_two_launches_of_three_ranks_are_equal_to_the_bit(ends):
     assert set(differences(ends["single-again"], ends["single"]).values()) == {0.0}
 
 
-def test_compressed_gradients_differ_by_their_rounding_and_no_more(ends):
-    apart = differences(ends["half"], ends["single"])
-    assert 1e-6 < apart["weights"] < 1e-2
+@pytest.mark.parametrize(("name", "most"), [("half", 1e-2), ("brain", 1e-1)])
+def test_compressed_gradients_differ_by_their_rounding_and_no_more(ends, name, most):
+    apart = differences(ends[name], ends["single"])
+    assert most / 1e4 < apart["weights"] < most
 
 
 def test_the_autotuner_leaves_a_recipe(ends):

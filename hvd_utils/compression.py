@@ -6,6 +6,9 @@ from typing import Literal
 
 import horovod.torch as hvd
 import torch
+from horovod.torch import mpi_ops
+
+from hvd_utils.failure import BadInput
 
 # A rank's part of a gradient is divided by the whole minibatch kn, so the more ranks, the smaller
 # it is, while the sum stays what it is. Half precision reaches from 6e-8 to 65,504; times 1,024, a
@@ -48,9 +51,17 @@ class BrainFloat:
 
 
 def make_compression(name: Literal["none", "fp16", "bf16"], *, scaled: bool) -> type:
-    """Return the compression of that name; ``scaled`` where the loss, and so gradients, are."""
+    """Return the compression of that name; ``scaled`` where the loss, and so gradients, are.
+
+    Raises BadInput where this build of Horovod cannot sum it.
+    """
     if name == "none":
         return hvd.Compression.none
     if name == "bf16":
+        if not hasattr(mpi_ops.mpi_lib, "horovod_torch_allreduce_async_torch_BFloat16Tensor"):
+            raise BadInput(
+                "--compression bf16: this Horovod cannot sum bfloat16: build it by "
+                "tools/install_horovod.py, or set fp16"
+            )
         return BrainFloat
     return hvd.Compression.fp16 if scaled else ScaledHalf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import horovod.torch as hvd
 import pytest
 import torch
+from horovod.torch import mpi_ops
 
 from hvd_utils import autotune, communication
 from hvd_utils.communication import buckets, horovod_variables
@@ -90,6 +91,12 @@ def test_compression_is_part_of_the_experiment():
     assert make_compression("fp16", scaled=True) is hvd.Compression.fp16  # the loss scaler scales
     assert make_compression("bf16", scaled=True) is BrainFloat
     assert load_settings(["--compression", "bf16"], {}).compression == "bf16"
+
+
+def test_a_horovod_that_cannot_sum_bfloat16_is_told_of(monkeypatch):
+    monkeypatch.setattr(mpi_ops, "mpi_lib", object())  # as released it lacks the function
+    with pytest.raises(BadInput, match="bf16: this Horovod cannot sum bfloat16: build it by"):
+        make_compression("bf16", scaled=False)
 
 
 LOG = """\

@@ -2,7 +2,7 @@
 """Build Horovod 0.28.1 from its source distribution into this Python's environment, and prove it.
 
 Horovod's last release neither compiles with a current PyTorch nor launches under Open MPI 5. The
-list in ``horovod_edits.py`` is everything that is changed in its source. The MPI is the one
+list in ``horovod_edits`` is everything that is changed in its source. The MPI is the one
 whose ``mpirun`` comes first on the PATH. With a CUDA toolkit of PyTorch's CUDA version the build
 has NCCL for GPU tensors (it runs on a machine without a GPU too); otherwise MPI and Gloo only.
 

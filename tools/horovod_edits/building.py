@@ -1,0 +1,26 @@
+"""What makes Horovod compile and import with a current PyTorch and Python."""
+
+from __future__ import annotations
+
+from horovod_edits.edit import Edit
+
+EDITS = [
+    Edit(
+        "CMakeLists.txt",
+        "set(CMAKE_CXX_STANDARD 14)",
+        "set(CMAKE_CXX_STANDARD 20)",
+        "PyTorch's headers need C++17 since 2.1 and C++20 since 2.13",
+    ),
+    Edit(
+        "horovod/torch/CMakeLists.txt",
+        "set(CMAKE_CXX_STANDARD 14)",
+        "set(CMAKE_CXX_STANDARD 20)",
+        "the same, for the PyTorch binding",
+    ),
+    Edit(
+        "horovod/runner/js_run.py",
+        "from distutils.spawn import find_executable",
+        "from shutil import which as find_executable",
+        "Python 3.12 has no distutils, and horovodrun imports this file",
+    ),
+]

@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.launching import figures_of, mpirun
 from benchmarks.measure import machine, write_json
+from benchmarks.results import check_files
 from benchmarks.slow_link import NoLink, slow_link
 from hvd_utils import failure
 
@@ -130,6 +131,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE")
     parser.add_argument("--quick", action="store_true", help="2 ranks, once, no slow link")
     options = parser.parse_args()
+    check_files(options)
     rounds, repeats, step = options.rounds, 7, ()
     if options.quick:
         options.ranks, rounds, repeats, step = [2], 1, 1, ("--images", 2, "--side", 32)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.loop import Loop
 from benchmarks.measure import interleaved, machine, ratios, write_json
+from benchmarks.results import check_files
 from hvd_utils import failure
 from hvd_utils.settings import Settings
 from hvd_utils.workers import default_fuse
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
+    check_files(options)
 
     world = start_world(options.device)
     settings = Settings(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_cases import Case, cases, planner, ratios
+from benchmarks.results import check_files
 from hvd_utils import failure
 from hvd_utils.failure import BadInput
 
@@ -206,6 +207,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, metavar="FILE")
     parser.add_argument("--quick", action="store_true", help="see that it works; on a CPU too")
     options = parser.parse_args()
+    check_files(options)
     if options.quick:
         options.model, options.resolution, options.batch_per_worker = "resnet8", 32, 4
         options.steps, options.rounds, options.images, options.compiled = 2, 2, 32, []

@@ -40,7 +40,7 @@ def options_of_results(name: str, description: str, rounds: int) -> argparse.Arg
 def check_files(options: argparse.Namespace) -> None:
     """Raise BadInput where a file to write has no folder: now, not after minutes."""
     for flag in ("json", "plot"):
-        path = getattr(options, flag)
+        path = getattr(options, flag, None)  # not all of them draw
         if path and not path.absolute().parent.is_dir():
             raise BadInput(f"--{flag} {path}: there is no folder {path.parent}: make it")
 

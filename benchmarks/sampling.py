@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import interleaved, machine, write_json
+from benchmarks.results import check_files
 from dali_pipeline.augment import Stream, flips, training_windows
 from dali_pipeline.order import permutation, worker_images
 from hvd_utils import failure
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
+    check_files(options)
 
     candidates = {
         "order of an epoch": lambda: epoch_order(options.images),

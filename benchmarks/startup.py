@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.launching import gently, mpirun
 from benchmarks.measure import machine, write_json
 from benchmarks.processes import Failed, finish, python
+from benchmarks.results import check_files
 from hvd_utils import failure
 
 LAUNCHERS = ("horovodrun", "mpirun")
@@ -100,6 +101,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE")
     parser.add_argument("--quick", action="store_true", help="2 ranks by horovodrun, once")
     options = parser.parse_args()
+    check_files(options)
     launchers = LAUNCHERS[:1] if options.quick else LAUNCHERS
     ranks, rounds = ([2], 1) if options.quick else (options.ranks, options.rounds)
 

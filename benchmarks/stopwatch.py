@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import interleaved, machine, ratios, write_json
+from benchmarks.results import check_files
 from dali_pipeline.index import synthetic_index
 from dali_pipeline.loader import make_loader
 from dali_pipeline.plan import Plan
@@ -150,6 +151,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
+    check_files(options)
 
     world = start_world(options.device)
     steps = options.windows * LOG_EVERY

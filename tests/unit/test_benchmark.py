@@ -1,6 +1,7 @@
 """The benchmark measures what it says and makes images like ImageNet's; never how fast they are."""
 
 import contextlib
+import importlib
 import io
 import json
 import statistics
@@ -208,3 +209,13 @@ def test_the_cost_of_an_index_is_measured_with_the_real_functions(tmp_path, caps
     assert "3,000 and 1,000 made-up images" in capsys.readouterr().out
     assert set(cost["seconds"]) == set(cost["peak_megabytes"])
     assert "open both indexes" in cost["seconds"]
+
+
+@pytest.mark.parametrize(
+    "name", ["allreduce", "fuse", "gpu", "loop_tax", "peers", "sampling", "scaling", "startup"]
+)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(name, monkeypatch):
+    benchmark = importlib.import_module(f"benchmarks.{name}")
+    monkeypatch.setattr(sys, "argv", [name, "--json", "/no/such/folder/figures.json"])
+    with pytest.raises(BadInput, match="--json .*: there is no folder /no/such/folder: make it"):
+        benchmark.main()

@@ -18,7 +18,8 @@ def test_garbage_is_collected_again_afterwards(monkeypatch, tmp_path):
 
 def test_a_second_time_nothing_is_kept_from_collection(monkeypatch):
     """As when elastic workers begin anew: what is garbage by then has to go."""
-    frozen = gc.get_freeze_count()
+    freezes = []  # counted: how many objects are frozen also changes as threads drop some
+    monkeypatch.setattr(gc, "freeze", lambda: freezes.append("frozen"))
     with quick_imports():
         import gc as known  # noqa: F401
-    assert gc.get_freeze_count() == frozen
+    assert not freezes

@@ -51,13 +51,7 @@ def main() -> None:
             print(f"{case.name:36} not measured: no time was left (--minutes)")
     figures = ratios(done)
     for name, value in figures.items():
-        aim = TARGETS.get(name)
-        met = (
-            ""
-            if aim is None
-            else f"   target on an H200 {aim:g}: {'met' if value >= aim else 'missed'}"
-        )
-        print(f"{name:28} {value:9.3f}{met}")
+        print(f"{name:28} {value:9.3f}{_target(name, value)}")
     write_json(
         options.json,
         {

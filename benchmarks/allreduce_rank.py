@@ -16,6 +16,7 @@ import mpi4py
 import numpy as np
 import torch
 
+from hvd_utils.allocator import huge_zeros
 from hvd_utils.communication import MB, bucket_mb, buckets, prepare
 from hvd_utils.models import build_model
 from hvd_utils.optimizer import build_optimizer
@@ -75,7 +76,7 @@ def horovod_alone(sizes: list[int], limit_mb: float) -> Callable[[], None]:
     gradients = {}
     for group in groups:
         parts = [sizes[index] for index in group]
-        gradients |= zip(group, torch.zeros(sum(parts)).split(parts), strict=True)
+        gradients |= zip(group, huge_zeros(sum(parts), torch.float32).split(parts), strict=True)
 
     def run() -> None:
         handles = []

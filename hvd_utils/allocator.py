@@ -1,4 +1,4 @@
-"""Keep the memory that tensors on the CPU give back, instead of asking the kernel anew each time.
+"""Memory of tensors on the CPU: kept when it is given back, and in huge pages.
 
 glibc's malloc hands large blocks back to the kernel as soon as they are freed, and each pass
 through a network frees and takes hundreds of them: ResNet-50 at 64 pixels with n = 16 then faults
@@ -8,10 +8,16 @@ through a network frees and takes hundreds of them: ResNet-50 at 64 pixels with 
 from __future__ import annotations
 
 import ctypes
+import mmap
+from contextlib import suppress
+
+import torch
 
 # Of glibc's <malloc.h>.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 NEVER = -1
+
+HUGE_PAGE = 2**21
 
 
 def keep_freed_memory() -> bool:
@@ -21,3 +27,18 @@ def keep_freed_memory() -> bool:
     except AttributeError:  # another C library: musl, macOS
         return False
     return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, NEVER))
+
+
+def huge_zeros(elements: int, dtype: torch.dtype) -> torch.Tensor:
+    """Return zeros, of shape (``elements``,), in pages of 2 MB where the kernel has them.
+
+    MPI reads other processes' memory page by page: sums take three quarters of the time.
+    """
+    size = elements * dtype.itemsize
+    pages = -(-size // HUGE_PAGE) + 1  # one more, as only whole ones count
+    memory = mmap.mmap(-1, pages * HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(AttributeError, OSError):  # macOS; a kernel without
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    whole = torch.frombuffer(memory, dtype=torch.uint8)
+    begin = -whole.data_ptr() % HUGE_PAGE
+    return whole[begin : begin + size].view(dtype)

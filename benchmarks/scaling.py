@@ -4,8 +4,10 @@ One rank on one core, then two with a core each: efficiency is the two's images/
 one's, at the paper's n = 32 and 224 pixels, and at few small images, where the same gradients are
 summed many times as often: the hard case, no target. What this machine allows at most, whatever the
 software, is beside it: two jobs of one rank at the same time that do not communicate, which share
-caches and memory. And, on one core with the small images, k = 8 logical workers of one process
-against a plain PyTorch loop that accumulates as many passes, and against k = 1.
+caches and memory. ``waiting`` is what such jobs need not do: how much of a step the quicker rank
+waits for the slower, on average over both. And, on one core with the small images, k = 8 logical
+workers of one process against a plain PyTorch loop that accumulates as many passes, and against
+k = 1.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import statistics
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -44,13 +47,17 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def together(case: Case) -> float:
-    """Return images/s of two ranks with a core each that train one model."""
+def together(case: Case, waiting: list[float]) -> float:
+    """Return images/s of two ranks with a core each that train one model.
+
+    To ``waiting`` comes how much of a step the two waited for one another, on average, 0 to 1.
+    """
     marks = measure_job(
         lambda arguments: finish(one_core_each(RANKS, ENTRY, *arguments)),
         job_flags(*case),
         case.span,
     )
+    waiting.append(statistics.mean(mark.waiting for mark in marks[1:]))
     return rate(marks, RANKS * case.batch)
 
 
@@ -90,10 +97,12 @@ def main() -> None:
         case = small = Case("resnet8", 24, 4, Span(2, 20))
     few = small._replace(span=Span(1, 2))  # of k passes each
 
+    waiting: dict[str, list[float]] = {"paper's": [], "small": []}
+
     def ranks(of: Case, name: str) -> dict[str, Callable[[], float]]:
         return {
             f"{name}, 1 rank": partial(job_rate, of, [], 1, cores[:1]),
-            f"{name}, 2 ranks": partial(together, of),
+            f"{name}, 2 ranks": partial(together, of, waiting[name]),
             f"{name}, 2 jobs apart": partial(apart, of, cores),
         }
 
@@ -111,6 +120,7 @@ def main() -> None:
             figures[f"efficiency{suffix}"] = ratio(rates, two, one) / RANKS
             figures[f"ceiling{suffix}"] = ratio(rates, apart_, one) / RANKS
             figures[f"of_the_ceiling{suffix}"] = ratio(rates, two, apart_)
+            figures[f"waiting{suffix}"] = statistics.median(waiting[name])
     workers = f"small, k = {WORKERS}"
     figures["logical_workers"] = ratio(rates, workers, f"bare loop, {WORKERS} passes")
     if "small, 1 rank" in rates:

@@ -6,10 +6,10 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LOG_EVERY = 20  # steps, the job's default: its windows are shorter only where warm-up is
 
@@ -41,6 +41,7 @@ class Mark(NamedTuple):
 
     step: int
     time: float
+    waiting: float = 0.0  # how much of a step the middle rank waited for the slowest, 0 to 1
 
 
 class NotAtOnce(Exception):
@@ -69,7 +70,13 @@ def job_marks(output: Path, span: Span) -> list[Mark]:
     """Return the marks of a run of ``train_imagenet.py`` from its log, warm-up left out."""
     lines = (output / "metrics.jsonl").read_text().splitlines()
     events = [event for event in map(json.loads, lines) if event["event"] == "step"]
-    return [Mark(e["step"], e["time"]) for e in events if e["step"] >= span.warm_up]
+    return [Mark(e["step"], e["time"], _waiting(e)) for e in events if e["step"] >= span.warm_up]
+
+
+def _waiting(event: Mapping[str, Any]) -> float:
+    """Return how much of a step the middle rank has computed before the slowest has, 0 to 1."""
+    _, middle, most = event.get("compute_seconds", (0, 1, 1))
+    return 1 - middle / most
 
 
 class Clock:

@@ -45,6 +45,7 @@ def test_scaling(measured):
         rates["paper's, 2 ranks"] / rates["paper's, 1 rank"] / 2
     )
     assert figures["ceiling"] > 0
+    assert 0 <= figures["waiting"] < 1
     assert figures["logical_workers"] > 0
 
 

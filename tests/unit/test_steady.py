@@ -1,8 +1,19 @@
 """Rates of a steady state, from marks that measured processes left."""
 
+import json
+
 import pytest
 
-from benchmarks.steady import Clock, Mark, NotAtOnce, Span, rate, rates_at_once, told_marks
+from benchmarks.steady import (
+    Clock,
+    Mark,
+    NotAtOnce,
+    Span,
+    job_marks,
+    rate,
+    rates_at_once,
+    told_marks,
+)
 
 
 def test_warm_up_is_left_out(capsys):
@@ -29,3 +40,16 @@ def test_only_what_ran_at_once_is_counted():
 def test_windows_divide_the_steps_of_the_job():
     assert Span(100, 400).window == 20
     assert Span(5, 15).window == 5
+
+
+def test_a_jobs_marks_tell_who_waited(tmp_path):
+    events = [
+        {"event": "start", "time": 0.0},
+        {"event": "step", "step": 1, "time": 1.0},
+        {"event": "step", "step": 2, "time": 2.0},
+        {"event": "step", "step": 3, "time": 3.0, "compute_seconds": [0.6, 0.7, 0.8]},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in events))
+    before, after = job_marks(tmp_path, Span(warm_up=2, steps=1))
+    assert (before.step, before.waiting) == (2, 0)
+    assert after.waiting == pytest.approx(0.125)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -43,18 +43,28 @@ def finish_all(
 ) -> list[str]:
     """Run the commands at the same time, each on its ``cores`` (none: all); return their outputs.
 
-    Raises Failed if one of them fails or all together take more than ``timeout`` seconds; whatever
-    they started is killed then.
+    Raises Failed if one of them fails or all together take more than ``timeout`` seconds, and
+    KeyboardInterrupt if this process is told to stop; whatever they started is killed then.
     """
     started: list[subprocess.Popen] = []
     limit = time.monotonic() + timeout
+    with _sigterm_as_interrupt():
+        try:
+            for command, own in zip(commands, cores, strict=True):
+                started.append(start(command, own))
+            return [_output(process, limit) for process in started]
+        finally:
+            for process in started:
+                end(process)
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        for command, own in zip(commands, cores, strict=True):
-            started.append(start(command, own))
-        return [_output(process, limit) for process in started]
+        yield
     finally:
-        for process in started:
-            end(process)
+        signal.signal(signal.SIGTERM, before)
 
 
 def python(*arguments: object) -> list[str]:

@@ -76,7 +76,8 @@ def horovod_alone(sizes: list[int], limit_mb: float) -> Callable[[], None]:
     gradients = {}
     for group in groups:
         parts = [sizes[index] for index in group]
-        gradients |= zip(group, huge_zeros(sum(parts), torch.float32).split(parts), strict=True)
+        block = huge_zeros(sum(parts), torch.float32) if limit_mb else torch.zeros(sum(parts))
+        gradients |= zip(group, block.split(parts), strict=True)
 
     def run() -> None:
         handles = []

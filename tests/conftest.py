@@ -61,5 +61,5 @@ def pytest_collection_modifyitems(items) -> None:
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="no CUDA device here")
         for item in items:
-            if "gpu" in item.keywords:
+            if item.get_closest_marker("gpu"):
                 item.add_marker(skip)

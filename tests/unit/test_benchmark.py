@@ -211,9 +211,11 @@ def test_the_cost_of_an_index_is_measured_with_the_real_functions(tmp_path, caps
     assert "open both indexes" in cost["seconds"]
 
 
-@pytest.mark.parametrize(
-    "name", ["allreduce", "fuse", "gpu", "loop_tax", "peers", "sampling", "scaling", "startup"]
-)
+JOBS = ["allreduce", "gpu", "loop_tax", "peers", "scaling", "startup"]
+PARTS = ["fuse", "sampling", "stopwatch"]
+
+
+@pytest.mark.parametrize("name", JOBS + PARTS)
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(name, monkeypatch):
     benchmark = importlib.import_module(f"benchmarks.{name}")
     monkeypatch.setattr(sys, "argv", [name, "--json", "/no/such/folder/figures.json"])

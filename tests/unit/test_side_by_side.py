@@ -2,6 +2,7 @@
 
 import torch
 
+from hvd_utils.allocator import HUGE_PAGE
 from hvd_utils.layout import lay_out
 from hvd_utils.models import build_model
 from hvd_utils.side_by_side import lay_side_by_side
@@ -23,6 +24,7 @@ def test_a_buckets_gradients_fill_one_block_in_its_order():
             sizes = [4 * parameter.numel() for parameter in group]
             ends = [place + size for place, size in zip(places, sizes, strict=True)]
             assert places[1:] == ends[:-1]
+            assert places[0] % HUGE_PAGE == 0
         for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
             assert ours.grad.stride() == ours.stride()
             torch.testing.assert_close(ours.grad, theirs.grad)

@@ -73,8 +73,9 @@ def build_optimizer(
     sizes = [(p, p.numel() * p.element_size()) for p in model.parameters() if p.requires_grad]
     groups = buckets(sizes, bucket_mb) if bucket_mb else None
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
-    if groups and on_cpu and hvd.size() > 1 and recipe.compression == "none":
-        lay_side_by_side(groups)
+    in_place = groups and on_cpu and hvd.size() > 1 and recipe.compression == "none"
+    if in_place or recipe.compile == "cudagraphs":
+        lay_side_by_side(groups or [[parameter] for parameter, _ in sizes])
     compression = make_compression(recipe.compression, scaled=recipe.precision == "fp16")
     optimizer = hvd.DistributedOptimizer(
         optimizer,

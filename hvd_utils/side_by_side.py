@@ -1,6 +1,8 @@
-"""The gradients of a bucket lie side by side in memory: Horovod sums them where they are.
+"""The gradients of a bucket lie side by side in memory, at the same place in every step.
 
-Elsewhere it copies them to a buffer of its own and back, which on a CPU takes from backward.
+On a CPU Horovod then sums them where they are; elsewhere it copies them to a buffer of its own and
+back, which takes from backprop. CUDA graphs need the place: their backward pass leaves gradients in
+memory that the next pass overwrites, so without it accumulated gradients are lost.
 """
 
 from __future__ import annotations
@@ -15,17 +17,23 @@ from hvd_utils.allocator import huge_zeros
 
 
 def lay_side_by_side(buckets: Sequence[Sequence[nn.Parameter]]) -> None:
-    """Have each gradient on the CPU kept at its place in one block of memory a bucket.
+    """Have each gradient kept at its place in one block of memory a bucket.
 
-    Backprop's own tensor is copied there while it is still in cache, and dropped; later passes of
-    the step add to it in place.
+    Backprop's own tensor is copied there, on a CPU while it is still in cache, and dropped; later
+    passes of the step add to it in place.
     """
     for bucket in buckets:
         sizes = [parameter.numel() for parameter in bucket]
-        block = huge_zeros(sum(sizes), bucket[0].dtype)
+        block = _zeros(sum(sizes), bucket[0])
         for parameter, part in zip(bucket, block.split(sizes), strict=True):
             place = part.as_strided(parameter.shape, parameter.stride())
             parameter.register_post_accumulate_grad_hook(partial(_keep_at, place))
+
+
+def _zeros(elements: int, like: torch.Tensor) -> torch.Tensor:
+    if like.device.type == "cpu":
+        return huge_zeros(elements, like.dtype)
+    return like.new_zeros(elements, requires_grad=False)
 
 
 def _keep_at(place: torch.Tensor, parameter: torch.Tensor) -> None:

@@ -5,6 +5,8 @@ import torch
 from hvd_utils.allocator import HUGE_PAGE
 from hvd_utils.layout import lay_out
 from hvd_utils.models import build_model
+from hvd_utils.optimizer import build_optimizer
+from hvd_utils.settings import Settings
 from hvd_utils.side_by_side import lay_side_by_side
 
 
@@ -30,3 +32,19 @@ def test_a_buckets_gradients_fill_one_block_in_its_order():
             torch.testing.assert_close(ours.grad, theirs.grad)
         model.zero_grad()
         other.zero_grad()
+
+
+def test_cuda_graphs_find_gradients_at_the_same_place_in_every_pass_and_step():
+    """What their backward pass leaves is overwritten by the next one."""
+    model = build_model("resnet8", 10, zero_gamma=False, seed=1)
+    settings = Settings(recipe="test", compile="cudagraphs")
+    optimizer = build_optimizer(model, settings, passes=2)
+    places, kept = [], []
+    for _step in range(2):
+        for _ in range(2):
+            model(torch.randn(4, 3, 24, 24)).square().sum().backward()
+            gradients = [parameter.grad for parameter in model.parameters()]
+            kept.append(gradients)  # so that their memory is nobody else's
+            places.append([gradient.data_ptr() for gradient in gradients])
+        optimizer.zero_grad()
+    assert all(later == places[0] for later in places)

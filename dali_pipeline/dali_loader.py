@@ -13,6 +13,7 @@ from dali_pipeline.ahead import ahead
 from dali_pipeline.feed import Feed
 from dali_pipeline.finish import Finisher
 from dali_pipeline.graph import Target, training_graph, validation_graph
+from dali_pipeline.held import Held
 from dali_pipeline.interface import Batch
 from dali_pipeline.plan import Plan, TrainingBatch, ValidationBatch
 from dali_pipeline.resolution import largest_side
@@ -118,6 +119,7 @@ class _Decoder:
         self._device = device
         self._prefetch = prefetch
         self._pipeline: Pipeline | None = None
+        self._held = Held()
 
     def batches(self) -> Iterator[Batch]:
         """Yield decoded batches until the feed ends; afterwards it can be run again."""
@@ -149,7 +151,7 @@ class _Decoder:
     def _on_gpu(self, decoded: tuple[Any, list[TrainingBatch | ValidationBatch]]) -> Batch:
         images, (batch,) = decoded
         pixels = torch.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2)
-        return pixels, upload(batch.labels, self._device)
+        return self._held.hold(pixels), upload(batch.labels, self._device)
 
     def _finished(self, decoded: tuple[list, TrainingBatch | ValidationBatch]) -> Batch:
         pixels, batch = decoded

@@ -1,6 +1,7 @@
 """The loaders carry out the same plan: the same images, crops and labels, in the same order."""
 
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from nvidia.dali.backend import GetSchema
 
 from dali_pipeline import graph, prepare
 from dali_pipeline.dali_loader import DaliLoader
+from dali_pipeline.held import Held
 from dali_pipeline.index import scan_splits, synthetic_index
 from dali_pipeline.index_file import open_splits
 from dali_pipeline.loader import make_loader
@@ -216,6 +218,30 @@ def test_synthetic_images_need_no_files_and_are_planned_like_others():
     assert sum(len(labels) for _, labels in validation) == 1000
 
 
+class Mark:
+    """An event that a GPU passes when it is asked ``asked`` times."""
+
+    def __init__(self, asked: int = 1) -> None:
+        self.asked = asked
+
+    def query(self) -> bool:
+        self.asked -= 1
+        return self.asked <= 0
+
+
+def test_a_batch_is_held_until_the_gpu_has_read_it(monkeypatch):
+    """Its memory is DALI's, which writes there again as soon as nobody holds it."""
+    marks = iter([Mark(1), Mark(3), Mark(1), Mark(1), Mark(1)])
+    monkeypatch.setattr(Held, "_mark", lambda held: next(marks))
+    held, alive, seen = Held(), [], []
+    for number in range(6):
+        batch = torch.full((1,), float(number))
+        alive.append(weakref.ref(held.hold(batch)))
+        del batch
+        seen.append([n for n, ref in enumerate(alive) if ref() is not None])
+    assert seen == [[0], [1], [1, 2], [1, 2, 3], [4], [5]]
+
+
 @pytest.mark.parametrize(
     ("sides", "changes", "steps"), [("both", {}, range(3)), ("growing", GROWING, STEPS)]
 )
@@ -225,6 +251,7 @@ def test_the_gpus_graph_makes_the_same_images_as_far_as_a_cpu_can_run_it(
     """All of it but nvJPEG: DALI's own resize, mirror, crop and normalisation, channels last."""
     decoder = graph._decoder
     monkeypatch.setattr(graph, "_decoder", lambda target: decoder(target._replace(on_gpu=False)))
+    monkeypatch.setattr(Held, "_mark", lambda held: Mark())
     loader = DaliLoader(plan_for(tiny_data, **changes), CPU, threads=1)
     loader._target, loader._finisher = loader._target._replace(on_gpu=True), None
     made = (list(loader.training(steps[0], steps[-1] + 1)), list(loader.validation()))

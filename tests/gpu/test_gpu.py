@@ -16,6 +16,7 @@ from dali_pipeline.loader import make_loader
 from dali_pipeline.plan import Plan
 from dali_pipeline.statistics import STD
 from hvd_utils.averaging import AveragedWeights
+from hvd_utils.communication import prepare
 from hvd_utils.compare import differences, newest
 from hvd_utils.events import read_events
 from hvd_utils.models import build_model
@@ -58,11 +59,41 @@ def test_dali_decodes_on_the_gpu_what_it_decodes_on_the_cpu(tiny_data, changes):
             assert difference.mean() < 2.0
 
 
-def test_horovod_sums_on_the_gpu_by_nccl():
+def test_batches_stay_whole_until_a_gpu_that_lags_has_read_them(tiny_data):
+    """They lie in DALI's memory, and the host is done with them long before."""
+    settings = SETTINGS.model_copy(update={"prefetch": 1})
+    plan = Plan(*scan_splits(tiny_data), settings, [range(1), range(1, 2)], 0, 1)
+    loader = make_loader("dali", plan, device=torch.device("cuda", 0), threads=2)
+    matrix, sums = torch.ones(8192, 8192, device="cuda"), []
+    for products in (0, 40):
+        read = []
+        for images, _ in loader.training(0, 9):
+            for _ in range(products):
+                matrix @ matrix
+            read.append(images.double().sum())
+            del images
+        sums.append(torch.stack(read).cpu())
+    assert torch.equal(*sums)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_horovod_sums_on_the_gpu_by_nccl(grouped):
+    """What is queued after ``synchronize`` finds the sum of what was queued before it began."""
+    prepare(SETTINGS, cuda=True)
     hvd.init()
     assert hvd.nccl_built()
-    ones = torch.ones(1000, device="cuda")
-    assert torch.equal(hvd.allreduce(ones, op=hvd.Sum), ones * hvd.size())
+    matrix = torch.full((4096, 4096), 1 / 4096, device="cuda")
+    for _ in range(3):
+        late = torch.ones_like(matrix)
+        for _ in range(20):
+            late = late @ matrix
+        handle = (
+            hvd.grouped_allreduce_async_([late, late[0].clone()], op=hvd.Sum)
+            if grouped
+            else hvd.allreduce_async_(late, op=hvd.Sum)
+        )
+        hvd.synchronize(handle)
+        assert torch.equal(late.mul(2), torch.full_like(late, 2 * hvd.size()))
 
 
 def test_the_job_trains_on_the_gpu(tiny_data, tmp_path):
@@ -130,6 +161,18 @@ def test_every_precision_trains_about_alike_compiled_or_not(tiny_data, tmp_path,
         ends[mode] = newest(run)
     for mode in ("default", "cudagraphs"):
         assert differences(ends[mode], ends["none"])["weights"] < 0.05
+
+
+def test_cuda_graphs_accumulate_the_gradients_of_several_passes(tiny_data, tmp_path):
+    """Each pass writes its gradients to the same memory."""
+    ends = []
+    for mode in ("none", "cudagraphs"):
+        options = ("--workers", 3, "--fuse-workers", 1, "--compile", mode, "--no-zero-gamma")
+        run = tmp_path / mode
+        ended = train("--data", tiny_data, "--output", run, *options, *TINY, by="python")
+        assert ended.code == 0, ended.output
+        ends.append(newest(run))
+    assert differences(*ends)["weights"] < 1e-3
 
 
 def test_the_host_waits_for_nothing_in_a_step():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from horovod_edits import bfloat16, building, elastic, in_place, launching, waiting
+from horovod_edits import bfloat16, building, elastic, in_place, launching, overlap, waiting
 from horovod_edits.edit import Edit
 
 __all__ = ["EDITS", "Edit"]
 
 EDITS: list[Edit] = [
     edit
-    for topic in (building, launching, elastic, waiting, in_place, bfloat16)
+    for topic in (building, launching, elastic, waiting, in_place, overlap, bfloat16)
     for edit in topic.EDITS
 ]

@@ -33,7 +33,7 @@ def lay_side_by_side(buckets: Sequence[Sequence[nn.Parameter]]) -> None:
 def _zeros(elements: int, like: torch.Tensor) -> torch.Tensor:
     if like.device.type == "cpu":
         return huge_zeros(elements, like.dtype)
-    return like.new_zeros(elements, requires_grad=False)
+    return like.new_zeros(elements)
 
 
 def _keep_at(place: torch.Tensor, parameter: torch.Tensor) -> None:

@@ -16,7 +16,7 @@ from dali_pipeline.loader import make_loader
 from dali_pipeline.plan import Plan
 from dali_pipeline.statistics import STD
 from hvd_utils.averaging import AveragedWeights
-from hvd_utils.communication import prepare
+from hvd_utils.communication import horovod_variables
 from hvd_utils.compare import differences, newest
 from hvd_utils.events import read_events
 from hvd_utils.models import build_model
@@ -71,15 +71,18 @@ def test_batches_stay_whole_until_a_gpu_that_lags_has_read_them(tiny_data):
             for _ in range(products):
                 matrix @ matrix
             read.append(images.double().sum())
+            if not products:  # what is expected
+                torch.cuda.synchronize()
             del images
         sums.append(torch.stack(read).cpu())
     assert torch.equal(*sums)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_horovod_sums_on_the_gpu_by_nccl(grouped):
+def test_horovod_sums_on_the_gpu_by_nccl(grouped, monkeypatch):
     """What is queued after ``synchronize`` finds the sum of what was queued before it began."""
-    prepare(SETTINGS, cuda=True)
+    for name, value in horovod_variables(SETTINGS, cuda=True, elastic=False).items():
+        monkeypatch.setenv(name, value)
     hvd.init()
     assert hvd.nccl_built()
     matrix = torch.full((4096, 4096), 1 / 4096, device="cuda")

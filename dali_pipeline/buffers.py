@@ -6,29 +6,39 @@ long as resizing its images.
 
 from __future__ import annotations
 
-import sys
+import weakref
+from collections import deque
 
 import numpy as np
 import torch
 
-KEPT = 8  # buffers at most: more are in use only where a consumer collects batches
-_OURS = 3  # references to a free buffer: the list's, the loop's and getrefcount's own
+KEPT = 8  # free buffers kept at most
 
 
 class Buffers:
-    """Gives out float32 tensors; for one thread."""
+    """Gives out float32 tensors; for one thread, while any thread may let go of them."""
 
     def __init__(self) -> None:
-        self._arrays: list[np.ndarray] = []
+        self._free: deque[np.ndarray] = deque(maxlen=KEPT)
 
     def take(self, length: int) -> torch.Tensor:
         """Return a vector of this length, with anything in it.
 
-        A tensor made from a NumPy array holds the array for as long as any view of it, or autograd,
-        needs the memory; so an array that only we refer to is free.
+        The tensor's storage holds an array that nothing else refers to: a view of the memory, made
+        for this one batch. The storage lives as long as any view of the tensor, or autograd, needs
+        it. When it ends, so does the array, and its finalizer frees the memory.
         """
-        for array in self._arrays:
-            if len(array) >= length and sys.getrefcount(array) == _OURS:
-                return torch.from_numpy(array)[:length]
-        self._arrays = [*self._arrays[1 - KEPT :], np.empty(length, dtype=np.float32)]
-        return torch.from_numpy(self._arrays[-1])
+        memory = self._recycled(length)
+        if memory is None:
+            memory = np.empty(length, dtype=np.float32)
+        lent = memory[:length]
+        weakref.finalize(lent, self._free.append, memory).atexit = False
+        return torch.from_numpy(lent)
+
+    def _recycled(self, length: int) -> np.ndarray | None:
+        for _ in range(len(self._free)):
+            memory = self._free.popleft()
+            if len(memory) >= length:
+                return memory
+            self._free.append(memory)
+        return None

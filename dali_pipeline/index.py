@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,6 +60,18 @@ class Index:
     def packed(self) -> bool:
         """Whether the images lie in shards, not in files of their own."""
         return bool(self.shards)
+
+    def digest(self) -> str:
+        """Return a checksum of what is trained on: classes, names, labels and ``note``.
+
+        It is the same for a data set prepared or not, in files or in shards, wherever it lies.
+        """
+        checksum = sha256()
+        for part in ([os.fsencode(name) for name in self.classes], self.names.tolist()):
+            checksum.update(b"\n".join(part) + b"\0")
+        checksum.update(self.labels.astype("<i4").tobytes())
+        checksum.update(self.note.encode())
+        return checksum.hexdigest()
 
     def path(self, image: int) -> str:
         """Return the file that holds an image: its own, or its shard."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from dali_pipeline.augment import (
 )
 from dali_pipeline.bad_images import BadImages
 from dali_pipeline.index import BadImage, Index
+from dali_pipeline.order import VERSION as ORDER
 from dali_pipeline.order import pass_images
 from dali_pipeline.resolution import training_side, validation_side
 from hvd_utils.failure import BadInput
@@ -76,6 +78,15 @@ class Plan:
                 f"a minibatch of {workers} workers of {batch} images is more than the "
                 f"{len(self.train)} training images: lower --workers or --batch-per-worker"
             )
+
+    def data_facts(self) -> dict[str, Any]:
+        """Return what must be the same wherever the run goes on: images, classes and their order."""
+        return {
+            "num_classes": len(self.train.classes),
+            "train_images": len(self.train),
+            "train_digest": self.train.digest(),
+            "order": ORDER,
+        }
 
     def training_ids(self, step: int, fused: range) -> tuple[np.ndarray, np.ndarray]:
         """Return epochs and image ids of a pass of the workers ``fused``; see ``pass_images``."""

@@ -22,6 +22,8 @@ FORMAT = 1
 # rate runs down to 0 over the whole of the run.
 LENGTH = "epochs"
 
+FIRST_ORDER = 1  # of checkpoints that do not tell by which version images were shuffled
+
 DEFAULTS = Recipe().model_dump(mode="json")
 
 
@@ -129,15 +131,32 @@ def check_model(state: Mapping[str, Any], path: Path, model: str, num_classes: i
         )
 
 
-def check_experiment(
-    state: Mapping[str, Any], path: Path, experiment: Mapping[str, Any], train_images: int
-) -> None:
-    """Raise BadInput if the run would not be the same one, naming each setting with both values."""
-    if state["train_images"] != train_images:
+def check_data(state: Mapping[str, Any], path: Path, facts: Mapping[str, Any]) -> None:
+    """Raise BadInput unless the run goes on with the same images, in the same order.
+
+    ``facts`` are ``Plan.data_facts()``.
+    """
+    if state["train_images"] != facts["train_images"]:
         raise BadInput(
             f"{path} was trained on {state['train_images']} images, --data now has "
-            f"{train_images}: set --data back or choose another --output"
+            f"{facts['train_images']}: set --data back or choose another --output"
         )
+    order = state.get("order", FIRST_ORDER)
+    if order != facts["order"]:
+        raise BadInput(
+            f"{path} is of a run that shuffles by version {order}, this program by version "
+            f"{facts['order']}: go on with the code that began it (environment.json names its "
+            "commit), or choose another --output"
+        )
+    if state["train_digest"] != facts["train_digest"]:
+        raise BadInput(
+            f"{path} was trained on {state['train_images']} other images or labels than --data "
+            "now has, though as many: set --data back or choose another --output"
+        )
+
+
+def check_experiment(state: Mapping[str, Any], path: Path, experiment: Mapping[str, Any]) -> None:
+    """Raise BadInput if the run would not be the same one, naming each setting with both values."""
     theirs = {**DEFAULTS, **state["experiment"]}  # settings that came after it was saved
     may_change = {LENGTH} if theirs["decay"] == "step" else set()
     differ = [

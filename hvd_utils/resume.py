@@ -30,8 +30,7 @@ def whole_state(
     averaged: AveragedWeights,
     optimizer: torch.optim.Optimizer,
     guard: Guard,
-    num_classes: int,
-    train_images: int,
+    data_facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return all that the rest of a run depends on; the number of processes is not among it.
 
@@ -44,8 +43,7 @@ def whole_state(
         "step": progress.step,
         "progress": vars(progress) | {"top1_errors": list(progress.top1_errors)},
         "experiment": settings.experiment(),
-        "num_classes": num_classes,
-        "train_images": train_images,
+        **data_facts,
         "model": model.state_dict(),
         "averaged": averaged.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -81,7 +79,7 @@ def take_over(
 
 
 def checkpointed_state(
-    settings: Settings, world: World, output: Path, num_classes: int, train_images: int
+    settings: Settings, world: World, output: Path, data_facts: Mapping[str, Any]
 ) -> tuple[State | None, list[str]]:
     """Return the state that --resume asks for, if any, and lines to show about it; collective.
 
@@ -92,8 +90,9 @@ def checkpointed_state(
     if world.is_root:
         path, state, notes = _find(settings.resume, output)
         if state is not None:
-            checkpoint.check_model(state, path, settings.model, num_classes)
-            checkpoint.check_experiment(state, path, settings.experiment(), train_images)
+            checkpoint.check_model(state, path, settings.model, data_facts["num_classes"])
+            checkpoint.check_data(state, path, data_facts)
+            checkpoint.check_experiment(state, path, settings.experiment())
     return world.broadcast(state), notes
 
 

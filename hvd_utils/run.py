@@ -64,7 +64,7 @@ class Run:
         self.settings, self.world = settings, world
         self.model, self.averaged = model, averaged
         self.optimizer, self.guard = optimizer, guard
-        self._train_images, self._num_classes = len(plan.train), len(plan.train.classes)
+        self._data_facts = plan.data_facts()
         self._epoch_ends = epoch_ends
         self.last_step = min(epoch_ends[-1], settings.max_steps or epoch_ends[-1])
         self._stop = stop
@@ -79,9 +79,7 @@ class Run:
         facts = provenance.environment(world)
         notes = [f"going on with {world.size} processes"] if earlier else []
         if earlier is None:
-            earlier, notes = checkpointed_state(
-                settings, world, self.output, self._num_classes, self._train_images
-            )
+            earlier, notes = checkpointed_state(settings, world, self.output, self._data_facts)
         self.progress = take_over(earlier, model, averaged, optimizer, guard)
         self._totals = torch.tensor(
             [self.progress.window_loss, self.progress.window_wrong],
@@ -214,8 +212,7 @@ class Run:
             self.averaged,
             self.optimizer,
             self.guard,
-            self._num_classes,
-            self._train_images,
+            self._data_facts,
         )
 
     def end(self) -> None:

@@ -59,8 +59,7 @@ class Training:
             self.averaged,
             self.optimizer,
             self.guard,
-            5,
-            9,
+            {"num_classes": 5, "train_images": 9},
         )
 
     def take_over(self, state):

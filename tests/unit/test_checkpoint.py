@@ -11,6 +11,7 @@ from helpers import launch
 from hvd_utils import checkpoint
 from hvd_utils.checkpoint import (
     best_path,
+    check_data,
     check_experiment,
     check_model,
     checkpoint_path,
@@ -30,6 +31,8 @@ def state(step):
         "experiment": {"model": "resnet8", "seed": 1, "epochs": 3},
         "num_classes": 10,
         "train_images": 100,
+        "train_digest": "ab",
+        "order": 2,
         "model": {"w": torch.full((1000,), float(step))},
     }
 
@@ -200,26 +203,39 @@ def test_another_model_or_experiment_is_refused_with_both_values(tmp_path):
     check_model(state(1), path, "resnet8", 10)
     with pytest.raises(BadInput, match="resnet8 with 10 classes.*resnet50 with 10"):
         check_model(state(1), path, "resnet50", 10)
-    check_experiment(state(1), path, {"model": "resnet8", "seed": 1, "epochs": 9}, 100)
+    check_experiment(state(1), path, {"model": "resnet8", "seed": 1, "epochs": 9})
     with pytest.raises(BadInput, match="--seed was 1, now 2"):
-        check_experiment(state(1), path, {"model": "resnet8", "seed": 2, "epochs": 3}, 100)
+        check_experiment(state(1), path, {"model": "resnet8", "seed": 2, "epochs": 3})
+
+
+def test_other_images_or_another_order_are_refused(tmp_path):
+    path = tmp_path / "c.pt"
+    facts = {"num_classes": 10, "train_images": 100, "train_digest": "ab", "order": 2}
+    check_data(state(1), path, facts)
     with pytest.raises(BadInput, match="100 images, --data now has 99"):
-        check_experiment(state(1), path, {"model": "resnet8", "seed": 1, "epochs": 3}, 99)
+        check_data(state(1), path, {**facts, "train_images": 99})
+    with pytest.raises(BadInput, match="100 other images or labels"):
+        check_data(state(1), path, {**facts, "train_digest": "cd"})
+    with pytest.raises(BadInput, match="shuffles by version 2, this program by version 3"):
+        check_data(state(1), path, {**facts, "order": 3})
+    before = {name: value for name, value in state(1).items() if name != "order"}
+    with pytest.raises(BadInput, match="shuffles by version 1, this program by version 2"):
+        check_data(before, path, facts)
 
 
 def test_the_length_of_a_run_may_not_change_where_the_rate_depends_on_it(tmp_path):
     path, settings = tmp_path / "c.pt", {"model": "resnet8", "seed": 1, "decay": "cosine"}
     saved = {**state(1), "experiment": {**settings, "epochs": 3}}
-    check_experiment(saved, path, {**settings, "epochs": 3}, 100)
+    check_experiment(saved, path, {**settings, "epochs": 3})
     with pytest.raises(BadInput, match="--epochs was 3, now 4"):
-        check_experiment(saved, path, {**settings, "epochs": 4}, 100)
+        check_experiment(saved, path, {**settings, "epochs": 4})
 
 
 def test_a_checkpoint_from_before_a_setting_is_of_its_default(tmp_path):
     now = Recipe().model_dump(mode="json") | {"model": "resnet8", "epochs": 3}
-    check_experiment(state(1), tmp_path, now, 100)
+    check_experiment(state(1), tmp_path, now)
     with pytest.raises(BadInput, match="--optimizer was sgd, now lars"):
-        check_experiment(state(1), tmp_path, {**now, "optimizer": "lars"}, 100)
+        check_experiment(state(1), tmp_path, {**now, "optimizer": "lars"})
 
 
 def test_a_write_that_fails_says_what_is_still_there(tmp_path):

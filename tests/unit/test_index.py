@@ -1,5 +1,8 @@
 """Class folders become an index, and what is wrong with them is named."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import write_jpegs
@@ -76,3 +79,22 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="cannot write the embedded data set"):
         ensure_digits(tmp_path / "file" / "digits")
+
+
+def test_a_digest_tells_data_sets_apart(tiny_data, tmp_path):
+    """By classes, names and labels; it does not change when the folder is moved or prepared."""
+    first = scan(tiny_data / "train")
+    elsewhere = tmp_path / "moved"
+    shutil.copytree(tiny_data, elsewhere)
+    moved = scan(elsewhere / "train")
+    sizes = np.ones(len(first), np.int32)
+    prepared = replace(moved, heights=sizes, widths=sizes, file_bytes=sizes.astype(np.int64))
+    assert first.digest() == moved.digest() == prepared.digest()
+    others = [
+        scan(tiny_data / "val"),
+        replace(first, labels=first.labels[::-1]),
+        replace(first, names=first.names[::-1]),
+        replace(first, classes=("ant", "bee", "dog")),
+        replace(first, note="shorter side 352"),
+    ]
+    assert len({first.digest(), *(other.digest() for other in others)}) == 1 + len(others)

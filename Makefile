@@ -3,6 +3,7 @@
 # make check    the fast tier: lint and unit tests
 # make study    the paper's tables and figures in miniature: three quarters of an hour on 2 cores
 # make nightly  a run killed 200 times, at other moments each time
+# make distributions    as root: the demo and the fast tests on three Debians, an hour
 # make setup    only set up: everything lands in .venv
 PYTHON ?= python3
 SHELL := /bin/bash
@@ -13,7 +14,7 @@ SEED := $(or $(SEED),$(shell date +%s))
 
 STUDY ?= runs/study
 
-.PHONY: setup demo test check study nightly lint clean
+.PHONY: setup demo test check study nightly distributions lint clean
 
 setup:
 	@PYTHON=$(PYTHON) tools/setup.sh
@@ -36,6 +37,9 @@ study: setup
 nightly: setup
 	@echo "to repeat: make nightly KILLS=$(KILLS) SEED=$(SEED)"
 	@$(ACTIVATE) && KILLS=$(KILLS) SEED=$(SEED) python -m pytest -s tests/parallel/test_kills.py $(ARGS)
+
+distributions:
+	@for suite in bookworm trixie testing; do tools/try_distribution.sh $$suite || exit; done
 
 lint: setup
 	@$(ACTIVATE) && ruff check . && ruff format --check .

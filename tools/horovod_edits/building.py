@@ -29,4 +29,28 @@ EDITS = [
         "else 'Release'",
         "the same machine code without what debuggers read, which takes long to write",
     ),
+    Edit(
+        "horovod/torch/CMakeLists.txt",
+        "from distutils.sysconfig import get_python_inc; print(get_python_inc())",
+        "import sysconfig; print(sysconfig.get_path('include'))",
+        "Python 3.12 has no distutils",
+    ),
+    Edit(
+        "horovod/common/group_table.h",
+        "#include <queue>\n",
+        "#include <queue>\n#include <string>\n",
+        "GCC 14's other headers no longer bring std::string (upstream: horovod 3957)",
+    ),
+    Edit(
+        "third_party/flatbuffers/include/flatbuffers/stl_emulation.h",
+        "const size_type count_;",
+        "size_type count_;",
+        "GCC 14 refuses an assignment to a const member (upstream: flatbuffers 7227)",
+    ),
+    Edit(
+        "third_party/gloo/gloo/types.h",
+        "#include <iostream>\n",
+        "#include <cstdint>\n#include <iostream>\n",
+        "GCC 15's <iostream> no longer brings uint8_t",
+    ),
 ]

@@ -1,4 +1,4 @@
-"""The loader of a run: ``dali``, ``torchvision`` or ``synthetic``."""
+"""The loader of a run: ``dali`` (first batches checked), ``torchvision`` or ``synthetic``."""
 
 from __future__ import annotations
 
@@ -22,4 +22,5 @@ def make_loader(kind: str, plan: Plan, *, device: torch.device, threads: int) ->
         return TorchvisionLoader(plan, device, threads)
     with quick_imports():
         from dali_pipeline.dali_loader import DaliLoader
-    return DaliLoader(plan, device, threads)
+        from dali_pipeline.self_check import CheckedLoader
+    return CheckedLoader(DaliLoader(plan, device, threads), plan)

@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 
-
 # Raised whenever the same seed gives another order: a run may not go on under another one.
 VERSION = 2
 

@@ -80,7 +80,7 @@ class Plan:
             )
 
     def data_facts(self) -> dict[str, Any]:
-        """Return what must be the same wherever the run goes on: images, classes and their order."""
+        """Return what must be the same wherever a run goes on: its images and their order."""
         return {
             "num_classes": len(self.train.classes),
             "train_images": len(self.train),

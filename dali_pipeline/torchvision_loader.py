@@ -88,24 +88,34 @@ class _PlannedBatches(Dataset):
 
 
 def _decode_training(plan: Plan, place: tuple[int, range]) -> tuple[torch.Tensor, np.ndarray]:
-    batch: TrainingBatch = plan.training_batch(*place)
+    batch = plan.training_batch(*place)
+    return training_images(plan, batch), batch.labels
+
+
+def training_images(plan: Plan, batch: TrainingBatch) -> torch.Tensor:
+    """Return the images of a planned batch; raise BadImage where one cannot be decoded."""
     size, antialias = [batch.side] * 2, plan.settings.antialias
     images = []
     for image, *window, mirrored in zip(batch.ids, *batch.windows, batch.flips, strict=True):
         pixels = transforms.crop(_decode(plan.train, image), *map(int, window))
         pixels = _resize(pixels, size, antialias)
         images.append(transforms.horizontal_flip(pixels) if mirrored else pixels)
-    return _normalise(images), batch.labels
+    return _normalise(images)
 
 
 def _decode_validation(plan: Plan, ids: Any) -> tuple[torch.Tensor, np.ndarray]:
-    batch: ValidationBatch = plan.validation_batch(ids)
+    batch = plan.validation_batch(ids)
+    return validation_images(plan, batch), batch.labels
+
+
+def validation_images(plan: Plan, batch: ValidationBatch) -> torch.Tensor:
+    """Return the images of a planned batch; raise BadImage where one cannot be decoded."""
     side, antialias = batch.side, plan.settings.antialias
     images = []
     for image, size, (top, left) in zip(batch.ids, *batch.placement, strict=True):
         pixels = _resize(_decode(plan.val, image), size.tolist(), antialias)
         images.append(transforms.crop(pixels, int(top), int(left), side, side))
-    return _normalise(images), batch.labels
+    return _normalise(images)
 
 
 def _decode(index: Index, image: int) -> Image.Image:

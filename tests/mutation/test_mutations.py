@@ -95,6 +95,12 @@ MUTATIONS = {
         "stream = Stream(settings.seed, epochs, np.arange(len(ids)))",
         UNIT + "test_loaders.py",
     ),
+    "memory of a batch is used again while the model reads it": Mutation(
+        "dali_pipeline/buffers.py",
+        "weakref.finalize(lent, self._free.append, memory).atexit = False",
+        "self._free.append(memory)",
+        UNIT + "test_self_check.py",
+    ),
     "fused workers are normalised together": Mutation(
         "hvd_utils/batch_norm.py",
         "workers = len(images) // self.batch_per_worker",

@@ -95,6 +95,7 @@ class DaliLoader:
                 num_threads=self._threads + (self._finisher is not None),
                 device_id=self._device.index if self._target.on_gpu else None,
                 prefetch_queue_depth=prefetch,
+                exec_dynamic=True,  # in which DALI leaves a batch alone as long as it is held
             )
             pipeline.build()
             return pipeline

@@ -1,0 +1,83 @@
+"""What the project uses of other libraries without their promise to keep it.
+
+Each test names one such thing. Where one fails under a new version, its user has to change first.
+"""
+
+import gc
+import inspect
+import sys
+
+import pytest
+import torch
+from horovod.common import elastic
+from nvidia.dali import fn, pipeline_def
+from torch import nn
+
+
+@pytest.mark.parametrize(("momentum", "updated"), [(0.0, 0.5), (0.5, 0.25)])
+def test_a_fused_sgd_heeds_found_inf_and_grad_scale(momentum, updated):
+    """``guard``: attributes that GradScaler sets; the update is left out, or divided."""
+    weight = nn.Parameter(torch.ones(3))
+    nesterov = bool(momentum)
+    optimizer = torch.optim.SGD([weight], lr=1.0, momentum=momentum, nesterov=nesterov, fused=True)
+    if momentum:
+        optimizer.state[weight]["momentum_buffer"] = torch.zeros(3)
+    weight.grad = torch.full((3,), 2.0)
+    optimizer.found_inf = torch.ones(())
+    optimizer.step()
+    assert weight.tolist() == [1] * 3
+    optimizer.found_inf, optimizer.grad_scale = torch.zeros(()), torch.tensor(4.0)
+    optimizer.step()
+    assert weight.tolist() == [updated] * 3  # 1 - (1 + m) · 2 / 4
+
+
+def test_torchs_foreach_functions_work_in_place():
+    """``averaging``: torch._foreach_sub, _mul_, _add_ and _lerp_."""
+    ours, theirs = [torch.zeros(2), torch.ones(3)], [torch.ones(2), torch.zeros(3)]
+    torch._foreach_lerp_(ours, theirs, [0.25, 0.25])
+    assert [part[0].item() for part in ours] == [0.25, 0.75]
+    difference = torch._foreach_sub(theirs, ours)
+    torch._foreach_mul_(difference, 2.0)
+    torch._foreach_add_(ours, difference)
+    assert [part[0].item() for part in ours] == [1.75, -0.75]
+
+
+def test_torch_lets_a_compiled_graph_be_broken():
+    """``compiling``: torch._dynamo.graph_break."""
+    assert callable(torch._dynamo.graph_break)
+
+
+def test_horovods_elastic_parts_are_where_the_job_takes_them():
+    """``elastic``: State's hooks and the arguments of run_fn."""
+    assert list(inspect.signature(elastic.run_fn).parameters) == ["func", "reset"]
+    hooks = ("on_hosts_updated", "reset", "save", "restore", "sync")
+    assert all(callable(getattr(elastic.State, hook)) for hook in hooks)
+
+
+def test_dali_leaves_outputs_alone_that_are_held():
+    """``dali_loader``: with exec_dynamic, which its documentation promises."""
+
+    @pipeline_def(batch_size=2, num_threads=1, device_id=None, exec_dynamic=True)
+    def numbers():
+        return fn.external_source(
+            lambda info: torch.full((1000,), float(info.iteration)).numpy(), batch=False
+        )
+
+    pipeline = numbers(prefetch_queue_depth=2)
+    pipeline.build()
+    held = [[torch.from_dlpack(part) for part in pipeline.run()[0]] for _ in range(12)]
+    assert [batch[0].unique().tolist() for batch in held] == [[float(i)] for i in range(12)]
+
+
+def test_the_collector_can_be_stopped_while_modules_are_imported():
+    """``imports``: gc.freeze, of CPython alone; elsewhere imports are slower and nothing else."""
+    assert sys.implementation.name != "cpython" or callable(gc.freeze)
+
+
+def test_finalizers_run_when_the_last_reference_goes():
+    """``buffers``: not promised. Without it batches get fresh memory: slower, never wrong."""
+    from dali_pipeline.buffers import Buffers
+
+    buffers = Buffers()
+    addresses = [buffers.take(8).data_ptr() for _ in range(3)]
+    assert len(set(addresses)) == 1

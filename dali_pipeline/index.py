@@ -20,6 +20,8 @@ EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # torchvision's
 )
 
+CHANGED = "it has changed since its index was made; if the new one is right, prepare the data again"
+
 UNFINISHED = ".stage/unfinished"  # a file in a data folder whose staging is not finished
 
 
@@ -87,12 +89,16 @@ class Index:
     def read(self, image: int) -> bytes:
         """Return the encoded bytes of an image; any thread may ask.
 
-        Raises BadImage if it cannot be read or a shard ends before it.
+        Raises BadImage if it cannot be read, has another length than a prepared index knows, or a
+        shard ends before it.
         """
         try:
             if not self.packed:
                 with open(self.path(image), "rb") as file:
-                    return file.read()
+                    data = file.read()
+                if data and self.prepared and len(data) != self.file_bytes[image]:
+                    raise bad_image(self, image, CHANGED)
+                return data
             length = int(self.file_bytes[image])
             file = _shard(self.path(image))  # held, lest another thread's reading closes it
             data = os.pread(file.fileno(), length, int(self.offset[image]))

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as transforms
 
 from dali_pipeline.bad_images import BadImages
-from dali_pipeline.index import BadImage, Index, bad_image
+from dali_pipeline.index import CHANGED, BadImage, Index, bad_image
 from dali_pipeline.interface import Batch
 from dali_pipeline.plan import Plan, TrainingBatch, ValidationBatch
 from dali_pipeline.statistics import MEAN, STD
@@ -122,6 +122,9 @@ def _decode(index: Index, image: int) -> Image.Image:
     """Return an image in RGB, its EXIF orientation ignored, as torchvision's ImageFolder does."""
     try:
         with Image.open(io.BytesIO(index.read(image))) as pixels:
+            size = [int(side[0]) for side in index.sizes(np.array([image]))]
+            if [pixels.height, pixels.width] != size:
+                raise bad_image(index, int(image), CHANGED)
             if pixels.mode.startswith("I"):  # 16 bits: PIL would cut off at 255, not scale
                 return Image.fromarray((np.asarray(pixels) // 257).astype(np.uint8)).convert("RGB")
             return pixels.convert("RGB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ def find_undecodable(ids: np.ndarray, encoded: Sequence[np.ndarray]) -> Iterator
     """Yield the id of each image that cannot be decoded, and why."""
     for image, data in zip(ids.tolist(), encoded, strict=True):
         if not _dali_decodes(data):
-            yield image, _reason(data)
+            yield image, why_undecodable(data.tobytes())
 
 
 @pipeline_def(batch_size=1, num_threads=1, device_id=None)
@@ -33,12 +34,15 @@ def _dali_decodes(data: np.ndarray) -> bool:
     return True
 
 
-def _reason(data: np.ndarray) -> str:
+def why_undecodable(data: bytes) -> str:
+    """Return what PIL says of an image that DALI does not decode."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what ends in an error here
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
     except UnidentifiedImageError:
         return "not an image"
-    except (OSError, SyntaxError, ValueError) as error:
-        return str(error)
+    except Exception as error:  # decoders fail on broken files in every way there is
+        return str(error) or repr(error)
     return "DALI does not decode it, though PIL does"

@@ -1,14 +1,18 @@
 """What cannot be read stops the run with its name, or is replaced by one rule."""
 
+import io
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from helpers import write_jpegs
+from PIL import Image
 
+from dali_pipeline import prepare
 from dali_pipeline.bad_images import BadImages
 from dali_pipeline.index import BadImage, bad_image, scan_splits, synthetic_index
+from dali_pipeline.index_file import open_splits
 from dali_pipeline.loader import make_loader
 from dali_pipeline.plan import Plan
 from hvd_utils.failure import BadInput
@@ -110,6 +114,97 @@ def test_what_replaces_a_bad_image_does_not_depend_on_who_reads_it(data, kind):
         ):
             assert torch.equal(images, expected)
             assert torch.equal(labels, expected_labels)
+
+
+def picture(kind, **options):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+# Contents of a file called .JPEG, most of which ended the process in DALI 2.4.
+NO_IMAGES = {
+    "text": b"<html>404 not found</html>" * 400,
+    "text of a bitmap's first letters": b"BM hello " * 100,
+    "text of a pixmap's first letters": b"P6 hello " * 100,
+    "zeros": bytes(5000),
+    "one byte": b"\xff",
+    "GIF": picture("GIF"),
+    "JPEG's first bytes": b"\xff\xd8\xff\xe0",
+    "JPEG with text in it": picture("JPEG")[:2] + b"text" * 1000,
+    "JPEG without scans": picture("JPEG")[:300] + b"\xff\xd9",
+    "JPEG's header and zeros": picture("JPEG")[:300] + bytes(3000),
+    "PNG's signature": b"\x89PNG\r\n\x1a\n" + b"garbage" * 300,
+    "cut PNG": picture("PNG")[:200],
+    "WebP's signature": b"RIFF\x00\x10\x00\x00WEBPVP8 " + b"garbage" * 300,
+    "TIFF's signature": b"II*\x00" + b"garbage" * 300,
+    "big TIFF": b"II+\x00\x08\x00\x00\x00" + b"x" * 300,
+    "JPEG 2000's signature": b"\x00\x00\x00\x0cjP  \r\n\x87\n" + b"garbage" * 300,
+}
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """As many images as DALI parses with several threads at once."""
+    root = tmp_path_factory.mktemp("many")
+    write_jpegs(root / "train", {"ant": 100, "bee": 100}, seed=1)
+    write_jpegs(root / "val", {"ant": 50, "bee": 50}, seed=2)
+    return root
+
+
+def test_no_content_of_a_file_ends_the_process(many, tmp_path):
+    """All kinds, at several places of large batches, on several threads."""
+    shutil.copytree(many, tmp_path / "data")
+    data = tmp_path / "data"
+    splits = scan_splits(data)
+    for index in splits:
+        index.sizes(np.arange(len(index)))  # known from before the files were overwritten
+    # At most 10 of a small set may be bad, so the kinds are shared out.
+    kinds = list(NO_IMAGES.items())
+    found = {}
+    for part in (kinds[:8], kinds[8:]):
+        for place, (kind, content) in enumerate(part):
+            split, name = ("train", "ant"), ("val", "bee")
+            for folder, number in ((split, 3 + 12 * place), (name, 2 + 6 * place)):
+                path = data.joinpath(*folder, f"{number:03d}.JPEG")
+                path.write_bytes(content)
+                found[str(path)] = kind
+        plan = plan_for(data, splits, batch=64, on_bad_image="skip", loader_threads=3)
+        loader = make_loader("dali", plan, device=torch.device("cpu"), threads=3)
+        for _ in range(3):
+            assert len(list(loader.training(0, 2))) == 4
+            assert sum(len(labels) for _, labels in loader.validation()) == 100 - len(part)
+        assert plan.bad_images().keys() == found.keys()
+        assert all(plan.bad_images().values())
+        for path in found:
+            shutil.copy(str(many / path.split("/data/")[1]), path)
+        found.clear()
+
+
+def test_an_image_that_was_replaced_is_named(data):
+    """By another one of another size, in a folder and in a prepared one, with both loaders."""
+    splits = scan_splits(data)
+    for index in splits:
+        index.sizes(np.arange(len(index)))
+    path = data / "train" / "bee" / "003.JPEG"
+    Image.new("RGB", (8, 8)).save(path)
+    for kind in LOADERS:
+        with pytest.raises(BadInput, match=r"train/bee/003.JPEG: it has changed since its index"):
+            load(kind, plan_for(data, splits))
+        plan = plan_for(data, splits, on_bad_image="skip")
+        load(kind, plan)
+        assert list(plan.bad_images()) == [str(path)]
+
+
+def test_a_file_of_another_length_than_the_prepared_index_knows_is_named(data):
+    prepare.main([str(data), "--processes", "1"])
+    splits = open_splits(data)
+    path = data / "train" / "bee" / "003.JPEG"
+    path.write_bytes(path.read_bytes() + b"more")
+    for kind in LOADERS:
+        with pytest.raises(BadInput, match=r"train/bee/003.JPEG: it has changed since its index"):
+            load(kind, plan_for(data, splits))
 
 
 def test_dali_goes_on_after_a_validation_image_that_it_cannot_decode(data):

@@ -49,6 +49,7 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
         from hvd_utils.averaging import AveragedWeights
         from hvd_utils.batch_norm import normalise_by_worker
         from hvd_utils.communication import bucket_mb
+        from hvd_utils.consistency import shared_facts
         from hvd_utils.evaluate import evaluate_only
         from hvd_utils.guard import Guard
         from hvd_utils.models import build_model
@@ -63,7 +64,8 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
         from hvd_utils.world import start_world
 
     # Horovod: P processes, one a GPU, carry the paper's k workers of n images each.
-    world = start_world(settings.device, settings.stall_timeout, settings.pin)
+    facts = shared_facts(settings)  # before k is decided, which follows the world
+    world = start_world(settings.device, settings.stall_timeout, settings.pin, facts)
     earlier = memory.recall()  # what processes that were here before know; None at a launch
     settings = settings.with_workers(world.size, earlier and earlier["experiment"]["workers"])
     mine = share(settings.workers, world.rank, world.size)

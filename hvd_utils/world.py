@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 from hvd_utils import affinity
 from hvd_utils.allocator import keep_freed_memory
+from hvd_utils.consistency import require_equal
 from hvd_utils.failure import BadInput
 from hvd_utils.node_share import binding_hint, gpu_index
 
@@ -68,14 +69,20 @@ class World:
         return total.numpy()
 
 
-def start_world(device: str, stall_timeout: float = 0, pin: bool | None = None) -> World:
+def start_world(
+    device: str,
+    stall_timeout: float = 0,
+    pin: bool | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> World:
     """Start Horovod and settle on a device (``auto``, ``cpu`` or ``cuda``), one GPU a local rank.
 
-    ``pin`` keeps each process to its share of the cores; None: with GPUs only.
+    ``pin`` keeps each process to its share of the cores; None: with GPUs only. ``facts`` have to be
+    the same on all ranks.
 
     Horovod itself ends a sum that some rank does not join for twice ``stall_timeout`` seconds: the
     watchdog, which tells more, comes first. Raises BadInput where the device asked for is not
-    there, or not for every rank.
+    there, or not for every rank, and where facts differ.
     """
     if 2 * stall_timeout > HOROVOD_WARNS_AFTER:
         limit = str(math.ceil(2 * stall_timeout))
@@ -95,6 +102,8 @@ def start_world(device: str, stall_timeout: float = 0, pin: bool | None = None) 
         device=_choose_device(device, hvd.local_rank(), hvd.local_size()),
         cores=cores,
     )
+    if facts is not None:
+        require_equal(world.gather((world.host, facts)), world.rank)
     kinds = world.gather((world.device.type, world.host))
     without = sorted({host for kind, host in kinds if kind != kinds[0][0]})
     if without:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import re
 import subprocess
@@ -11,10 +10,9 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from hvd_utils.consistency import CODE, REPOSITORY, code_hash
 from hvd_utils.preflight.verdict import FAIL, OK, Verdict, groups_of, name_ranks, odd_ones, some
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-CODE = ("train_imagenet.py", "hvd_utils/**/*.py", "dali_pipeline/**/*.py", "recipes/**/*.yaml")
 PACKAGES = ("torch", "torchvision", "horovod", "numpy", "mpi4py")
 FAMILIES = {"nvidia-dali": "DALI", "nvidia-nccl": "NCCL"}  # the CUDA version is in the name
 DRIVER = Path("/proc/driver/nvidia/version")
@@ -24,7 +22,7 @@ def collect(mpi: str) -> dict[str, Any]:
     """Return versions by name and the hash of the code; ``mpi`` is the library's own name."""
     return {
         "versions": {**package_versions(), "MPI": mpi, "driver": driver_version()},
-        "code": code_hash(REPOSITORY),
+        "code": code_hash(REPOSITORY, (*CODE, "recipes/**/*.yaml")),
     }
 
 
@@ -56,15 +54,6 @@ def driver_version() -> str | None:
     except OSError:
         return None
     return found[1] if found else None
-
-
-def code_hash(repository: Path) -> str:
-    """Return a short hash of what a run executes: names and contents."""
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in CODE for path in repository.glob(pattern)}):
-        digest.update(f"{path.relative_to(repository)}\0".encode())
-        digest.update(path.read_bytes() + b"\0")
-    return digest.hexdigest()[:12]
 
 
 def git_revision() -> str | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
-from helpers import JOB, TINY, launch, train, write_jpegs
+from helpers import JOB, REPOSITORY, TINY, launch, train, write_jpegs
 
 from dali_pipeline.index import scan_splits
 from dali_pipeline.plan import Plan
@@ -25,6 +26,12 @@ def assert_one_clear_line(ended, *words, rank: int | None = None) -> None:
         assert word in lines[0], lines[0]
     assert ("error on rank" in lines[0]) == (rank is not None)
     assert rank is None or f"error on rank {rank} (" in lines[0]
+
+
+def train_unlike(first: list[object], second: list[object], **options):
+    """Run the job on two ranks, each with a command line of its own."""
+    other = [":", "-np", 1, sys.executable, JOB, *second]
+    return train(*first, *other, ranks=1, by="mpirun", **options)
 
 
 def assert_nobody_is_left(marker: Path) -> None:
@@ -201,3 +208,47 @@ def test_a_full_disk_leaves_what_was_saved(tiny_data, small_disk):
     assert f"intact: {saved}" in ended.output
     assert load_checkpoint(saved)["progress"]["epoch_steps"] == 0
     assert not list(run.glob("checkpoints/*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (["--reference-rate", "0.05"], ["--reference-rate is 0.05, on rank 0 0.1"]),
+        (["--seed", "2", "--max-steps", "9"], ["--seed is 2, on rank 0 1", "--max-steps is 9"]),
+        (
+            ["--recipe", "study", "--data", "digits"],
+            ["--reference-minibatch is 16", "--weight-decay is", "more:"],
+        ),
+    ],
+)
+def test_ranks_that_were_given_other_settings_do_not_train(tmp_path, own, words):
+    common = [*TINY, "--workers", "2", "--output", tmp_path / "run"]
+    ended = train_unlike(common, [*common, *own])
+    assert ended.code == 2
+    assert_one_clear_line(ended, "rank 1 (", "not what rank 0", "mpirun passes", *words)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    assert_nobody_is_left(tmp_path)
+
+
+def test_ranks_of_another_code_do_not_train(tmp_path):
+    """As an old checkout on a node's own disk."""
+    for name in ("hvd_utils", "dali_pipeline", "recipes"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name)
+    shutil.copy(JOB, tmp_path / "train_imagenet.py")
+    with (tmp_path / "hvd_utils" / "schedule.py").open("a") as file:
+        file.write("# changed\n")
+    common = [*TINY, "--workers", "2", "--output", tmp_path / "run"]
+    other = [":", "-np", 1, sys.executable, tmp_path / "train_imagenet.py", *common]
+    ended = train(*common, *other, ranks=1, by="mpirun")
+    assert ended.code == 2
+    assert_one_clear_line(ended, "rank 1 (", "code is", "on rank 0")
+
+
+def test_each_rank_may_find_its_data_elsewhere(tiny_data, tmp_path):
+    """Staged to local disks under other names, with other numbers of threads."""
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_data, copy)
+    common = [*TINY, "--workers", "2", "--output", tmp_path / "run"]
+    own = [*common, "--data", copy, "--loader-threads", "2"]
+    ended = train_unlike([*common, "--data", tiny_data], own)
+    assert ended.code == 0, ended.output

@@ -95,10 +95,10 @@ def test_names_of_mpi_libraries_are_short():
 def test_a_changed_file_changes_the_hash_of_the_code(tmp_path):
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "a.yaml").write_text("seed: 1")
-    before = software.code_hash(tmp_path)
-    assert software.code_hash(tmp_path) == before
+    before = software.code_hash(tmp_path, ("recipes/**/*.yaml",))
+    assert software.code_hash(tmp_path, ("recipes/**/*.yaml",)) == before
     (tmp_path / "recipes" / "a.yaml").write_text("seed: 2")
-    assert software.code_hash(tmp_path) != before
+    assert software.code_hash(tmp_path, ("recipes/**/*.yaml",)) != before
 
 
 NODE = {

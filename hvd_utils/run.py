@@ -64,7 +64,6 @@ class Run:
         self.settings, self.world = settings, world
         self.model, self.averaged = model, averaged
         self.optimizer, self.guard = optimizer, guard
-        self._data_facts = plan.data_facts()
         self._epoch_ends = epoch_ends
         self.last_step = min(epoch_ends[-1], settings.max_steps or epoch_ends[-1])
         self._stop = stop
@@ -74,25 +73,12 @@ class Run:
             hosts_changed=lambda: memory.hosts_changed,
         )
         self._lock: FolderLock | None = None
-        self.output = self._open_folder(earlier)
-        failure.keep_tracebacks_in(self.output)
-        facts = provenance.environment(world)
-        notes = [f"going on with {world.size} processes"] if earlier else []
-        if earlier is None:
-            earlier, notes = checkpointed_state(settings, world, self.output, self._data_facts)
-        self.progress = take_over(earlier, model, averaged, optimizer, guard)
-        self._totals = torch.tensor(
-            [self.progress.window_loss, self.progress.window_wrong],
-            dtype=torch.float64,
-            device=world.device,
-        )
-        self._began = self._window_began = self._epoch_began = time.monotonic()
-        self._first = self._window_first = self._epoch_first = self.step
-        self._pace = Pace(world, settings.workers)
         self.log: RunLog | None = None
-        if world.is_root:
-            self._open_log(facts, notes)
-        memory.keep(self._state_to_remember)
+        try:
+            self._begin(earlier, plan.data_facts(), memory)
+        except BaseException:
+            self._let_go()  # a rank was lost meanwhile: who goes on needs the folder
+            raise
         self.watchdog = Watchdog(
             self.output,
             world.rank,
@@ -104,6 +90,29 @@ class Run:
         self.watchdog.start()
         stop.if_ignored(0, self._acknowledge)
 
+    def _begin(self, earlier: State | None, data_facts: Mapping[str, Any], memory: Memory) -> None:
+        """Open the folder and take over the state to go on from; collective."""
+        settings, world = self.settings, self.world
+        self._data_facts = data_facts
+        self.output = self._open_folder(earlier)
+        failure.keep_tracebacks_in(self.output)
+        facts = provenance.environment(world)
+        notes = [f"going on with {world.size} processes"] if earlier else []
+        if earlier is None:
+            earlier, notes = checkpointed_state(settings, world, self.output, self._data_facts)
+        self.progress = take_over(earlier, self.model, self.averaged, self.optimizer, self.guard)
+        self._totals = torch.tensor(
+            [self.progress.window_loss, self.progress.window_wrong],
+            dtype=torch.float64,
+            device=world.device,
+        )
+        self._began = self._window_began = self._epoch_began = time.monotonic()
+        self._first = self._window_first = self._epoch_first = self.step
+        self._pace = Pace(world, settings.workers)
+        if world.is_root:
+            self._open_log(facts, notes)
+        memory.keep(self._state_to_remember)
+
     def __enter__(self) -> Run:
         return self
 
@@ -111,13 +120,18 @@ class Run:
         """Let go of the folder; what is being saved is saved."""
         self._stop.forget_actions()
         self.watchdog.stop()
-        if self.log:
-            # A failure under way is the one to report.
-            with contextlib.suppress(Exception) if failed[0] else contextlib.nullcontext():
+        # A failure under way is the one to report.
+        with contextlib.suppress(Exception) if failed[0] else contextlib.nullcontext():
+            self._let_go()
+
+    def _let_go(self) -> None:
+        try:
+            if self.log:
                 self._saver.finish()
                 self.log.close()
-        if self._lock:
-            self._lock.release()
+        finally:
+            if self._lock:
+                self._lock.release()
 
     @property
     def step(self) -> int:
@@ -197,8 +211,14 @@ class Run:
         self._window_began, self._window_first = time.monotonic(), self.step
 
     def save(self, best: bool = False) -> None:
-        """Hand a checkpoint of all that the rest of the run depends on to the saver (rank 0)."""
+        """Hand a checkpoint of all that the rest of the run depends on to the saver (rank 0).
+
+        Not where an update was left out for good: rank 0 must not fail alone. At the end of the
+        window all ranks find it.
+        """
         self.watchdog.at(self.step, "saving")
+        if self.guard.failed:
+            return
         self._saver.save(self.state(), best=best)
         self._timer.done(self.step)
 
@@ -216,7 +236,8 @@ class Run:
         )
 
     def end(self) -> None:
-        """Log the end of the run and show its figure."""
+        """Log the end of the run and show its figure; collective."""
+        self.guard.check()
         if not self.log:
             return
         final = self.progress.final_error()
@@ -349,7 +370,8 @@ class Run:
             os.write(2, f"{line}; {self._how_to_go_on()}\n".encode())
 
     def _leave(self) -> None:
-        """Save, wait until it is on the disk, and raise Stopped on all ranks."""
+        """Save, wait until it is on the disk, and raise Stopped on all ranks; collective."""
+        self.guard.check()
         began = time.monotonic()
         if self.log:
             self.save()

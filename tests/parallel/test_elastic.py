@@ -18,6 +18,7 @@ from hvd_utils.events import METRICS, read_events
 JOB_OPTIONS = (*TINY, "--workers", "4", "--precision", "fp64", "--batch-per-worker", "2")
 JOB_OPTIONS += ("--average", "ema", "--average-decay", "0.9")
 JOB_OPTIONS += ("--epochs", "90", "--max-steps", "120", "--reference-rate", "0.0125")
+DYING = str(Path(__file__).with_name("dying_job.py"))
 TOY = str(Path(__file__).with_name("elastic_toy.py"))
 STEPS = 80
 
@@ -94,6 +95,17 @@ def test_the_job_goes_on_without_a_killed_worker_and_with_a_new_one(tiny_data, t
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.pop("event") == other.pop("event")
         assert mine == pytest.approx(other, rel=1e-10)
+
+
+def test_a_process_that_dies_while_the_run_is_made_leaves_the_folder_free(tiny_data, tmp_path):
+    """Rank 0 holds the lock of the run's folder by then, and takes it again in the next world."""
+    run = tmp_path / "run"
+    command = [DYING, HOSTS[1], *JOB_OPTIONS, "--max-steps", "5", "--data", str(tiny_data)]
+    environment = {"PYTHONPATH": str(REPOSITORY), "OMP_WAIT_POLICY": "PASSIVE"}
+    with ElasticJob(tmp_path, HOSTS[:2], [*command, "--output", str(run)], **environment) as job:
+        assert job.finish(120) == 0, job.output
+    assert "is in use by" not in job.output
+    assert newest(run)["step"] == 5
 
 
 def test_one_dies_while_they_recover_from_another(tmp_path, undisturbed):

@@ -6,13 +6,15 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from helpers import JOB, TINY, launch, train, write_jpegs
+from helpers import JOB, REPOSITORY, TINY, launch, train, write_jpegs
 from running import RunningJob
 
 from hvd_utils.checkpoint import list_checkpoints, load_checkpoint
 from hvd_utils.events import METRICS, read_events
 from hvd_utils.failure import EXIT_HANGS
 
+LATE = str(REPOSITORY / "tests" / "parallel" / "late_job.py")
+HERE = {"PYTHONPATH": str(REPOSITORY)}
 LONG = (*TINY, "--epochs", "9000", "--reference-rate", "0.0125", "--checkpoint-every", "2")
 
 
@@ -156,3 +158,28 @@ def test_a_loss_that_is_not_a_number_is_found_on_its_step_and_traced(tiny_data, 
     assert saved["step"] == 4
     assert all(value.isfinite().all() for value in saved["model"].values())
     assert (tmp_path / METRICS).exists()
+
+
+def test_a_loss_that_is_not_finite_is_noticed_by_all_ranks_together(tmp_path):
+    """As on a GPU, where nobody looks at once, and rank 0 saves in the middle of a window."""
+    run = tmp_path / "run"
+    options = [*TINY, "--workers", "2", "--reference-rate", "1e20", "--warmup", "none"]
+    options += ["--log-every", "10", "--checkpoint-every", "1", "--stall-timeout", "30"]
+    ended = launch([LATE, *map(str, options), "--output", str(run)], ranks=2, by="mpirun", **HERE)
+    assert ended.code == 2, ended.output
+    line = the_error(ended.output)
+    assert "became not finite at step" in line
+    assert "learning rate" in line
+    steps = [load_checkpoint(path)["step"] for path in list_checkpoints(run)]
+    reported = int(line.split("at step ")[1].split(",")[0])
+    assert all(step < reported for step in steps)
+
+
+def test_a_loss_that_is_not_finite_at_the_end_of_a_launch_is_noticed_by_all_ranks(tmp_path):
+    options = [*TINY, "--workers", "2", "--reference-rate", "1e20", "--warmup", "none"]
+    options += ["--log-every", "10", "--max-steps", "8", "--stall-timeout", "30"]
+    ended = launch(
+        [LATE, *options, "--output", str(tmp_path / "run")], ranks=2, by="mpirun", **HERE
+    )
+    assert ended.code == 2, ended.output
+    assert "became not finite at step" in the_error(ended.output)

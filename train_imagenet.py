@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 def main() -> None:
     """Check what was given, then train; with elastic Horovod, anew whenever the workers change."""
     with StopRequest() as stop:
+        stop.leave_when_told()  # until a run begins
         settings = load_settings(sys.argv[1:], os.environ)
         check_data(settings)
 
@@ -85,7 +86,7 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
     ).to(world.device, parameter_dtype(settings.precision))
     choose_products(settings.precision, world.device)
     if settings.eval_only:
-        return evaluate_only(settings, world, model, num_classes, loader, plan.validation_rounds)
+        return evaluate_only(settings, world, model, loader, plan)
     normalise_by_worker(model, plan.passes, settings.batch_per_worker)
     quicken(model, settings, world.device)
     averaged = AveragedWeights(model, settings)
@@ -139,7 +140,7 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
                 **together,
             )
             run.heed()
-            run.finish_epoch(errors, plan.bad_images())
+            run.finish_epoch(errors)
         run.end()
 
 

@@ -8,6 +8,8 @@ left out.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 
 from dali_pipeline.index import BadImage, Index
@@ -33,11 +35,27 @@ class BadImages:
         if not self._skip:
             raise error
         self.reasons[error.image] = error.reason
-        if len(self.reasons) > max(FEW, MOST * len(self.index)):
+        self._check(self.reasons)
+
+    def everywhere(self, found: Iterable[Mapping[int, str]]) -> dict[str, str]:
+        """Return where the images are that any process ``found`` bad, and what is wrong.
+
+        Raises BadInput where all together found too many: that does not depend on how many
+        processes shared the work.
+        """
+        reasons: dict[int, str] = {}
+        for part in found:
+            reasons.update(part)
+        self._check(reasons)
+        return {self.index.whereabouts(image): reasons[image] for image in sorted(reasons)}
+
+    def _check(self, reasons: Mapping[int, str]) -> None:
+        if len(reasons) > max(FEW, MOST * len(self.index)):
+            image, reason = next(reversed(reasons.items()))
             raise BadInput(
-                f"{len(self.reasons)} of {len(self.index)} images in {self.index.root} cannot be "
-                f"read, among them: {error}; check the storage"
-            ) from error
+                f"{len(reasons)} of {len(self.index)} images in {self.index.root} cannot be "
+                f"read, among them {self.index.whereabouts(image)}: {reason}; check the storage"
+            )
 
     def substitutes(self, ids: np.ndarray) -> np.ndarray:
         """Return ``ids`` with each bad image replaced by the next that is not bad."""

@@ -6,7 +6,7 @@ can begin at any step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,12 +103,13 @@ class Plan:
         """Return the images of a pass with their crops; any step, in any order."""
         settings = self.settings
         epochs, planned = self.training_ids(step, fused)
-        ids = self.bad_train.substitutes(planned)
-        try:
-            heights, widths = self.train.sizes(ids)
-        except BadImage as error:
-            self.bad_train.add(error)
-            return self.training_batch(step, fused)
+        while True:
+            ids = self.bad_train.substitutes(planned)
+            try:
+                heights, widths = self.train.sizes(ids)
+                break
+            except BadImage as error:
+                self.bad_train.add(error)
         stream = Stream(settings.seed, epochs, ids)
         return TrainingBatch(
             ids=ids,
@@ -133,13 +134,18 @@ class Plan:
         """Yield (step, workers) of each pass from ``first_step`` up to, not with, ``last_step``."""
         return ((step, fused) for step in range(first_step, last_step) for fused in self.passes)
 
-    def bad_images(self) -> dict[str, str]:
-        """Return where the bad images are that this process found so far, and what is wrong."""
-        return {
-            bad.index.whereabouts(image): reason
-            for bad in (self.bad_train, self.bad_val)
-            for image, reason in bad.reasons.items()
-        }
+    def found_bad(self) -> tuple[dict[int, str], dict[int, str]]:
+        """Return what this process found bad so far in training and validation, by id."""
+        return dict(self.bad_train.reasons), dict(self.bad_val.reasons)
+
+    def bad_images(self, found: Sequence[tuple[Mapping, Mapping]] | None = None) -> dict[str, str]:
+        """Return where the bad images are, and what is wrong, of all that was ``found``.
+
+        That is one ``found_bad()`` of each process; None: this one's alone. Raises BadInput where
+        they are too many for the images to be at fault.
+        """
+        train, val = zip(*(found or [self.found_bad()]), strict=True)
+        return self.bad_train.everywhere(train) | self.bad_val.everywhere(val)
 
     @property
     def training_size(self) -> int:
@@ -162,12 +168,13 @@ class Plan:
 
     def validation_batch(self, ids: np.ndarray) -> ValidationBatch:
         """Return these validation images, if they are not bad, with their sizes and crops."""
-        ids = self.bad_val.without(ids)
-        try:
-            heights, widths = self.val.sizes(ids)
-        except BadImage as error:
-            self.bad_val.add(error)
-            return self.validation_batch(ids)
+        while True:
+            ids = self.bad_val.without(ids)
+            try:
+                heights, widths = self.val.sizes(ids)
+                break
+            except BadImage as error:
+                self.bad_val.add(error)
         return ValidationBatch(
             ids=ids,
             labels=self.val.labels[ids].astype(np.int64),

@@ -17,6 +17,8 @@ from hvd_utils.failure import BadInput
 from hvd_utils.recipe import Recipe
 
 FORMAT = 1
+REQUIRED = ("step", "experiment", "num_classes", "train_images", "model")
+ANOTHER = "give another with --resume FILE, or remove it"
 
 # May differ when a run goes on, for it does not change the steps already made; except where the
 # rate runs down to 0 over the whole of the run.
@@ -28,9 +30,16 @@ DEFAULTS = Recipe().model_dump(mode="json")
 
 
 def save_checkpoint(
-    output: Path, state: Mapping[str, Any], *, keep: int, best: bool = False
+    output: Path,
+    state: Mapping[str, Any],
+    *,
+    keep: int,
+    best: bool = False,
+    spared: Path | None = None,
 ) -> Path:
     """Write ``state`` under its step; keep it and the newest others, ``keep`` in all (0: all).
+
+    ``spared`` is never removed: the one that the user named.
 
     Written under a temporary name, synced, then renamed: whenever it is interrupted, what carries
     a checkpoint's name is whole. What a killed writer left half-written is removed. With ``best``
@@ -50,7 +59,7 @@ def save_checkpoint(
         os.replace(temporary, path)
         _sync_folder(path.parent)
         # By number others may be newer: of a run that went on from an earlier checkpoint.
-        others = [old for old in list_checkpoints(output) if old != path]
+        others = [old for old in list_checkpoints(output) if old not in (path, spared)]
         for old in others[keep - 1 :] if keep else ():
             old.unlink(missing_ok=True)
     if best:
@@ -93,13 +102,26 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise BadInput(f"cannot read checkpoint {path}: {error.strerror}") from error
     except Exception as error:  # PyTorch raises many kinds on damaged bytes
-        raise BadInput(
-            f"checkpoint {path} is damaged or no checkpoint: give another with --resume FILE, "
-            "or remove it"
-        ) from error
+        raise BadInput(f"checkpoint {path} is damaged or no checkpoint: {ANOTHER}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise BadInput(f"{path} is not a checkpoint of this program (format {FORMAT})")
+    missing = [name for name in REQUIRED if name not in state]
+    if missing:
+        raise BadInput(f"checkpoint {path} is not whole, it has no {', '.join(missing)}: {ANOTHER}")
     return state
+
+
+@contextlib.contextmanager
+def explained(path: str | Path) -> Iterator[None]:
+    """Turn what PyTorch raises where a checkpoint's content does not fit into BadInput."""
+    try:
+        yield
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        what = " ".join(str(error).split())[:200]
+        raise BadInput(
+            f"checkpoint {path} does not hold what this model and optimizer need ({what}): "
+            f"{ANOTHER}"
+        ) from error
 
 
 def newest_valid(output: Path) -> tuple[Path | None, dict[str, Any] | None, list[Path]]:
@@ -148,7 +170,7 @@ def check_data(state: Mapping[str, Any], path: Path, facts: Mapping[str, Any]) -
             f"{facts['order']}: go on with the code that began it (environment.json names its "
             "commit), or choose another --output"
         )
-    if state["train_digest"] != facts["train_digest"]:
+    if state.get("train_digest") != facts["train_digest"]:
         raise BadInput(
             f"{path} was trained on {state['train_images']} other images or labels than --data "
             "now has, though as many: set --data back or choose another --output"

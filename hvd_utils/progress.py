@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -27,6 +28,13 @@ class Progress:
     def epoch(self) -> int:
         """The epoch that is under way, or the number of epochs if all are done."""
         return len(self.top1_errors)
+
+    def fits(self, epoch_ends: Sequence[int]) -> bool:
+        """Whether the updates made lie within the epoch under way; the ends are in steps."""
+        if self.epoch >= len(epoch_ends):
+            return True
+        begin = epoch_ends[self.epoch - 1] if self.epoch else 0
+        return begin <= self.step <= epoch_ends[self.epoch]
 
     def close_window(self) -> None:
         """Count the window that has just been logged in the epoch, and begin a new one."""

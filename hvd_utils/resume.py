@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from torch import nn
 from hvd_utils import checkpoint
 from hvd_utils.averaging import AveragedWeights
 from hvd_utils.batch_norm import batch_norms
+from hvd_utils.checkpoint_files import list_checkpoints, step_of
+from hvd_utils.events import write_text
 from hvd_utils.failure import BadInput
 from hvd_utils.guard import Guard
 from hvd_utils.layout import in_memory_order
@@ -21,6 +24,9 @@ from hvd_utils.settings import Settings
 from hvd_utils.world import World
 
 State = Mapping[str, Any]
+
+BEGUN_FROM = "begun-from.txt"  # in a run's folder: the checkpoint that --resume named
+SET_ASIDE = ".pt.set-aside"  # ending of checkpoints that a run went back behind
 
 
 def whole_state(
@@ -67,15 +73,16 @@ def take_over(
         hvd.broadcast_parameters(first, root_rank=0)
         averaged.restart()
         return Progress()
-    model.load_state_dict(state["model"])
-    averaged.load_state_dict(state.get("averaged", {}))
-    optimizer.load_state_dict(state["optimizer"])
-    for parameter, values in optimizer.state.items():  # whichever layout they were saved in
-        for name, value in values.items():
-            if value.shape == parameter.shape:
-                values[name] = torch.empty_like(parameter).copy_(value)
-    guard.load_state_dict(state.get("guard", {}))
-    return Progress(**state["progress"])
+    with checkpoint.explained(state.get("path", "that other processes hold")):
+        model.load_state_dict(state["model"])
+        averaged.load_state_dict(state.get("averaged", {}))
+        optimizer.load_state_dict(state["optimizer"])
+        for parameter, values in optimizer.state.items():  # whichever layout they were saved in
+            for name, value in values.items():
+                if value.shape == parameter.shape:
+                    values[name] = torch.empty_like(parameter).copy_(value)
+        guard.load_state_dict(state.get("guard", {}))
+        return Progress(**state["progress"])
 
 
 def checkpointed_state(
@@ -93,23 +100,73 @@ def checkpointed_state(
             checkpoint.check_model(state, path, settings.model, data_facts["num_classes"])
             checkpoint.check_data(state, path, data_facts)
             checkpoint.check_experiment(state, path, settings.experiment())
+            state["path"] = str(path)
+            if path == named_checkpoint(settings.resume, output):
+                notes += _begin_from(path, state["step"], output)
     return world.broadcast(state), notes
+
+
+def named_checkpoint(resume: str, output: Path) -> Path | None:
+    """Return the file that --resume names, as ``list_checkpoints`` would if it is one of the run's.
+
+    None where it names none.
+    """
+    if resume in ("auto", "never"):
+        return None
+    path = Path(resume)
+    own = output / "checkpoints" / path.name
+    return own if own.exists() and path.exists() and own.samefile(path) else path
 
 
 def _find(resume: str, output: Path) -> tuple[Path | None, State | None, list[str]]:
     """Return the checkpoint to go on from, its content, and lines to show about the choice."""
     if resume == "never":
-        if checkpoint.list_checkpoints(output):
+        if list_checkpoints(output):
             raise BadInput(
                 f"{output} already holds a run: leave out --resume never to go on with it, "
                 "or choose another --output"
             )
         return None, None, []
-    if resume == "auto":
-        path, state, damaged = checkpoint.newest_valid(output)
-    else:
-        path, damaged = Path(resume), []
-        state = checkpoint.load_checkpoint(path)
+    named = named_checkpoint(resume, output)
+    if named is None:
+        return _newest(output)
+    existing = list_checkpoints(output)
+    if existing and _begun_from(output) == str(named.absolute()):
+        path, state, notes = _newest(output)
+        again = f"to begin there again, remove {output / BEGUN_FROM}"
+        return path, state, [*notes, f"{named} is where this run began: {again}"]
+    state = checkpoint.load_checkpoint(named)
+    if existing and named.parent != output / "checkpoints":
+        raise BadInput(
+            f"{output} already holds a run, which --resume {named} would break off: leave out "
+            "--resume to go on with it, or choose another --output"
+        )
+    return named, state, [f"resuming from {named}, step {state['step']}"]
+
+
+def _begin_from(named: Path, step: int, output: Path) -> list[str]:
+    """Remember the checkpoint that the user named, so that the next launch goes on from here.
+
+    Later ones of the run are set aside. Returns lines to show about them.
+    """
+    if _begun_from(output) == str(named.absolute()):
+        return []
+    later = [old for old in list_checkpoints(output) if step_of(old) > step]
+    for old in later:
+        os.replace(old, old.with_suffix(SET_ASIDE))
+    write_text(output / BEGUN_FROM, f"{named.absolute()}\n")
+    return [f"set aside: {old.with_suffix(SET_ASIDE)}" for old in later]
+
+
+def _begun_from(output: Path) -> str | None:
+    try:
+        return (output / BEGUN_FROM).read_text().strip()
+    except OSError:
+        return None
+
+
+def _newest(output: Path) -> tuple[Path | None, State | None, list[str]]:
+    path, state, damaged = checkpoint.newest_valid(output)
     notes = [f"checkpoint {file} is damaged: passed over" for file in damaged]
     if state is not None:
         notes.append(f"resuming from {path}, step {state['step']}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,13 @@ from hvd_utils.lock import FolderLock
 from hvd_utils.measures import Errors, Window
 from hvd_utils.pace import Pace
 from hvd_utils.rank_files import FINISHING, WAITING
-from hvd_utils.resume import State, checkpointed_state, take_over, whole_state
+from hvd_utils.resume import (
+    State,
+    checkpointed_state,
+    named_checkpoint,
+    take_over,
+    whole_state,
+)
 from hvd_utils.saver import Saver
 from hvd_utils.settings import Settings
 from hvd_utils.signals import StopRequest
@@ -64,7 +70,7 @@ class Run:
         self.settings, self.world = settings, world
         self.model, self.averaged = model, averaged
         self.optimizer, self.guard = optimizer, guard
-        self._epoch_ends = epoch_ends
+        self._plan, self._epoch_ends = plan, epoch_ends
         self.last_step = min(epoch_ends[-1], settings.max_steps or epoch_ends[-1])
         self._stop = stop
         self.agreement = Agreement(
@@ -75,7 +81,7 @@ class Run:
         self._lock: FolderLock | None = None
         self.log: RunLog | None = None
         try:
-            self._begin(earlier, plan.data_facts(), memory)
+            self._begin(earlier, memory)
         except BaseException:
             self._let_go()  # a rank was lost meanwhile: who goes on needs the folder
             raise
@@ -88,12 +94,13 @@ class Run:
             self._how_to_go_on(),
         )
         self.watchdog.start()
+        stop.forget_actions()  # those of the start: from here on a run is saved
         stop.if_ignored(0, self._acknowledge)
 
-    def _begin(self, earlier: State | None, data_facts: Mapping[str, Any], memory: Memory) -> None:
+    def _begin(self, earlier: State | None, memory: Memory) -> None:
         """Open the folder and take over the state to go on from; collective."""
         settings, world = self.settings, self.world
-        self._data_facts = data_facts
+        self._data_facts = self._plan.data_facts()
         self.output = self._open_folder(earlier)
         failure.keep_tracebacks_in(self.output)
         facts = provenance.environment(world)
@@ -101,6 +108,11 @@ class Run:
         if earlier is None:
             earlier, notes = checkpointed_state(settings, world, self.output, self._data_facts)
         self.progress = take_over(earlier, self.model, self.averaged, self.optimizer, self.guard)
+        if not self.progress.fits(self._epoch_ends):
+            raise BadInput(
+                f"the checkpoint to go on from is of step {self.step} in epoch {self.epoch + 1}, "
+                "in which there is no such step: give another with --resume FILE"
+            )
         self._totals = torch.tensor(
             [self.progress.window_loss, self.progress.window_wrong],
             dtype=torch.float64,
@@ -186,12 +198,9 @@ class Run:
         if self.agreement["hosts_changed"]:
             raise WorldChanged
 
-    def finish_epoch(self, errors: Errors, bad_images: Mapping[str, str]) -> None:
-        """Count and log an epoch with its validation errors, and save it; collective.
-
-        ``bad_images`` are those that this process passed over so far, by name and reason.
-        """
-        self._report_bad_images(bad_images)
+    def finish_epoch(self, errors: Errors) -> None:
+        """Count and log an epoch with its validation errors, and save it; collective."""
+        self._report_bad_images()
         done = self.progress
         if self.log:
             seconds = time.monotonic() - self._epoch_began
@@ -277,7 +286,13 @@ class Run:
         self.log = log = RunLog(
             self.output, step=self.step, total_steps=self.last_step, epochs=settings.epochs
         )
-        self._saver = Saver(self.output, settings.keep_checkpoints, log.say, log.write)
+        self._saver = Saver(
+            self.output,
+            settings.keep_checkpoints,
+            log.say,
+            log.write,
+            spared=named_checkpoint(settings.resume, self.output),
+        )
         self._timer = Timer(parse(settings.checkpoint_every), self.step)
         for note in notes:
             log.say(note)
@@ -339,12 +354,10 @@ class Run:
         self._totals.zero_()
         self._window_began, self._window_first = time.monotonic(), self.step
 
-    def _report_bad_images(self, found: Mapping[str, str]) -> None:
+    def _report_bad_images(self) -> None:
         if self.settings.on_bad_image != "skip":
             return
-        everywhere: dict[str, str] = {}
-        for part in self.world.gather(dict(found)):
-            everywhere.update(part)
+        everywhere = self._plan.bad_images(self.world.gather(self._plan.found_bad()))
         if self.log and everywhere:
             self.log.bad_images(self.epoch, self.step, everywhere)
 

@@ -30,8 +30,9 @@ class _Write:
 class Saver:
     """Copies the state of a run and has one thread write it; used by one thread of rank 0.
 
-    ``keep`` newest checkpoints stay (0: all). ``say`` shows a line; ``record`` takes an event's
-    name and values. Both are only called from within the methods, never by the writing thread.
+    ``keep`` newest checkpoints stay (0: all), and ``spared``. ``say`` shows a line; ``record``
+    takes an event's name and values. Both are only called from within the methods, never by the
+    writing thread.
     """
 
     def __init__(
@@ -40,8 +41,9 @@ class Saver:
         keep: int,
         say: Callable[[str], None],
         record: Callable[..., None],
+        spared: Path | None = None,
     ) -> None:
-        self._output, self._keep = output, keep
+        self._output, self._keep, self._spared = output, keep, spared
         self._say, self._record = say, record
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._write: _Write | None = None
@@ -108,7 +110,7 @@ class Saver:
 
     def _save(self, state: Mapping[str, Any], best: bool) -> tuple[float, int]:
         began = time.monotonic()
-        path = save_checkpoint(self._output, state, keep=self._keep, best=best)
+        path = save_checkpoint(self._output, state, keep=self._keep, best=best, spared=self._spared)
         return time.monotonic() - began, path.stat().st_size
 
     def _mark(self, step: int) -> None:

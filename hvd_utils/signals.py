@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from hvd_utils.failure import RANK_VARIABLES, launched_rank
+from hvd_utils.failure import EXIT_RESUME, RANK_VARIABLES, launched_rank
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 EXIT_INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
@@ -69,6 +69,10 @@ class StopRequest:
         """
         self._late.append((seconds, action))
 
+    def leave_when_told(self) -> None:
+        """End this process at once when it is told to stop: as yet there is nothing to save."""
+        self.if_ignored(0, self._leave_unsaved)
+
     def forget_actions(self) -> None:
         """Call none of the actions any more, as those of a run that is over."""
         self._late.clear()
@@ -91,6 +95,14 @@ class StopRequest:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _leave_unsaved(self) -> None:
+        if launched_rank() == 0:
+            told = f"told to stop ({self.signal_name}): there is nothing to save"
+            with contextlib.suppress(OSError):  # the launcher may be dead
+                os.write(1, f"{told}; the same command starts again\n".encode())
+        interrupted = self.signal_name == signal.Signals.SIGINT.name
+        os._exit(EXIT_INTERRUPTED if interrupted else EXIT_RESUME)
 
     def _listen(self) -> None:
         while not self._closed.is_set():

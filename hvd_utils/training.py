@@ -157,4 +157,6 @@ def validate(
         if agreement:
             return None
     wrong1, wrong5, images = world.sum(counts, name="validation.counts").tolist()
+    if not images:
+        raise BadInput("no validation image can be read: check the storage of the validation set")
     return Errors(100 * wrong1 / images, 100 * wrong5 / images, int(images))

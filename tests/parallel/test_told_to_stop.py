@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
-from helpers import JOB, TINY, launch, train
+from helpers import JOB, LAUNCHERS, REPOSITORY, TINY, kill_tree, launch, train
 from kills import metrics
 from running import RunningJob
 
@@ -16,6 +20,7 @@ from hvd_utils.compare import differences, newest
 from hvd_utils.events import read_events
 from hvd_utils.failure import EXIT_RESUME
 
+WAITING = str(REPOSITORY / "tests" / "parallel" / "waiting_job.py")
 LONG = (*TINY, "--epochs", "9000", "--reference-rate", "0.0125")
 
 
@@ -109,6 +114,62 @@ def test_mpirun_leaves_half_a_second_which_is_enough_here(tiny_data, tmp_path):
         assert job.finish() != 0
         job.wait_for_no_ranks()
     assert newest(tmp_path / "run")["step"] >= 5
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_data, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("checkpoint")
+    assert train(*TINY, "--max-steps", 1, "--output", run, by="python").code == 0
+    return list_checkpoints(run)[0]
+
+
+@pytest.mark.parametrize("where", ["data", "evaluate"])
+@pytest.mark.parametrize(
+    ("by", "sent", "code"),
+    [
+        ("python", signal.SIGTERM, EXIT_RESUME),
+        ("python", signal.SIGINT, 130),
+        ("mpirun", signal.SIGUSR1, EXIT_RESUME),
+        ("gloo", signal.SIGINT, 130),
+    ],
+)
+def test_where_nothing_is_to_be_saved_it_leaves_at_once(
+    tmp_path, checkpoint, where, by, sent, code
+):
+    """As in the start, while the data are looked for, and in an evaluation."""
+    launcher = [] if by == "python" else [*LAUNCHERS[by], "2"]
+    command = [*launcher, sys.executable, WAITING, where, *map(str, TINY)]
+    command += ["--eval-only", str(checkpoint)] if where == "evaluate" else []
+    console = tmp_path / "console"
+    with console.open("w") as out:
+        process = subprocess.Popen(
+            [*command, "--workers", "2", "--output", str(tmp_path / "run")],
+            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        )  # fmt: skip
+    try:
+        limit = time.monotonic() + 90
+        while "waiting" not in console.read_text():
+            assert time.monotonic() < limit
+            assert process.poll() is None, console.read_text()
+            time.sleep(0.05)
+        ranks = [process] if by == "python" else _ranks(process)
+        for rank in ranks:
+            rank.send_signal(sent)
+        process.wait(20)
+    finally:
+        if process.poll() is None:
+            kill_tree(process)
+    output = console.read_text()
+    assert f"told to stop ({sent.name}): there is nothing to save" in output
+    assert "Traceback" not in output
+    assert process.returncode == code, output
+    assert not list_checkpoints(tmp_path / "run")
+
+
+def _ranks(launcher: subprocess.Popen) -> list[psutil.Process]:
+    below = psutil.Process(launcher.pid).children(recursive=True)
+    return [process for process in below if process.cmdline()[1:2] == [WAITING]]
 
 
 def test_two_ctrl_c_stop_at_once(tiny_data, tmp_path):

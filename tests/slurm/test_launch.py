@@ -18,6 +18,7 @@ from jobs import TIDY, Job
 from places import IMAGES, SEED, N
 
 from dali_pipeline.order import permutation
+from hvd_utils.checkpoint import list_checkpoints
 from hvd_utils.compare import differences, newest
 from hvd_utils.events import METRICS, read_events
 from hvd_utils.failure import EXIT_RESUME
@@ -53,31 +54,50 @@ def undisturbed(tiny_data, tmp_path_factory):
     return newest(run)
 
 
-def small(cluster, data: Path, run: Path, nodes: int, *options: str, pause: float = 0.5) -> Job:
+@pytest.fixture(scope="module")
+def begun(tiny_data, tmp_path_factory) -> Path:
+    """A checkpoint after two steps, of a run of its own."""
+    run = tmp_path_factory.mktemp("begun")
+    ended = train(*DOUBLE, "--max-steps", 2, "--data", tiny_data, "--output", run, by="python")
+    assert ended.code == 0, ended.output
+    return list_checkpoints(run)[0]
+
+
+def small(
+    cluster, data: Path, run: Path, nodes: int, *options: str, pause: float = 0.5,
+    arguments: tuple[object, ...] = (),
+) -> Job:  # fmt: skip
     """A run of few steps, one rank a node."""
     return Job(
         cluster, run, f"--nodes={nodes}", "--ntasks-per-node=1", *options,
-        arguments=DOUBLE,
+        arguments=(*DOUBLE, *arguments),
         DATA=str(data), JOB="tests/slurm/slow_job.py", PAUSE=str(pause),
     )  # fmt: skip
 
 
-def assert_whole(job: Job, undisturbed: dict) -> None:
+def assert_whole(job: Job, undisturbed: dict, first: int = 1) -> None:
     """The job is done, with the weights of the undisturbed run and each step logged once."""
     assert job.finish() == "COMPLETED", job.console
     assert max(differences(newest(job.output), undisturbed).values()) < 1e-10
     steps = [event["step"] for event in read_events(job.output) if event["event"] == "step"]
-    assert steps == [*range(1, STEPS + 1)]
+    assert steps == [*range(first, STEPS + 1)]
 
 
-def test_jobs_live_through_what_happens_to_them(cluster, tiny_data, tmp_path, undisturbed):
-    """Four at the same time: left alone, requeued, at its time limit, and robbed of a node."""
-    limited = small(cluster, tiny_data, tmp_path / "limited", 2, "--signal=B:USR1@100", pause=3)
+def test_jobs_live_through_what_happens_to_them(cluster, tiny_data, tmp_path, undisturbed, begun):
+    """Four at the same time: left alone, requeued, at its time limit, and robbed of a node.
+
+    The one with a time limit began from another run's checkpoint, which its command still names
+    when it is started again.
+    """
+    limited = small(
+        cluster, tiny_data, tmp_path / "limited", 2, "--signal=B:USR1@100", pause=3,
+        arguments=("--resume", begun),
+    )  # fmt: skip
     requeued = small(cluster, tiny_data, tmp_path / "requeued", 2)
     robbed = small(cluster, tiny_data, tmp_path / "robbed", 2)
     alone = small(cluster, tiny_data, tmp_path / "alone", 4, pause=0)
 
-    limited.train_until(2)
+    limited.train_until(4)
     minutes = int(limited.fact("RunTime").split(":")[1]) + 2
     limited.update(f"TimeLimit={minutes}")  # Slurm looks every half minute, and then signals
 
@@ -94,7 +114,7 @@ def test_jobs_live_through_what_happens_to_them(cluster, tiny_data, tmp_path, un
     limited.wait_for(lambda: "starting again from step" in limited.console)
     assert "told to stop (USR1)" in limited.console
     for job in (limited, requeued, robbed, alone):
-        assert_whole(job, undisturbed)
+        assert_whole(job, undisturbed, first=3 if job is limited else 1)
     assert [job.fact("Restarts") for job in (alone, requeued, limited)] == ["0", "1", "1"]
     assert int(robbed.fact("Restarts")) >= 1  # more if it got the lost node again
     assert lost not in robbed.fact("NodeList")

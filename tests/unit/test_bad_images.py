@@ -11,7 +11,7 @@ from PIL import Image
 
 from dali_pipeline import prepare
 from dali_pipeline.bad_images import BadImages
-from dali_pipeline.index import BadImage, bad_image, scan_splits, synthetic_index
+from dali_pipeline.index import BadImage, Index, bad_image, scan_splits, synthetic_index
 from dali_pipeline.index_file import open_splits
 from dali_pipeline.loader import make_loader
 from dali_pipeline.plan import Plan
@@ -234,3 +234,30 @@ def test_substitutes_are_the_next_good_images_around_the_end():
     assert bad.without(ids).tolist() == [0, 1, 2, 5, 6, 7, 8]
     with pytest.raises(BadImage, match="broken"):
         BadImages(index, skip=False).add(bad_image(index, 1, "broken"))
+
+
+@pytest.mark.parametrize("processes", [1, 3, 16, 256])
+@pytest.mark.parametrize(("bad", "stops"), [(13, True), (12, False)])
+def test_too_many_bad_images_stop_a_run_on_any_number_of_processes(processes, bad, stops):
+    """1 % of 1,281 images is 12, whoever found them; a process alone may have found one."""
+    names = np.array([f"ant/{number}.jpg" for number in range(1281)], dtype=bytes)
+    index = Index("/data", ("ant",), names, np.zeros(len(names), np.int32))
+    found = [dict.fromkeys(range(bad)[rank::processes], "broken") for rank in range(processes)]
+    found.append(found[0])  # a later epoch gives the same image to another process
+    verdict = BadImages(index, skip=True)
+    if stops:
+        with pytest.raises(BadInput, match="13 of 1281 images .*check the storage"):
+            verdict.everywhere(found)
+    else:
+        assert len(verdict.everywhere(found)) == bad
+
+
+def test_thousands_of_unreadable_headers_end_in_one_line(tmp_path):
+    """Of 200,000 images 2,000 may be bad: more than Python nests calls."""
+    names = np.array([f"ant/{number}.jpg" for number in range(200_000)], dtype=bytes)
+    index = Index(str(tmp_path), ("ant",), names, np.zeros(len(names), np.int32))
+    plan = plan_for(None, (index, index), batch=1500, on_bad_image="skip")
+    with pytest.raises(BadInput, match="2001 of 200000 images .* check the storage"):
+        plan.training_batch(0, range(2))
+    with pytest.raises(BadInput, match="2001 of 200000 images .* check the storage"):
+        plan.validation_batch(np.arange(3000))

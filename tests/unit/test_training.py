@@ -193,3 +193,8 @@ def test_fused_workers_may_not_share_random_numbers():
     model = Noisy(12, 7).double()
     with pytest.raises(BadInput, match="draws random numbers.*--fuse-workers 1"):
         run(model, build_optimizer(model, RECIPE, 1), batches(1, 8), range(1), 2, 8, fuse=2)
+
+
+def test_a_validation_in_which_no_image_can_be_read_is_no_figure():
+    with pytest.raises(BadInput, match="no validation image can be read"):
+        validated(linear(), iter([]), 2)

@@ -1,0 +1,107 @@
+"""From which checkpoint a launch goes on, for each form of --resume, launch after launch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hvd_utils import resume
+from hvd_utils.checkpoint import checkpoint_path, list_checkpoints, save_checkpoint
+from hvd_utils.failure import BadInput
+from hvd_utils.recipe import Recipe
+from hvd_utils.resume import checkpointed_state, named_checkpoint
+from hvd_utils.settings import Settings
+from hvd_utils.world import World
+
+WORLD = World(0, 1, 0, 1, "here", torch.device("cpu"), 1)
+FACTS = {"num_classes": 10, "train_images": 100, "train_digest": "ab", "order": 2}
+
+
+def save(output, *steps, keep=0, spared=None):
+    for step in steps:
+        experiment = Recipe(model="resnet8").model_dump(mode="json")
+        state = {"step": step, "experiment": experiment, "model": {}, **FACTS}
+        save_checkpoint(output, state, keep=keep, spared=spared)
+
+
+def launch(output, choice):
+    """Return the step from which a launch goes on, None at the beginning, and what it shows."""
+    settings = Settings(recipe="demo", model="resnet8", resume=str(choice))
+    state, notes = checkpointed_state(settings, WORLD, output, FACTS)
+    return state and state["step"], " ".join(notes)
+
+
+def test_without_a_choice_the_newest_is_taken(tmp_path):
+    assert launch(tmp_path, "auto") == (None, "")
+    save(tmp_path, 10, 20)
+    assert launch(tmp_path, "auto")[0] == 20
+
+
+def test_a_file_of_another_run_is_where_a_run_begins_and_not_where_it_goes_on(tmp_path):
+    """As of a job whose command has --resume FILE and that its scheduler starts again."""
+    other, output = tmp_path / "other", tmp_path / "run"
+    output.mkdir()
+    save(other, 30)
+    file = checkpoint_path(other, 30)
+    assert launch(output, file)[0] == 30
+    assert launch(output, file)[0] == 30  # nothing was saved yet
+    save(output, 40, 50)
+    step, shown = launch(output, file)
+    assert step == 50
+    assert f"{file} is where this run began" in shown
+    file.unlink()  # it is not needed any more
+    assert launch(output, file)[0] == 50
+    (output / resume.BEGUN_FROM).unlink()
+    save(other, 30)
+    with pytest.raises(BadInput, match="already holds a run, which --resume .* would break off"):
+        launch(output, file)
+
+
+def test_a_run_can_go_back_to_one_of_its_own_and_on_from_there(tmp_path):
+    save(tmp_path, 30, 45, 50)
+    file = checkpoint_path(tmp_path, 30)
+    step, shown = launch(tmp_path, file)
+    assert step == 30
+    assert "checkpoint-00000050.pt.set-aside" in shown
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-00000030.pt"]
+    assert len(list((tmp_path / "checkpoints").glob("*.set-aside"))) == 2  # nothing is lost
+    spared = named_checkpoint(str(file), tmp_path)
+    save(tmp_path, 35, 40, keep=1, spared=spared)
+    assert [path.name for path in list_checkpoints(tmp_path)] == [
+        "checkpoint-00000040.pt",
+        "checkpoint-00000030.pt",  # however few are kept
+    ]
+    assert launch(tmp_path, file)[0] == 40
+    assert launch(tmp_path, "auto")[0] == 40
+
+
+def test_a_checkpoint_that_does_not_fit_sets_nothing_aside(tmp_path):
+    save(tmp_path, 30, 45)
+    settings = Settings(
+        recipe="demo", model="resnet8", seed=2, resume=str(checkpoint_path(tmp_path, 30))
+    )
+    with pytest.raises(BadInput, match="--seed was 1, now 2"):
+        checkpointed_state(settings, WORLD, tmp_path, FACTS)
+    assert len(list_checkpoints(tmp_path)) == 2
+    assert not (tmp_path / resume.BEGUN_FROM).exists()
+
+
+@pytest.mark.parametrize("form", ["relative", "link", "best"])
+def test_one_of_the_runs_own_is_known_by_any_name(tmp_path, monkeypatch, form):
+    save(tmp_path, 30)
+    save_checkpoint(tmp_path, {"step": 40}, keep=0, best=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "checkpoints")
+    name = {
+        "relative": "checkpoints/checkpoint-00000030.pt",
+        "link": "link/checkpoint-00000030.pt",
+        "best": "checkpoints/best.pt",
+    }[form]
+    assert named_checkpoint(name, tmp_path).parent == tmp_path / "checkpoints"
+
+
+def test_never_refuses_a_run_that_is_there(tmp_path):
+    assert launch(tmp_path, "never")[0] is None
+    save(tmp_path, 30)
+    with pytest.raises(BadInput, match="already holds a run"):
+        launch(tmp_path, "never")

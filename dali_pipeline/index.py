@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -168,7 +169,8 @@ def synthetic_index(num_images: int, num_classes: int) -> Index:
 def scan(root: Path) -> Index:
     """Index a folder of class folders, as torchvision's ImageFolder reads one: in sorted order.
 
-    Raises BadInput where there is no class folder or a class has no image.
+    Folders within a class folder belong to the class. Raises BadInput where there is no class
+    folder or a class has no image.
     """
     try:
         classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
@@ -179,17 +181,42 @@ def scan(root: Path) -> Index:
     names: list[bytes] = []
     counts = []
     for name in classes:
-        files = sorted(
-            entry.name
-            for entry in os.scandir(root / name)
-            if os.path.splitext(entry.name)[1].lower() in EXTENSIONS
-        )
+        files = [
+            f"{folder}/{file}"
+            for folder, images in sorted(_folders(root, name, frozenset()))
+            for file in sorted(images)
+        ]
         if not files:
             raise BadInput(f"class folder {root / name} has no images: fill it or remove it")
-        names += [os.fsencode(f"{name}/{file}") for file in files]
+        names += map(os.fsencode, files)
         counts.append(len(files))
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
     return Index(str(root), tuple(classes), np.array(names, dtype=bytes), labels)
+
+
+def _folders(
+    root: Path, name: str, above: frozenset[tuple[int, int]]
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder below ``root``, and each within it, with the names of its image files.
+
+    Links are followed, but not back to a folder ``above``.
+    """
+    try:
+        status = os.stat(root / name)
+        entries = list(os.scandir(root / name))
+    except OSError as error:
+        raise BadInput(f"cannot read data folder {root / name}: {error.strerror}") from error
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    yield name, [entry.name for entry in entries if _is_image(entry)]
+    for entry in entries:
+        if entry.is_dir():
+            yield from _folders(root, f"{name}/{entry.name}", above | {here})
+
+
+def _is_image(entry: os.DirEntry) -> bool:
+    return os.path.splitext(entry.name)[1].lower() in EXTENSIONS and entry.is_file()
 
 
 def check_splits(data: Path) -> None:
@@ -198,7 +225,8 @@ def check_splits(data: Path) -> None:
     Looks no further.
     """
     if not data.is_dir():
-        raise BadInput(f"data folder {data} does not exist: set --data or IMAGENET_DIR")
+        state = "is no folder" if data.exists() else "does not exist"
+        raise BadInput(f"data folder {data} {state}: set --data or IMAGENET_DIR")
     if (data / UNFINISHED).exists():
         raise BadInput(
             f"data folder {data} is not whole: start python -m dali_pipeline.stage again, which "

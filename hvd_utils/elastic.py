@@ -24,6 +24,8 @@ import torch
 from horovod.common.elastic import State, run_fn
 from horovod.common.exceptions import HorovodInternalError, HostsUpdatedInterrupt
 
+from hvd_utils.broadcast import broadcast_bytes
+
 
 class WorldChanged(HostsUpdatedInterrupt):
     """Hosts were added or taken away: raised by all processes, in the same step, to begin anew."""
@@ -67,7 +69,9 @@ class Memory:
         furthest = steps.index(max(steps))
         if steps[furthest] < 0:
             return None
-        packed = _broadcast(_pack(state) if hvd.rank() == furthest else None, furthest)
+        packed = broadcast_bytes(
+            _pack(state) if hvd.rank() == furthest else None, furthest, "memory.state"
+        )
         self.keep(lambda: _unpack(packed))
         del state
         gc.collect()  # the former world's model and optimizer: Horovod's hooks make cycles
@@ -157,12 +161,3 @@ def _pack(state: dict[str, Any]) -> torch.Tensor:
 def _unpack(packed: torch.Tensor) -> dict[str, Any]:
     buffer = io.BytesIO(packed.numpy().tobytes())
     return torch.load(buffer, map_location="cpu", weights_only=True)
-
-
-def _broadcast(packed: torch.Tensor | None, root: int) -> torch.Tensor:
-    # hvd.broadcast_object takes 0.05 s a megabyte to turn bytes into a tensor.
-    size = torch.tensor([0 if packed is None else len(packed)])
-    size = hvd.broadcast(size, root, name="memory.size").item()
-    if packed is None:
-        packed = torch.empty(size, dtype=torch.uint8)
-    return hvd.broadcast_(packed, root, name="memory.state")

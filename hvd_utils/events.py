@@ -57,6 +57,22 @@ def write_text(path: Path, text: str) -> None:
         raise cannot_write(path, error) from error
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file so that after a power cut either the old or the new one is there, whole.
+
+    Raises BadInput naming it if the disk will not take it.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def cannot_write(path: Path, error: OSError) -> BadInput:
     """Return the failure that names a file that could not be written, and why."""
     return BadInput(
@@ -88,9 +104,7 @@ def forget_after(run: Path, step: int, epoch: int) -> None:
     if not path.exists():
         return
     kept = [event for event in read_events(run) if _is_before(event, step, epoch)]
-    temporary = path.with_suffix(".tmp")
-    write_text(temporary, "".join(json.dumps(event) + "\n" for event in kept))
-    os.replace(temporary, path)
+    replace_text(path, "".join(json.dumps(event) + "\n" for event in kept))
 
 
 def _is_before(event: Mapping[str, Any], step: int, epoch: int) -> bool:

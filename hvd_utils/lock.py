@@ -37,7 +37,8 @@ class FolderLock:
     def acquire(self, patience_seconds: float = 20) -> str | None:
         """Take the lock, waiting so long for a holder that may be about to end.
 
-        Returns None, or a warning where the file system has no locks. Raises InUse naming the
+        Returns None, or a warning where the file system has no locks, or has them for each host
+        by itself. Raises InUse naming the
         holder if there is one, and BadInput if the file cannot be written.
         """
         deadline = time.monotonic() + patience_seconds
@@ -65,6 +66,11 @@ class FolderLock:
         except BaseException:
             self.release()
             raise
+        if locks_on_one_host_only(self._output, _mounts()):
+            return (
+                f"warning: {self._output} lies on NFS mounted without locks between hosts (nolock "
+                "or local_lock): see to it that no job on another host uses this folder"
+            )
         return None
 
     def release(self) -> None:
@@ -96,6 +102,34 @@ class FolderLock:
             return f"a job on {holder['host']}, pid {holder['pid']}, started {holder['started']}"
         except (LookupError, TypeError):  # it has only just begun
             return "another job"
+
+
+def locks_on_one_host_only(folder: Path, mounts: str) -> bool:
+    """Return whether ``folder`` is on NFS whose ``flock`` is not told to other hosts.
+
+    ``mounts`` is the text of ``/proc/self/mountinfo``; what is not understood there is passed over.
+    """
+    place = os.path.realpath(folder)
+    holds, found = "", False
+    for line in mounts.splitlines():
+        mount, _, system = line.partition(" - ")
+        fields, kind = mount.split(), system.split()
+        if len(fields) < 5 or len(kind) < 3:
+            continue
+        point = fields[4].encode().decode("unicode_escape")  # a space is written \\040
+        if os.path.commonpath([place, point]) == point and len(point) >= len(holds):
+            holds = point
+            options = kind[2].split(",")
+            nowhere = {"nolock", "local_lock=flock", "local_lock=all"} & set(options)
+            found = kind[0].startswith("nfs") and bool(nowhere)
+    return found
+
+
+def _mounts() -> str:
+    try:
+        return Path("/proc/self/mountinfo").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def last_holder(output: Path) -> dict[str, Any] | None:

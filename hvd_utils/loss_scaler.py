@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 FIRST_SCALE = 2.0**16  # for one worker's mean loss; k workers' losses are each a k-th of that
+LARGEST_SCALE = 2.0**40  # far from infinity, from which no halving leads back
 PATIENCE = 2000  # updates without an overflow before the scale is doubled
 
 
@@ -30,7 +31,7 @@ class LossScaler:
         self._since = torch.where(overflow, 0.0, self._since + 1)
         doubled = self._since == PATIENCE
         factor = torch.where(overflow, 0.5, torch.where(doubled, 2.0, 1.0))
-        self.scale = self.scale * factor
+        self.scale = (self.scale * factor).clamp(max=LARGEST_SCALE)
         self._since = torch.where(doubled, 0.0, self._since)
 
     def state_dict(self) -> dict[str, float]:

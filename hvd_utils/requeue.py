@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hvd_utils import failure
 from hvd_utils.checkpoint_files import list_checkpoints, step_of
-from hvd_utils.events import METRICS, read_events, write_text
+from hvd_utils.events import METRICS, read_events, replace_text
 from hvd_utils.failure import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RESUME
 from hvd_utils.signals import EXIT_INTERRUPTED
 
@@ -108,7 +108,7 @@ def main() -> None:
     record = given.run / RECORD
     verdict = judge(ended, _read(record), given.max_failures)
     print(verdict.reason, flush=True)
-    write_text(record, json.dumps(asdict(verdict.restarts)) + "\n")
+    replace_text(record, json.dumps(asdict(verdict.restarts)) + "\n")
     sys.exit(verdict.code)
 
 

@@ -15,7 +15,7 @@ from hvd_utils import checkpoint
 from hvd_utils.averaging import AveragedWeights
 from hvd_utils.batch_norm import batch_norms
 from hvd_utils.checkpoint_files import list_checkpoints, step_of
-from hvd_utils.events import write_text
+from hvd_utils.events import replace_text
 from hvd_utils.failure import BadInput
 from hvd_utils.guard import Guard
 from hvd_utils.layout import in_memory_order
@@ -154,7 +154,7 @@ def _begin_from(named: Path, step: int, output: Path) -> list[str]:
     later = [old for old in list_checkpoints(output) if step_of(old) > step]
     for old in later:
         os.replace(old, old.with_suffix(SET_ASIDE))
-    write_text(output / BEGUN_FROM, f"{named.absolute()}\n")
+    replace_text(output / BEGUN_FROM, f"{named.absolute()}\n")
     return [f"set aside: {old.with_suffix(SET_ASIDE)}" for old in later]
 
 

@@ -15,6 +15,7 @@ import torch
 
 from hvd_utils import affinity
 from hvd_utils.allocator import keep_freed_memory
+from hvd_utils.broadcast import broadcast_object
 from hvd_utils.consistency import require_equal
 from hvd_utils.failure import BadInput
 from hvd_utils.node_share import binding_hint, gpu_index
@@ -44,11 +45,7 @@ class World:
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's ``value`` (anything that pickles) on every rank; collective."""
-        return (
-            hvd.broadcast_object(value, root_rank=0, name="world.broadcast")
-            if self.size > 1
-            else value
-        )
+        return broadcast_object(value, 0, "world.broadcast") if self.size > 1 else value
 
     def gather(self, value: Any) -> list[Any]:
         """Return every rank's ``value``, in the order of ranks, on every rank; collective."""

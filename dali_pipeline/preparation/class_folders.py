@@ -86,8 +86,10 @@ def _copy_classes(source: Path, dest: Path, work: Path) -> None:
         if not (dest / folder.name).exists():
             partial = work / folder.name
             partial.mkdir(parents=True, exist_ok=True)
-            for file in filter(Path.is_file, folder.iterdir()):
-                link_or_copy(file, partial / file.name)
+            for file in filter(Path.is_file, folder.rglob("*")):
+                place = partial / file.relative_to(folder)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(file, place)
             partial.rename(dest / folder.name)
 
 

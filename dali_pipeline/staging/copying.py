@@ -58,6 +58,8 @@ class Copier:
                 write.write(chunk)
                 advance(len(chunk))
             size, mtime = write.tell(), os.fstat(read.fileno()).st_mtime_ns
+            write.flush()
+            os.fsync(write.fileno())  # else its name may survive a power cut, and its bytes not
         if not file.same(File(file.name, size, mtime)):
             raise BadInput(
                 f"{self._source / file.name} changed while it was staged: start again when nobody "

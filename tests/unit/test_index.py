@@ -1,5 +1,6 @@
 """Class folders become an index, and what is wrong with them is named."""
 
+import os
 import shutil
 from dataclasses import replace
 
@@ -98,3 +99,15 @@ def test_a_digest_tells_data_sets_apart(tiny_data, tmp_path):
         replace(first, note="shorter side 352"),
     ]
     assert len({first.digest(), *(other.digest() for other in others)}) == 1 + len(others)
+
+
+def test_folders_within_a_class_belong_to_it_as_in_image_folder(tmp_path):
+    write_jpegs(tmp_path, {"ant": 2, "ant/b": 1, "ant/a": 2, "ant/a/x": 1, "ant/a-b": 1, "bee": 1})
+    (tmp_path / "ant" / "a" / "back").symlink_to(tmp_path / "ant")
+    os.mkfifo(tmp_path / "ant" / "pipe.jpg")
+    ours = scan(tmp_path)
+    (tmp_path / "ant" / "a" / "back").unlink()
+    (tmp_path / "ant" / "pipe.jpg").unlink()
+    theirs = ImageFolder(tmp_path)
+    assert [(ours.path(i), ours.labels[i]) for i in range(len(ours))] == theirs.samples
+    assert len(ours) == 8

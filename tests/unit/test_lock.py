@@ -10,12 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from helpers import REPOSITORY
 
+from hvd_utils import lock
 from hvd_utils.failure import BadInput
-from hvd_utils.lock import FolderLock
+from hvd_utils.lock import FolderLock, locks_on_one_host_only
 
 
 @contextlib.contextmanager
@@ -121,3 +123,36 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "lock").mkdir()
     with pytest.raises(BadInput, match="cannot lock .*lock: Is a directory"):
         FolderLock(tmp_path).acquire()
+
+
+MOUNTS = """\
+22 1 0:20 / / rw - ext4 /dev/vda rw
+30 22 0:40 / /home rw,relatime shared:1 - nfs4 server:/home rw,vers=4.2,local_lock=none
+31 22 0:41 / /scratch rw,relatime - nfs server:/scratch rw,vers=3,nolock,local_lock=all
+32 31 0:42 / /scratch/own\\040disk rw - xfs /dev/vdb rw
+33 22 0:43 / /mnt/flock rw - nfs server:/x rw,vers=3,local_lock=flock
+broken
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "alone"),
+    [
+        ("/run", False),
+        ("/home/me/run", False),
+        ("/scratch/me/run", True),
+        ("/scratch/own disk/run", False),
+        ("/scratchy/run", False),
+        ("/mnt/flock", True),
+    ],
+)
+def test_nfs_without_locks_between_hosts_is_known(folder, alone):
+    assert locks_on_one_host_only(Path(folder), MOUNTS) is alone
+    assert not locks_on_one_host_only(Path(folder), "")
+
+
+def test_the_users_of_such_a_folder_are_warned(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "_mounts", lambda: "1 0 0:1 / / rw - nfs host:/ rw,nolock")
+    folder = FolderLock(tmp_path)
+    assert "no job on another host" in folder.acquire()
+    folder.release()

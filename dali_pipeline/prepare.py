@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from dali_pipeline.index import Index, scan_splits
 from dali_pipeline.index_file import SPLITS, index_path, save_index
@@ -29,6 +28,7 @@ from dali_pipeline.preparation.shard import Encoding
 from dali_pipeline.preparation.verify import Verified, verify
 from hvd_utils import failure
 from hvd_utils.failure import BadInput
+from hvd_utils.progress_bar import tqdm
 
 WORK = ".prepare"  # folder of what is unfinished or remembered
 SHOWN = 20  # lines of differences

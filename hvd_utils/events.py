@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from hvd_utils.board import Board
 from hvd_utils.failure import RANK_VARIABLES, BadInput
 from hvd_utils.measures import Errors, Window
+from hvd_utils.progress_bar import tqdm
 from hvd_utils.timings import split_text
 
 METRICS = "metrics.jsonl"
@@ -52,7 +51,7 @@ def create_output(output: Path | None, recipe: str) -> Path:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole; raise BadInput naming it if the disk will not take it."""
     try:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise cannot_write(path, error) from error
 
@@ -64,7 +63,7 @@ def replace_text(path: Path, text: str) -> None:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("w") as file:
+        with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -82,14 +81,24 @@ def cannot_write(path: Path, error: OSError) -> BadInput:
 
 
 def read_events(run: Path) -> Iterator[dict[str, Any]]:
-    """Yield the events of a run's ``metrics.jsonl``; a line still being written is left out."""
+    """Yield the events of a run's ``metrics.jsonl``; a line still being written is left out.
+
+    Raises BadInput if the file cannot be read or holds something else.
+    """
     try:
-        with (run / METRICS).open() as file:
-            for line in file:
+        with (run / METRICS).open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
                 try:
-                    yield json.loads(line)
+                    event = json.loads(line)
                 except json.JSONDecodeError:
                     return
+                if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+                    raise BadInput(
+                        f"{run / METRICS}, line {number}: not an event of a run; mend or remove it"
+                    )
+                yield event
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{run / METRICS} is not a text in UTF-8: {error.reason}") from error
     except OSError as error:
         raise BadInput(f"cannot read {run / METRICS}: {error.strerror}") from error
 
@@ -122,7 +131,7 @@ class RunLog:
         self._total = total_steps
         self._began, self._first = time.monotonic(), step
         try:
-            self._file = self._path.open("a")
+            self._file = self._path.open("a", encoding="utf-8")
             self._board = Board(run, step, self.say)
         except OSError as error:
             raise cannot_write(self._path, error) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import socket
 import sys
@@ -34,7 +35,8 @@ class Stopped(Exception):
 
 def launched_rank() -> int:
     """Return this process's rank as its launcher set it, 0 without a launcher."""
-    return next((int(os.environ[v]) for v in RANK_VARIABLES if v in os.environ), 0)
+    ranks = (os.environ.get(name, "") for name in RANK_VARIABLES)
+    return next((int(rank) for rank in ranks if rank.isdecimal()), 0)
 
 
 _traceback_folder: Path | None = None
@@ -52,6 +54,9 @@ def run(main: Callable[[], None]) -> None:
     A rank that fails leaves without Horovod's farewell, so that the launcher ends the others
     instead of their waiting for it.
     """
+    for stream in (sys.stdout, sys.stderr):  # a locale without γ or § shows their numbers
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except BadInput as error:

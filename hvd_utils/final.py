@@ -52,7 +52,7 @@ def read_result(run: Path, events: Iterable[Mapping[str, Any]] | None = None) ->
     ``events`` are those of its ``metrics.jsonl`` where they have been read already.
     """
     try:
-        values = yaml.safe_load((run / SETTINGS).read_text())
+        values = yaml.safe_load((run / SETTINGS).read_text(encoding="utf-8"))
         # Where and how a run was carried out does not count.
         recipe = Recipe.model_validate(
             {k: v for k, v in values.items() if k in Recipe.model_fields}
@@ -61,7 +61,7 @@ def read_result(run: Path, events: Iterable[Mapping[str, Any]] | None = None) ->
         raise BadInput(
             f"{run} is not the folder of a run ({SETTINGS}: {error.strerror}): give its --output"
         ) from error
-    except (yaml.YAMLError, ValidationError, AttributeError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, ValidationError, AttributeError) as error:
         raise BadInput(f"{run / SETTINGS} is damaged or of another version: {error}") from error
     epochs = [e for e in events or read_events(run) if e["event"] == "epoch"]
     return Result(

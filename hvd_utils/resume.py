@@ -160,7 +160,7 @@ def _begin_from(named: Path, step: int, output: Path) -> list[str]:
 
 def _begun_from(output: Path) -> str | None:
     try:
-        return (output / BEGUN_FROM).read_text().strip()
+        return (output / BEGUN_FROM).read_text(encoding="utf-8").strip()
     except OSError:
         return None
 

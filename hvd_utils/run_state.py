@@ -165,8 +165,8 @@ def launches(events: Sequence[Event]) -> Iterator[list[Event]]:
 
 def _settings(folder: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load((folder / "settings.yaml").read_text())
-    except (OSError, yaml.YAMLError):
+        values = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     return values if isinstance(values, dict) else {}
 

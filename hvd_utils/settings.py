@@ -224,12 +224,14 @@ def read_recipe(name: str) -> dict[str, Any]:
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise BadInput(
             f"no recipe {name} ({path}: {error.strerror}): give one of "
             f"{', '.join(known_recipes())}, or a .yaml file"
         ) from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"recipe {path} is not a text in UTF-8: {error.reason}") from error
     except yaml.YAMLError as error:
         raise BadInput(f"recipe {path} is not YAML: {error}") from error
     if not isinstance(values, dict):

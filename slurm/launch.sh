@@ -174,6 +174,8 @@ launch() {
   [[ " $* " != *" --output"* && " $* " != *" --data"* ]] ||
     die "--output and --data are set by the variables OUTPUT and DATA"
   : "${OUTPUT:?set OUTPUT to the folder of the run}"
+  [[ ${PREFLIGHT:-1} == [01] ]] || die "PREFLIGHT is $PREFLIGHT: set it to 1, or to 0 to leave it out"
+  [[ ${MAX_FAILURES:-3} =~ ^[0-9]+$ ]] || die "MAX_FAILURES is $MAX_FAILURES: set it to a number"
   [[ $DATA == digits ]] || DATA=$(realpath -m "$DATA")
   OUTPUT=$(realpath -m "$OUTPUT")
   [[ -z ${HOSTFILE:-} ]] || HOSTFILE=$(realpath "$HOSTFILE")

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from dali_pipeline.preparation.parallel import parallel_map
+from hvd_utils.progress_bar import tqdm
 
 VERSION = 1  # raised whenever the pictures change: it names their folder
 CLASSES = 10

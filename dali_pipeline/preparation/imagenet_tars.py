@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dali_pipeline.preparation.devkit import Devkit
 from hvd_utils.failure import BadInput
+from hvd_utils.progress_bar import tqdm
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
 VAL_TAR = "ILSVRC2012_img_val.tar"

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from dali_pipeline.index import Index
 from dali_pipeline.preparation.look import Look, look_at
 from dali_pipeline.preparation.parallel import parallel_map
+from hvd_utils.progress_bar import tqdm
 
 PIECE = 256  # images that are looked at and remembered together
 FORMAT_OF_MEMORY = "looks-1"  # raised whenever a look means something else

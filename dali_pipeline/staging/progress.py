@@ -6,9 +6,8 @@ import threading
 import time
 from pathlib import Path
 
-from tqdm import tqdm
-
 from hvd_utils.events import terminal
+from hvd_utils.progress_bar import tqdm
 
 LINE_SECONDS = 30
 

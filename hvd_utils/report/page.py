@@ -32,7 +32,7 @@ def write_page(runs: Sequence[Shown], panels: Sequence[Panel]) -> str:
             sections.provenance(runs),
         ),
         tag("footer", _footer(runs)),
-        tag("script", Html((HERE / "page.js").read_text())),
+        tag("script", Html((HERE / "page.js").read_text(encoding="utf-8"))),
     )
     head = tag(
         "head",
@@ -41,7 +41,7 @@ def write_page(runs: Sequence[Shown], panels: Sequence[Panel]) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", f"{title} · report"),
-        tag("style", Html((HERE / "page.css").read_text())),
+        tag("style", Html((HERE / "page.css").read_text(encoding="utf-8"))),
     )
     return f"<!doctype html>\n{tag('html', head, tag('body', body), lang='en')}\n"
 

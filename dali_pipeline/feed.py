@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dali_pipeline import in_flight
 from dali_pipeline.ahead import ahead
 from dali_pipeline.bad_images import BadImages
 from dali_pipeline.encoded import EncodedReader
@@ -73,9 +74,13 @@ class Feed:
         reads = (read for read in reads if len(read.batch.ids))
         while group := list(itertools.islice(reads, self._group)):
             self._pending.append(group)
+            in_flight.note(map(self._index.whereabouts, self._pending_ids()))
             encoded = [image for read in group for image in read.encoded]
             columns = zip(*(read.columns(self._on_gpu) for read in group), strict=True)
             yield encoded, *map(np.concatenate, columns)
+
+    def _pending_ids(self) -> list[int]:
+        return [i for group in self._pending for read in group for i in read.batch.ids.tolist()]
 
     def _read(self, number: int, place: Any) -> _Read:
         while True:

@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hvd_utils import failure
+from hvd_utils import crash, failure
 from hvd_utils.checkpoint_files import list_checkpoints, step_of
 from hvd_utils.events import METRICS, read_events, replace_text
 from hvd_utils.failure import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RESUME
@@ -107,6 +107,8 @@ def main() -> None:
     ended = Ended(given.code, given.told, finished(given.run), step)
     record = given.run / RECORD
     verdict = judge(ended, _read(record), given.max_failures)
+    for line in crash.traces(given.run):
+        print(line, flush=True)
     print(verdict.reason, flush=True)
     replace_text(record, json.dumps(asdict(verdict.restarts)) + "\n")
     sys.exit(verdict.code)

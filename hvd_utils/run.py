@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from dali_pipeline.plan import Plan
-from hvd_utils import checkpoint, failure, provenance
+from hvd_utils import checkpoint, crash, failure, provenance
 from hvd_utils.agreement import Agreement
 from hvd_utils.averaging import AveragedWeights
 from hvd_utils.elastic import Memory, WorldChanged
@@ -94,6 +94,7 @@ class Run:
             self._how_to_go_on(),
         )
         self.watchdog.start()
+        crash.prepare(self.output, world.rank)
         stop.forget_actions()  # those of the start: from here on a run is saved
         stop.if_ignored(0, self._acknowledge)
 
@@ -132,6 +133,7 @@ class Run:
         """Let go of the folder; what is being saved is saved."""
         self._stop.forget_actions()
         self.watchdog.stop()
+        crash.forget(self.output, self.world.rank)
         # A failure under way is the one to report.
         with contextlib.suppress(Exception) if failed[0] else contextlib.nullcontext():
             self._let_go()
@@ -277,6 +279,8 @@ class Run:
             warning = self._lock.acquire()
             if warning:
                 print(warning, flush=True)
+            for line in crash.traces(output):
+                print(f"the last launch: {line}", flush=True)
         return self.world.broadcast(output)
 
     def _open_log(self, facts: dict[str, Any], notes: Sequence[str]) -> None:

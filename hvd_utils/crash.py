@@ -17,7 +17,7 @@ _open: list = []  # the file that the handler of crashes writes to
 
 
 def prepare(folder: Path, rank: int) -> None:
-    """Have a crash of this process leave its traces in the run's ``folder``, if that is possible."""
+    """Have a crash of this process leave its traces in the run's ``folder``, if it can."""
     forget(folder, rank)
     with contextlib.suppress(OSError):
         path = _path(folder, rank)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+from collections.abc import Mapping
+from pathlib import Path
 
 from hvd_utils.failure import BadInput
+
+DRIVER = "proc/driver/nvidia/version"
 
 
 def binding_hint(allowed: int, cores: int, local_size: int) -> str | None:
@@ -20,6 +25,20 @@ def binding_hint(allowed: int, cores: int, local_size: int) -> str | None:
         f"warning: {local_size} processes on {socket.gethostname()} may use {allowed} of its "
         f"{cores} cores each: launch with --bind-to none, or more cores a rank"
     )
+
+
+def unused_gpu(root: Path, environment: Mapping[str, str]) -> str | None:
+    """Return what this node has of an NVIDIA GPU, as "driver 535.1"; None without one.
+
+    None too where CUDA_VISIBLE_DEVICES hides the GPUs on purpose. ``root`` is ``/``.
+    """
+    if environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1", "NoDevFiles"):
+        return None
+    try:
+        found = re.search(r"\s(\d+\.\d+(\.\d+)?)\s", (root / DRIVER).read_text())
+        return f"driver {found[1]}" if found else "a driver of unknown version"
+    except OSError:
+        return "/dev/nvidia0, without a driver" if (root / "dev/nvidia0").exists() else None
 
 
 def gpu_index(local_rank: int, local_size: int, visible: int) -> int:

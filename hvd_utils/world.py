@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import horovod.torch as hvd
@@ -18,7 +19,7 @@ from hvd_utils.allocator import keep_freed_memory
 from hvd_utils.broadcast import broadcast_object
 from hvd_utils.consistency import require_equal
 from hvd_utils.failure import BadInput
-from hvd_utils.node_share import binding_hint, gpu_index
+from hvd_utils.node_share import binding_hint, gpu_index, unused_gpu
 
 # Open MPI spins while it waits and would take the cores from the decoding threads.
 os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
@@ -144,11 +145,28 @@ def _pin(world: World) -> World:
 
 
 def _choose_device(device: str, local_rank: int, local_size: int) -> torch.device:
-    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+    if device == "cpu":
         return torch.device("cpu")
+    if device == "auto" and not torch.cuda.is_available():
+        found = unused_gpu(Path("/"), os.environ)
+        if found is None:
+            return torch.device("cpu")
+        raise BadInput(
+            f"{socket.gethostname()} has an NVIDIA GPU ({found}) that PyTorch {torch.__version__} "
+            f"does not see ({_why_no_cuda()}): update the driver, take a PyTorch built for an "
+            "older CUDA, or set --device cpu to train without it"
+        )
     if not torch.cuda.is_available():
         raise BadInput(
             f"no CUDA device on {socket.gethostname()}: set --device cpu, or ask the scheduler "
             "for GPUs and check nvidia-smi"
         )
     return torch.device("cuda", gpu_index(local_rank, local_size, torch.cuda.device_count()))
+
+
+def _why_no_cuda() -> str:
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().partition("\n")[0].rstrip(".")
+    return "it gives no reason"

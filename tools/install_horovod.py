@@ -168,6 +168,8 @@ def build_settings(work: Path, toolkit: Path | str) -> dict[str, str]:
             or compute_capabilities(toolkit),
             **nccl(work),
         }
+    else:
+        settings["HOROVOD_WITHOUT_GPU"] = "1"  # also where a toolkit of another version lies about
     return settings
 
 

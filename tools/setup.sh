@@ -42,10 +42,25 @@ fi
 # What a wheel cannot bring, looked for before anything is downloaded.
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
   die "$python is older than 3.10: name a newer one with PYTHON=..."
+"$python" -c 'import sys; sys.exit(sys.version_info >= (3, 15))' ||
+  die "$python is newer than 3.14, the last with wheels of PyTorch: name an older one with PYTHON=..."
+"$python" -c 'import sys, sysconfig; sys.exit(bool(sysconfig.get_config_var("Py_GIL_DISABLED")))' ||
+  die "$python is built without the interpreter's lock, which DALI is not: name another with PYTHON=..."
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
   die "$python has no venv module: install it (Debian: apt-get install python3-venv)"
 command -v g++ >/dev/null || command -v c++ >/dev/null ||
   die "no C++ compiler: install one (Debian: apt-get install g++), or load your site's module"
+if command -v g++ >/dev/null; then
+  gcc=$(g++ -dumpversion)
+  ((${gcc%%.*} >= 11)) ||
+    die "g++ is version $gcc, but PyTorch's headers need C++20: install GCC 11 or newer, or load your site's module"
+fi
+if [[ -n $mpi ]]; then
+  version=$("$mpi/mpirun" --version 2>&1 | head -n 3)
+  release=$(sed -n 's/.*(Open MPI) \([0-9]*\).*/\1/p' <<<"$version")
+  [[ -z $release || $release -ge 4 ]] ||
+    die "$mpi has Open MPI $release: load 4 or newer, or take it off the PATH to have one brought"
+fi
 command -v make >/dev/null || die "no make: install it (Debian: apt-get install make)"
 header=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
 [[ -f $header ]] || die "no $header: install Python's headers (Debian: apt-get install python3-dev)"

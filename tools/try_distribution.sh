@@ -28,6 +28,7 @@ command -v debootstrap >/dev/null || die "no debootstrap: apt-get install deboot
 
 # Of the machine's package sources, the first that has Debian itself.
 machine_mirror() {
+  # shellcheck disable=SC2016 # apt-get's own
   apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' 2>/dev/null |
     grep -v security | head -n 1
 }
@@ -56,6 +57,7 @@ chown -R "$owner" "$home" "$cache"
 
 # Run a command in the root as the user. Mounts and processes are gone when it ends.
 inside() {
+  # shellcheck disable=SC2016 # expanded by that bash
   unshare --mount --pid --fork --kill-child bash -c '
     set -euo pipefail
     root=$1 cache=$2 command=$3
@@ -73,6 +75,7 @@ inside() {
   ' inside "$root" "$cache" "$1"
 }
 
+# shellcheck disable=SC2016 # expanded in the root
 facts() {
   inside '. /etc/os-release; printf "%s | GCC %s | %s | " "${PRETTY_NAME}" "$(g++ -dumpfullversion)" \
     "$(python3 -c "import platform; print(platform.python_version())")"'

@@ -58,6 +58,28 @@ def test_a_missing_tool_is_named_before_anything_is_downloaded(tmp_path, missing
     )
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"setup: {words}")
+
+
+def test_an_old_compiler_is_named_before_anything_is_downloaded(tmp_path):
+    shutil.copytree(REPOSITORY / "tools", tmp_path / "tools")
+    for name in ("setup.cfg", "constraints.txt"):
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    compiler = tmp_path / "bin" / "g++"
+    compiler.parent.mkdir()
+    compiler.write_text("#!/bin/sh\necho 9.4.0\n")
+    compiler.chmod(0o755)
+    ended = subprocess.run(
+        [tmp_path / "tools/setup.sh"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={
+            "PATH": f"{compiler.parent}:/usr/bin:/bin",
+            "PYTHON": os.path.realpath(sys.executable),
+        },
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("setup: g++ is version 9.4.0")
     assert ended.stderr.count("\n") == 1
     assert not (tmp_path / ".venv").exists()
 

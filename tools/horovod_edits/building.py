@@ -53,4 +53,13 @@ EDITS = [
         "#include <cstdint>\n#include <iostream>\n",
         "GCC 15's <iostream> no longer brings uint8_t",
     ),
+    Edit(
+        "cmake/Modules/FindPytorch.cmake",
+        'COMMAND ${PY_EXE} -c "import torch; from torch.utils.cpp_extension import CUDA_HOME; '
+        "print(True if ((torch.version.cuda is not None) and (CUDA_HOME is not None))",
+        'COMMAND ${PY_EXE} -c "import os, torch; from torch.utils.cpp_extension import CUDA_HOME; '
+        "print(True if ((torch.version.cuda is not None) and (CUDA_HOME is not None) "
+        "and os.environ.get('HOROVOD_WITHOUT_GPU') != '1')",
+        "a CUDA build of PyTorch does not mean that there is a toolkit to build with",
+    ),
 ]

@@ -33,7 +33,7 @@ GPU_FUSION_MB = 64.0
 ALONE_CYCLE_MS = "50"  # a process alone has nothing to sum, and looking takes 2 % of a core
 
 # On a CPU Horovod's thread takes what it uses from backprop. It sleeps until there is something to
-# sum, and while bytes travel between nodes (tools/horovod_edits; not tried with GPUs), where
+# sum, and while bytes travel between nodes (patches/horovod-0.28.1; not tried with GPUs), where
 # MPI's ring is twice as fast as the sums it would choose, which use one direction at a time.
 ASLEEP = {"HOROVOD_SLEEP_WHEN_IDLE": "1", "OMPI_MCA_coll_libnbc_iallreduce_algorithm": "1"}
 

@@ -36,7 +36,7 @@ class ScaledHalf:
 class BrainFloat:
     """bfloat16, which reaches as far as float32 and needs no scale, with 8 bits for 24.
 
-    Horovod 0.28.1 cannot sum it; our build can (tools/horovod_edits).
+    Horovod 0.28.1 cannot sum it; our build can (patches/horovod-0.28.1).
     """
 
     @staticmethod

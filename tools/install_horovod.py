@@ -2,7 +2,7 @@
 """Build Horovod 0.28.1 from its source distribution into this Python's environment, and prove it.
 
 Horovod's last release neither compiles with a current PyTorch nor launches under Open MPI 5. The
-list in ``horovod_edits`` is everything that is changed in its source. The MPI is the one
+series of patches in ``patches/horovod-0.28.1`` is everything that is changed. The MPI is the one
 whose ``mpirun`` comes first on the PATH. With a CUDA toolkit of PyTorch's CUDA version the build
 has NCCL for GPU tensors (it runs on a machine without a GPU too); otherwise MPI and Gloo only.
 
@@ -27,9 +27,10 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from horovod_edits import EDITS
+import patching
 
 VERSION = "0.28.1"
+PATCHES = Path(__file__).resolve().parent.parent / "patches" / f"horovod-{VERSION}"
 SHA256 = "92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0"
 
 
@@ -174,7 +175,7 @@ def build_settings(work: Path, toolkit: Path | str) -> dict[str, str]:
 
 
 def fetch_source(work: Path, log: Path) -> Path:
-    """Download the source distribution, check it, unpack it afresh, and apply EDITS."""
+    """Download the source distribution, check it, unpack it afresh, and apply the patches."""
     archive = work / f"horovod-{VERSION}.tar.gz"
     if not archive.exists():
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-build-isolation"]
@@ -187,12 +188,11 @@ def fetch_source(work: Path, log: Path) -> Path:
     shutil.rmtree(source, ignore_errors=True)
     with tarfile.open(archive) as tar:
         tar.extractall(work, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
-    for edit in EDITS:
-        path = source / edit.file
-        text = path.read_text()
-        if text.count(edit.old) != 1:
-            raise Failure(f"{edit.file} of Horovod is not as expected: {edit.old!r}")
-        path.write_text(text.replace(edit.old, edit.new))
+    try:
+        for patch in patching.series(PATCHES):
+            patching.apply(patch, source)
+    except (patching.DoesNotFit, OSError) as error:
+        raise Failure(f"a patch of Horovod does not fit: {error}") from error
     return source
 
 
@@ -231,9 +231,9 @@ def build_key(mpicxx: Path, settings: Mapping[str, str]) -> Mapping[str, str]:
     import torch
 
     mpi = subprocess.run([mpicxx, "-show"], capture_output=True, text=True).stdout.strip()
-    edits = [(edit.file, edit.old, edit.new) for edit in EDITS]
+    patches = b"".join(patch.read_bytes() for patch in patching.series(PATCHES))
     return {
-        "horovod": f"{VERSION} with edits {hashlib.sha256(repr(edits).encode()).hexdigest()}",
+        "horovod": f"{VERSION} with patches {hashlib.sha256(patches).hexdigest()}",
         "python": sys.version,
         "torch": torch.__version__,
         "mpi": f"{mpicxx}: {mpi}",

@@ -33,7 +33,7 @@ site_mpi() {
 
 command -v "$python" >/dev/null || die "no $python on the PATH: install Python 3.10 or newer, or name one with PYTHON=..."
 mpi=$(site_mpi)
-wanted=$(cat setup.cfg constraints.txt tools/setup.sh tools/install_horovod.py tools/horovod_edits/*.py | sha256sum | cut -c1-16)
+wanted=$(cat setup.cfg constraints.txt tools/setup.sh tools/install_horovod.py tools/patching.py patches/*/* | sha256sum | cut -c1-16)
 wanted="$wanted $("$python" -c 'import sys; print(sys.version_info[:2])') mpi=${mpi:-wheel} in $PWD"
 if [[ -f $stamp && $(<"$stamp") == "$wanted" ]]; then
   exit 0

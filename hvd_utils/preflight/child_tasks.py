@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hvd_utils.failure import BadInput
+from hvd_utils.node_share import unused_gpu
 from hvd_utils.settings import DIGITS, Settings
 
 _seen: dict[str, Any] = {}  # the images, between two requests
@@ -21,11 +22,13 @@ def imports(settings: Settings, place: Mapping[str, int]) -> dict[str, Any]:
     import nvidia.dali  # noqa: F401
     import torch
 
+    gpus = torch.cuda.device_count() if settings.device != "cpu" else 0
     return {
         "mpi": bool(hvd.mpi_built()),
         "gloo": bool(hvd.gloo_built()),
         "nccl": bool(hvd.nccl_built()),
-        "gpus": torch.cuda.device_count() if settings.device != "cpu" else 0,
+        "gpus": gpus,
+        "unused": None if gpus else unused_gpu(Path("/"), os.environ),
     }
 
 

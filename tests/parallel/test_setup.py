@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import install_horovod as installer
+import patching
 import pytest
 from helpers import REPOSITORY, kill_tree, launch
-from horovod_edits import Edit
 
 set_up = pytest.mark.skipif(
     Path(sys.prefix) != REPOSITORY / ".venv", reason="not run in this clone's own .venv"
@@ -40,7 +40,8 @@ def test_a_finished_set_up_does_nothing():
 )
 def test_a_missing_tool_is_named_before_anything_is_downloaded(tmp_path, missing, words):
     """In a copy of the scripts, with a PATH that lacks the tool."""
-    shutil.copytree(REPOSITORY / "tools", tmp_path / "tools")
+    for name in ("tools", "patches"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name)
     for name in ("setup.cfg", "constraints.txt"):
         shutil.copy(REPOSITORY / name, tmp_path / name)
     tools = tmp_path / "bin"
@@ -61,7 +62,8 @@ def test_a_missing_tool_is_named_before_anything_is_downloaded(tmp_path, missing
 
 
 def test_an_old_compiler_is_named_before_anything_is_downloaded(tmp_path):
-    shutil.copytree(REPOSITORY / "tools", tmp_path / "tools")
+    for name in ("tools", "patches"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name)
     for name in ("setup.cfg", "constraints.txt"):
         shutil.copy(REPOSITORY / name, tmp_path / name)
     compiler = tmp_path / "bin" / "g++"
@@ -105,15 +107,18 @@ def test_horovodrun_ends_with_the_jobs_exit_code_and_no_traceback_of_its_own():
     assert "Traceback" not in ended.output
 
 
-def test_an_edit_that_does_not_fit_the_source_is_refused(tmp_path, monkeypatch):
+def test_a_patch_that_does_not_fit_the_source_is_refused(tmp_path, monkeypatch):
     archive = next((REPOSITORY / ".setup").glob("horovod/horovod-*.tar.gz"), None)
     if archive is None:
         pytest.skip("the source distribution was removed after the set-up")
     shutil.copy(archive, tmp_path)
     source = installer.fetch_source(tmp_path, tmp_path / "log")
     assert "CMAKE_CXX_STANDARD 20" in (source / "CMakeLists.txt").read_text()
-    monkeypatch.setattr(installer, "EDITS", [Edit("CMakeLists.txt", "no such line", "", "test")])
-    with pytest.raises(installer.Failure, match="not as expected"):
+    shutil.copytree(installer.PATCHES, tmp_path / "patches")
+    with (tmp_path / "patches" / "series").open("a") as order:
+        order.write(patching.series(installer.PATCHES)[0].name + "\n")  # a second time
+    monkeypatch.setattr(installer, "PATCHES", tmp_path / "patches")
+    with pytest.raises(installer.Failure, match="CMakeLists.txt is not as expected at line"):
         installer.fetch_source(tmp_path, tmp_path / "log")
 
 

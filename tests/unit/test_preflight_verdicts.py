@@ -235,6 +235,15 @@ def test_without_gpus_nccl_is_not_needed():
     assert horovod_build.judge(facts, HOSTS, "cuda").verdict == "fail"
 
 
+def test_a_gpu_that_pytorch_does_not_see_is_a_failure_unless_it_is_not_wanted():
+    facts = everywhere(BUILT, r8={"gpus": 0, "unused": "driver 535.104.05"})
+    judged = horovod_build.judge(facts, HOSTS, "auto")
+    assert judged.verdict == "fail"
+    assert "does not see the GPU (driver 535.104.05) of rank 8" in judged.seen
+    assert "--device cpu" in judged.remedy
+    assert horovod_build.judge(facts, HOSTS, "cpu").verdict == "ok"
+
+
 SPLIT = {"images": 100, "classes": 10, "bytes": 5, "digest": "a", "how": "x", "sampled": False}
 SEEN = {"train": SPLIT, "val": SPLIT, "decoded": 8, "bad": {}}
 LEADERS = range(0, 256, 8)

@@ -94,6 +94,13 @@ def test_horovod_has_pytorch_mpi_and_gloo():
         assert f"[X] {feature}" in report
 
 
+def test_every_package_has_what_it_requires():
+    checked = subprocess.run(
+        [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, timeout=60
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
 @pytest.mark.parametrize("by", ["mpi", "gloo", "mpirun"])
 def test_two_ranks_sum(by):
     ended = launch(["-c", installer.ALLREDUCE], ranks=2, by=by, timeout=60)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hvd_utils.guard import Guard, NotFinite, all_finite
-from hvd_utils.loss_scaler import FIRST_SCALE, PATIENCE, LossScaler
+from hvd_utils.loss_scaler import FIRST_SCALE, LARGEST_SCALE, PATIENCE, LossScaler
 from hvd_utils.optimizer import build_optimizer
 from hvd_utils.settings import Settings
 
@@ -144,3 +144,13 @@ def test_the_scale_moves_as_that_of_pytorch():
 def test_the_first_scale_makes_up_for_the_division_by_all_workers():
     """A worker's part of the loss is a k-th of its own mean, and so are its gradients."""
     assert LossScaler(256, CPU).scale == 256 * LossScaler(1, CPU).scale
+
+
+def test_the_scale_is_bounded_so_that_it_can_always_be_halved():
+    """An infinite scale would stay infinite, and no update be made any more."""
+    scaler = LossScaler(1, torch.device("cpu"))
+    scaler.load_state_dict({"scale": LARGEST_SCALE, "since_overflow": PATIENCE - 1})
+    scaler.update(torch.tensor(False))
+    assert scaler.scale.item() == LARGEST_SCALE
+    scaler.update(torch.tensor(True))
+    assert scaler.scale.item() == LARGEST_SCALE / 2

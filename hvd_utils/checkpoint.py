@@ -17,7 +17,6 @@ from hvd_utils.failure import BadInput
 from hvd_utils.recipe import Recipe
 
 FORMAT = 1
-REQUIRED = ("step", "experiment", "num_classes", "train_images", "model")
 ANOTHER = "give another with --resume FILE, or remove it"
 
 # May differ when a run goes on, for it does not change the steps already made; except where the
@@ -105,10 +104,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise BadInput(f"checkpoint {path} is damaged or no checkpoint: {ANOTHER}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise BadInput(f"{path} is not a checkpoint of this program (format {FORMAT})")
-    missing = [name for name in REQUIRED if name not in state]
+    require(state, path, "step")
+    return state
+
+
+def require(state: Mapping[str, Any], path: Path, *names: str) -> None:
+    """Raise BadInput naming what a checkpoint lacks of these."""
+    missing = [name for name in names if name not in state]
     if missing:
         raise BadInput(f"checkpoint {path} is not whole, it has no {', '.join(missing)}: {ANOTHER}")
-    return state
 
 
 @contextlib.contextmanager
@@ -145,6 +149,7 @@ def newest_valid(output: Path) -> tuple[Path | None, dict[str, Any] | None, list
 
 def check_model(state: Mapping[str, Any], path: Path, model: str, num_classes: int) -> None:
     """Raise BadInput unless the checkpoint is of this model and number of classes."""
+    require(state, path, "experiment", "num_classes", "model")
     theirs = state["experiment"]["model"], state["num_classes"]
     if theirs != (model, num_classes):
         raise BadInput(
@@ -158,6 +163,7 @@ def check_data(state: Mapping[str, Any], path: Path, facts: Mapping[str, Any]) -
 
     ``facts`` are ``Plan.data_facts()``.
     """
+    require(state, path, "train_images")
     if state["train_images"] != facts["train_images"]:
         raise BadInput(
             f"{path} was trained on {state['train_images']} images, --data now has "

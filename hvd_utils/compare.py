@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from hvd_utils import failure
-from hvd_utils.checkpoint import list_checkpoints, load_checkpoint
+from hvd_utils.checkpoint import list_checkpoints, load_checkpoint, require
 from hvd_utils.failure import BadInput
 
 
@@ -68,19 +68,25 @@ def newest(path: Path) -> dict[str, Any]:
     return load_checkpoint(path)
 
 
+def _comparable(path: Path) -> dict[str, Any]:
+    state = newest(path)
+    require(state, path, "model", "optimizer", "experiment")
+    return state
+
+
 def main() -> None:
     """Print how far each run is from the first."""
     parser = argparse.ArgumentParser(prog="python -m hvd_utils.compare", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder or checkpoint")
     first, *others = parser.parse_args().runs
-    theirs = newest(first)
+    theirs = _comparable(first)
     print(f"largest difference from {first} at step {theirs['step']}, relative to each tensor")
     widths = {"weights": 10, "momentum": 10, "running averages": 17}
     if theirs.get("averaged"):
         widths["averaged weights"] = 17
     print(" ".join(f"{kind:>{width}}" for kind, width in widths.items()) + "  run")
     for path in others:
-        apart = differences(newest(path), theirs)
+        apart = differences(_comparable(path), theirs)
         cells = (f"{apart[kind]:{width}.1e}" for kind, width in widths.items())
         print(f"{' '.join(cells)}  {path}")
 

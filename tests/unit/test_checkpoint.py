@@ -118,10 +118,10 @@ whole = os.fsync
 def die(descriptor):
     os.kill(os.getpid(), signal.SIGKILL)
 output = Path({str(tmp_path)!r})
-state = dict.fromkeys(checkpoint.REQUIRED, 1) | {{"model": torch.zeros(1000)}}
-checkpoint.save_checkpoint(output, state, keep=1)
+weights = torch.zeros(1000)
+checkpoint.save_checkpoint(output, {{"step": 1, "model": weights}}, keep=1)
 os.fsync = die
-checkpoint.save_checkpoint(output, {{**state, "step": 2}}, keep=1)
+checkpoint.save_checkpoint(output, {{"step": 2, "model": weights}}, keep=1)
 """
     ended = launch(["-c", program], by="python", timeout=60)
     assert ended.code == -signal.SIGKILL, ended.output

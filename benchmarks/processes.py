@@ -47,6 +47,7 @@ def finish_all(
     KeyboardInterrupt if this process is told to stop; whatever they started is killed then.
     """
     started: list[subprocess.Popen] = []
+    others = set(psutil.Process().children())
     limit = time.monotonic() + timeout
     with _sigterm_as_interrupt():
         try:
@@ -56,6 +57,10 @@ def finish_all(
         finally:
             for process in started:
                 end(process)
+            # One that was just being started when this process was told to stop.
+            for process in set(psutil.Process().children()) - others:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 @contextlib.contextmanager

@@ -34,7 +34,12 @@ def check_data(settings: Settings) -> None:
 def _folder(settings: Settings) -> Path:
     if settings.data == DIGITS:
         return EMBEDDED
-    return Path(settings.data).expanduser().absolute()
+    try:
+        return Path(settings.data).expanduser().absolute()
+    except RuntimeError as error:  # ~nobody
+        raise BadInput(
+            f"data folder {settings.data} does not exist ({error}): set --data or IMAGENET_DIR"
+        ) from error
 
 
 def open_dataset(settings: Settings, world: World) -> tuple[Index, Index]:

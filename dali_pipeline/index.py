@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -173,17 +174,19 @@ def scan(root: Path) -> Index:
     folder or a class has no image.
     """
     try:
-        classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        status = os.stat(root)
+        classes = sorted(entry.name for entry in os.scandir(root) if _is_folder(entry))
     except OSError as error:
         raise BadInput(f"cannot read data folder {root}: {error.strerror}") from error
     if not classes:
         raise BadInput(f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg")
     names: list[bytes] = []
     counts = []
+    above = frozenset({(status.st_dev, status.st_ino)})
     for name in classes:
         files = [
             f"{folder}/{file}"
-            for folder, images in sorted(_folders(root, name, frozenset()))
+            for folder, images in sorted(_folders(root, name, above))
             for file in sorted(images)
         ]
         if not files:
@@ -211,12 +214,25 @@ def _folders(
         return
     yield name, [entry.name for entry in entries if _is_image(entry)]
     for entry in entries:
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _folders(root, f"{name}/{entry.name}", above | {here})
 
 
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:  # a link to itself
+        raise BadInput(f"cannot read data folder {entry.path}: {error.strerror}") from error
+
+
 def _is_image(entry: os.DirEntry) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in EXTENSIONS and entry.is_file()
+    """Whether this is a file with an image's name; a link that leads nowhere is a bad image."""
+    if os.path.splitext(entry.name)[1].lower() not in EXTENSIONS:
+        return False
+    try:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:
+        return True
 
 
 def check_splits(data: Path) -> None:
@@ -224,8 +240,13 @@ def check_splits(data: Path) -> None:
 
     Looks no further.
     """
-    if not data.is_dir():
-        state = "is no folder" if data.exists() else "does not exist"
+    try:
+        state = "" if stat.S_ISDIR(os.stat(data).st_mode) else "is no folder"
+    except FileNotFoundError:
+        state = "does not exist"
+    except OSError as error:
+        state = f"cannot be read ({error.strerror})"
+    if state:
         raise BadInput(f"data folder {data} {state}: set --data or IMAGENET_DIR")
     if (data / UNFINISHED).exists():
         raise BadInput(

@@ -30,7 +30,7 @@ class MinibatchSettings(Section):
 
     batch_per_worker: int = Field(32, gt=0, description="n, images of one worker in one step")
     workers: int | None = Field(
-        None, gt=0, description="k, logical workers; none: as many as processes"
+        None, gt=0, le=10**6, description="k, logical workers; none: as many as processes"
     )
     precision: Literal["fp32", "tf32", "bf16", "fp16", "fp64"] = Field(
         "fp32",
@@ -52,7 +52,7 @@ class RateSettings(Section):
         "gradual", description="where kn exceeds the reference: gradual, constant or none"
     )
     warmup_epochs: float = Field(5, ge=0, description="length of warmup, epochs")
-    epochs: int = Field(90, gt=0, description="length of training, epochs")
+    epochs: int = Field(90, gt=0, le=10**6, description="length of training, epochs")
     decay: Literal["step", "cosine", "polynomial"] = Field(
         "step",
         description="step: at --decay-epochs; cosine or polynomial: from the end of warmup to 0",

@@ -31,6 +31,7 @@ from hvd_utils.recipe import (
 )
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+SHOWN = 100  # characters of a value that is wrong
 DIGITS = "digits"  # the embedded data set's name, where a folder's would stand
 
 
@@ -85,7 +86,10 @@ class RunSettings(Section):
         3, ge=0, description="newest checkpoints kept, and the best one; 0: all"
     )
     stall_timeout: float = Field(
-        300, ge=0, description="without any progress, end the job after so many seconds; 0: never"
+        300,
+        ge=0,
+        le=1e8,
+        description="without any progress, end the job after so many seconds; 0: never",
     )
     val_batch: int = Field(100, gt=0, description="validation images decoded at once in a process")
     on_bad_image: Literal["stop", "skip"] = Field(
@@ -109,7 +113,7 @@ class RunSettings(Section):
         None, gt=0, description="decoding threads of a process; none: its share of the cores"
     )
     synthetic_images: int = Field(
-        1_281_167, gt=0, description="length of an epoch of the synthetic loader, images"
+        1_281_167, gt=0, le=10**9, description="length of an epoch of the synthetic loader, images"
     )
 
     @field_validator("checkpoint_every", mode="before")
@@ -200,13 +204,15 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     """
     given = vars(_parser().parse_args(arguments))
     imagenet = environment.get("IMAGENET_DIR")
+    if "" in (given.get("recipe"), given.get("output")):
+        raise BadInput("--recipe and --output take a name, not an empty text (--help)")
     name = given.pop("recipe", None) or ("paper" if given.get("data") or imagenet else "demo")
     values = read_recipe(name)
     if imagenet and values.get("data") is None:
         values["data"] = imagenet
     check_effect(given, {**values, **given})
     tuned = given.get("autotune") or values.get("autotune")
-    if tuned and Path(tuned).exists():
+    if tuned and Path(str(tuned)).exists():
         values |= read_recipe(str(tuned))
     return validate({**values, **given, "recipe": name}, f"recipe {name} or the command line")
 
@@ -232,7 +238,7 @@ def read_recipe(name: str) -> dict[str, Any]:
         ) from error
     except UnicodeDecodeError as error:
         raise BadInput(f"recipe {path} is not a text in UTF-8: {error.reason}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, KeyError, RecursionError) as error:
         raise BadInput(f"recipe {path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise BadInput(f"recipe {path} must be lines of the form 'setting: value'")
@@ -265,7 +271,9 @@ def validate(values: Mapping[str, Any], source: str) -> Settings:
             reason = item["msg"].removeprefix("Value error, ")
             if item["loc"]:
                 flag = "--" + str(item["loc"][0]).replace("_", "-")
-                wrong.append(f"{flag} {item['input']}: {reason}")
+                value = str(item["input"])
+                value = f"{value[:SHOWN]}…" if len(value) > SHOWN else value
+                wrong.append(f"{flag} {value}: {reason}")
             else:
                 wrong.append(reason)
         raise BadInput(f"{'; '.join(wrong)} ({source}; --help lists all settings)") from None

@@ -20,6 +20,7 @@ from benchmarks.measure import machine, write_json
 from benchmarks.results import check_files
 from benchmarks.slow_link import NoLink, slow_link
 from hvd_utils import failure
+from hvd_utils.numbers_given import positive
 
 RANK = "benchmarks.allreduce_rank"
 TARGET_MPI, TARGET_HIDDEN = 0.9, 0.8
@@ -124,9 +125,9 @@ def main() -> None:
     """Measure, print, and write what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.allreduce", description=__doc__)
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4, 8])
-    parser.add_argument("--rounds", type=int, default=3, help="launches of each kind")
+    parser.add_argument("--rounds", type=positive, default=3, help="launches of each kind")
     parser.add_argument("--gbit", type=float, default=1, help="of the slow link, Gbit/s")
-    parser.add_argument("--images", type=int, default=48, help="of a step over the slow link")
+    parser.add_argument("--images", type=positive, default=48, help="of a step over the slow link")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
     parser.add_argument("--quick", action="store_true", help="2 ranks, once, no slow link")

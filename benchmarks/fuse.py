@@ -15,6 +15,7 @@ from benchmarks.loop import Loop
 from benchmarks.measure import interleaved, machine, ratios, write_json
 from benchmarks.results import check_files
 from hvd_utils import failure
+from hvd_utils.numbers_given import positive
 from hvd_utils.settings import Settings
 from hvd_utils.workers import default_fuse
 from hvd_utils.world import start_world
@@ -24,11 +25,11 @@ def main() -> None:
     """Measure, print a table, and say what the default chooses."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuse", description=__doc__)
     parser.add_argument("--model", default="resnet50")
-    parser.add_argument("--resolution", type=int, default=224, help="pixels")
-    parser.add_argument("--batch-per-worker", type=int, default=32, help="n, images")
-    parser.add_argument("--workers", type=int, default=8, help="k on this one process")
-    parser.add_argument("--steps", type=int, default=5, help="in one measurement")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--resolution", type=positive, default=224, help="pixels")
+    parser.add_argument("--batch-per-worker", type=positive, default=32, help="n, images")
+    parser.add_argument("--workers", type=positive, default=8, help="k on this one process")
+    parser.add_argument("--steps", type=positive, default=5, help="in one measurement")
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()

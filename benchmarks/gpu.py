@@ -14,16 +14,19 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from benchmarks.gpu_cases import Case, cases, planner, ratios
 from benchmarks.results import check_files
 from hvd_utils import failure
 from hvd_utils.failure import BadInput
+from hvd_utils.recipe import MinibatchSettings
 
 # The least that is aimed at, on one H200.
 TARGETS = {"bf16_images_per_second": 4500, "jpegs_vs_made_up": 0.95, "fused_vs_whole": 0.9}
 WARM = 5  # steps before the clock starts: kernels are chosen, or compiled
+
+PRECISIONS = get_args(MinibatchSettings.model_fields["precision"].annotation)
 
 
 def main() -> None:
@@ -202,6 +205,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="see that it works; on a CPU too")
     options = parser.parse_args()
     check_files(options)
+    unknown = set(options.precisions) - set(PRECISIONS)
+    if unknown:
+        parser.error(f"--precisions {', '.join(unknown)}: give some of {', '.join(PRECISIONS)}")
     if options.quick:
         options.model, options.resolution, options.batch_per_worker = "resnet8", 32, 4
         options.steps, options.rounds, options.images, options.compiled = 2, 2, 32, []

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.measure import machine, write_json
 from hvd_utils.failure import BadInput
+from hvd_utils.numbers_given import positive
 
 Rates = Mapping[str, list[float]]  # images/s of each round, by candidate
 
@@ -30,7 +31,7 @@ class Target(NamedTuple):
 def options_of_results(name: str, description: str, rounds: int) -> argparse.ArgumentParser:
     """Return a parser with the options that every benchmark of jobs has."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
-    parser.add_argument("--rounds", type=int, default=rounds, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=positive, default=rounds, help="(default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="prove that it runs; no figures")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture, as .png")
@@ -39,10 +40,12 @@ def options_of_results(name: str, description: str, rounds: int) -> argparse.Arg
 
 def check_files(options: argparse.Namespace) -> None:
     """Raise BadInput where a file to write has no folder: now, not after minutes."""
-    for flag in ("json", "plot"):
+    for flag in ("json", "plot", "curves"):
         path = getattr(options, flag, None)  # not all of them draw
         if path and not path.absolute().parent.is_dir():
             raise BadInput(f"--{flag} {path}: there is no folder {path.parent}: make it")
+        if path and path.is_dir():
+            raise BadInput(f"--{flag} {path} is a folder: give a file")
 
 
 def ratio(rates: Rates, name: str, base: str) -> float:

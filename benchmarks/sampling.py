@@ -18,6 +18,7 @@ from benchmarks.results import check_files
 from dali_pipeline.augment import Stream, flips, training_windows
 from dali_pipeline.order import permutation, worker_images
 from hvd_utils import failure
+from hvd_utils.numbers_given import positive
 
 CHUNK = 8192  # windows are computed by the minibatch, never for the whole epoch at once
 
@@ -58,8 +59,8 @@ def peak_megabytes(run) -> float:
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sampling", description=__doc__)
-    parser.add_argument("--images", type=int, default=1_281_167, help="of an epoch")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--images", type=positive, default=1_281_167, help="of an epoch")
+    parser.add_argument("--rounds", type=positive, default=7)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     check_files(options)

@@ -19,6 +19,7 @@ from benchmarks.measure import machine, write_json
 from benchmarks.processes import Failed, finish, python
 from benchmarks.results import check_files
 from hvd_utils import failure
+from hvd_utils.numbers_given import positive
 
 LAUNCHERS = ("horovodrun", "mpirun")
 PARTS = (
@@ -96,7 +97,7 @@ def main() -> None:
     """Measure, print, and write what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__)
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 32])
-    parser.add_argument("--rounds", type=int, default=5, help="launches of each kind")
+    parser.add_argument("--rounds", type=positive, default=5, help="launches of each kind")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
     parser.add_argument("--quick", action="store_true", help="2 ranks by horovodrun, once")

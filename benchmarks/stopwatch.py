@@ -29,6 +29,7 @@ from hvd_utils.events import RunLog
 from hvd_utils.guard import Guard
 from hvd_utils.measures import Window
 from hvd_utils.models import build_model
+from hvd_utils.numbers_given import positive
 from hvd_utils.optimizer import build_optimizer
 from hvd_utils.pace import Pace
 from hvd_utils.rank_files import COMPUTING, FINISHING, READING, WAITING
@@ -146,8 +147,10 @@ def seconds_of_logging(timings: Timings | None) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stopwatch", description=__doc__)
-    parser.add_argument("--windows", type=int, default=5, help="of 20 steps, in one measurement")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--windows", type=positive, default=5, help="of 20 steps, in one measurement"
+    )
+    parser.add_argument("--rounds", type=positive, default=7)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()

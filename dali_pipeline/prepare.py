@@ -37,7 +37,10 @@ SHOWN = 20  # lines of differences
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prepare a data set, from top to bottom; every step goes on where it was interrupted."""
     options = read_options(arguments)
-    source, dest = options.source.expanduser(), (options.dest or options.source).expanduser()
+    try:
+        source, dest = options.source.expanduser(), (options.dest or options.source).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise BadInput(f"folder {options.source} or its copy cannot be: {error}") from error
     if options.pack:
         check_folder(options.pack.expanduser(), dest)
     try:

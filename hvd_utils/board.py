@@ -19,9 +19,11 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter
 
         self._say = say
-        self._writer: SummaryWriter | None = SummaryWriter(
-            str(run / "tensorboard"), purge_step=step
-        )
+        self._writer: SummaryWriter | None = None
+        try:
+            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step)
+        except UnicodeEncodeError:
+            print("warning: TensorBoard writes nothing below a name that is not UTF-8", flush=True)
         threading.excepthook = _without_the_writers_own(threading.excepthook)
 
     def scalars(self, step: int, group: str, **values: float) -> None:

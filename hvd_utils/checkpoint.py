@@ -150,7 +150,8 @@ def newest_valid(output: Path) -> tuple[Path | None, dict[str, Any] | None, list
 def check_model(state: Mapping[str, Any], path: Path, model: str, num_classes: int) -> None:
     """Raise BadInput unless the checkpoint is of this model and number of classes."""
     require(state, path, "experiment", "num_classes", "model")
-    theirs = state["experiment"]["model"], state["num_classes"]
+    with explained(path):
+        theirs = state["experiment"]["model"], state["num_classes"]
     if theirs != (model, num_classes):
         raise BadInput(
             f"checkpoint {path} is of {theirs[0]} with {theirs[1]} classes, this run is "

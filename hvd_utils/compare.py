@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from hvd_utils import failure
-from hvd_utils.checkpoint import list_checkpoints, load_checkpoint, require
+from hvd_utils.checkpoint import explained, list_checkpoints, load_checkpoint, require
 from hvd_utils.failure import BadInput
 
 
@@ -71,6 +71,8 @@ def newest(path: Path) -> dict[str, Any]:
 def _comparable(path: Path) -> dict[str, Any]:
     state = newest(path)
     require(state, path, "model", "optimizer", "experiment")
+    with explained(path):
+        tensors(state)
     return state
 
 

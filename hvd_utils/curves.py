@@ -10,6 +10,11 @@ from hvd_utils import failure
 from hvd_utils.events import read_events
 from hvd_utils.failure import BadInput
 
+NEEDED = {
+    "step": ("step", "loss", "train_top1_error", "lr"),
+    "epoch": ("step", "epoch", "val_top1_error"),
+}
+
 
 def draw(run: Path, out: Path) -> None:
     """Write a picture of loss, validation error and learning rate over epochs to ``out``.
@@ -21,7 +26,7 @@ def draw(run: Path, out: Path) -> None:
     matplotlib.use("Agg")  # no screen on a cluster
     from matplotlib import pyplot
 
-    events = list(read_events(run))
+    events = list(read_events(run, NEEDED))
     steps = [event for event in events if event["event"] == "step"]
     epochs = [event for event in events if event["event"] == "epoch"]
     if not steps:
@@ -56,6 +61,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="picture to write (default: RUN/curves.png)")
     arguments = parser.parse_args(sys.argv[1:])
     out = arguments.out or arguments.run / "curves.png"
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise BadInput(f"--out {out} is no picture: give a name that ends in .png, .svg or .pdf")
     draw(arguments.run, out)
     print(out)
 

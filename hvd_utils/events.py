@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from hvd_utils.board import Board
+from hvd_utils.event_fields import Fields, what_is_wrong
 from hvd_utils.failure import RANK_VARIABLES, BadInput
 from hvd_utils.measures import Errors, Window
 from hvd_utils.progress_bar import tqdm
 from hvd_utils.timings import split_text
 
 METRICS = "metrics.jsonl"
+_NONE: Fields = {}
+_PLACES: Fields = {"step": ("step",), "epoch": ("step", "epoch"), "bad_images": ("step", "epoch")}
 SHOWN = 5  # bad images by name on the console; all are in the metrics
 
 
@@ -51,7 +54,7 @@ def create_output(output: Path | None, recipe: str) -> Path:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole; raise BadInput naming it if the disk will not take it."""
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise cannot_write(path, error) from error
 
@@ -63,12 +66,14 @@ def replace_text(path: Path, text: str) -> None:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
 
 
@@ -80,11 +85,26 @@ def cannot_write(path: Path, error: OSError) -> BadInput:
     )
 
 
-def read_events(run: Path) -> Iterator[dict[str, Any]]:
+def read_events(run: Path, fields: Fields = _NONE) -> Iterator[dict[str, Any]]:
     """Yield the events of a run's ``metrics.jsonl``; a line still being written is left out.
 
-    Raises BadInput if the file cannot be read or holds something else.
+    Raises BadInput if the file cannot be read or holds something else, and where an event has not
+    the ``fields`` of its kind.
     """
+    for number, event in _numbered(run):
+        wrong = what_is_wrong(event, fields)
+        if wrong:
+            raise BadInput(f"{run / METRICS}, line {number}: {wrong}; mend or remove the file")
+        yield event
+
+
+def last_event(run: Path) -> str | None:
+    """Return the kind of the last event of a run's log, None without one; its fields may be any."""
+    kinds = [event["event"] for _, event in _numbered(run)] if (run / METRICS).exists() else []
+    return kinds[-1] if kinds else None
+
+
+def _numbered(run: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with (run / METRICS).open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
@@ -92,11 +112,13 @@ def read_events(run: Path) -> Iterator[dict[str, Any]]:
                     event = json.loads(line)
                 except json.JSONDecodeError:
                     return
+                except RecursionError:
+                    event = None
                 if not isinstance(event, dict) or not isinstance(event.get("event"), str):
                     raise BadInput(
                         f"{run / METRICS}, line {number}: not an event of a run; mend or remove it"
                     )
-                yield event
+                yield number, event
     except UnicodeDecodeError as error:
         raise BadInput(f"{run / METRICS} is not a text in UTF-8: {error.reason}") from error
     except OSError as error:
@@ -112,7 +134,7 @@ def forget_after(run: Path, step: int, epoch: int) -> None:
     path = run / METRICS
     if not path.exists():
         return
-    kept = [event for event in read_events(run) if _is_before(event, step, epoch)]
+    kept = [event for event in read_events(run, _PLACES) if _is_before(event, step, epoch)]
     replace_text(path, "".join(json.dumps(event) + "\n" for event in kept))
 
 
@@ -132,9 +154,12 @@ class RunLog:
         self._began, self._first = time.monotonic(), step
         try:
             self._file = self._path.open("a", encoding="utf-8")
-            self._board = Board(run, step, self.say)
         except OSError as error:
             raise cannot_write(self._path, error) from error
+        try:
+            self._board = Board(run, step, self.say)
+        except OSError as error:
+            raise cannot_write(run / "tensorboard", error) from error
         looked_at = terminal()
         # Open for as long as the run.
         self._screen = Path(looked_at).open("w") if looked_at else sys.stdout  # noqa: SIM115

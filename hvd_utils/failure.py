@@ -83,8 +83,10 @@ def _leave(message: str, code: int) -> None:
     else:
         time.sleep(GRACE_SECONDS)
         line = f"error on rank {rank} ({socket.gethostname()}): {message}"
-    sys.stdout.flush()
-    print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed or full
+        sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(line, file=sys.stderr, flush=True)
     os._exit(code)
 
 

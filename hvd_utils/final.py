@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from hvd_utils import failure
-from hvd_utils.events import read_events
+from hvd_utils.event_fields import what_is_wrong
+from hvd_utils.events import METRICS, read_events
 from hvd_utils.failure import BadInput
 from hvd_utils.progress import Progress
 from hvd_utils.recipe import Recipe
 
+NEEDED = {"epoch": ("epoch", "val_top1_error", "val_images")}
 SETTINGS = "settings.yaml"
 
 
@@ -61,9 +62,11 @@ def read_result(run: Path, events: Iterable[Mapping[str, Any]] | None = None) ->
         raise BadInput(
             f"{run} is not the folder of a run ({SETTINGS}: {error.strerror}): give its --output"
         ) from error
-    except (UnicodeDecodeError, yaml.YAMLError, ValidationError, AttributeError) as error:
+    except (ValueError, KeyError, RecursionError, AttributeError, yaml.YAMLError) as error:
         raise BadInput(f"{run / SETTINGS} is damaged or of another version: {error}") from error
-    epochs = [e for e in events or read_events(run) if e["event"] == "epoch"]
+    epochs = [e for e in events or read_events(run, NEEDED) if e["event"] == "epoch"]
+    if any(what_is_wrong(epoch, NEEDED) for epoch in epochs):
+        raise BadInput(f"{run / METRICS} has epochs without {', '.join(NEEDED['epoch'])}")
     return Result(
         run,
         recipe.model_dump(mode="json"),

@@ -135,9 +135,11 @@ def _mounts() -> str:
 def last_holder(output: Path) -> dict[str, Any] | None:
     """Return host, pid and start of the job that took the lock of ``output`` last, if known."""
     try:
-        return json.loads((output / "lock").read_text())
-    except (OSError, ValueError):
+        holder = json.loads((output / "lock").read_text())
+    except (OSError, ValueError, RecursionError):
         return None
+    known = isinstance(holder, dict) and {"host", "pid"} <= holder.keys()
+    return holder if known else None
 
 
 def is_held(output: Path) -> bool | None:

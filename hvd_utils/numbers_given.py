@@ -17,3 +17,10 @@ def above_zero(text: str) -> float:
     if not 0 < float(text) < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return float(text)
+
+
+def whole(text: str) -> int:
+    """Return a whole number of at least 0."""
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return int(text)

@@ -29,12 +29,21 @@ class Progress:
         """The epoch that is under way, or the number of epochs if all are done."""
         return len(self.top1_errors)
 
-    def fits(self, epoch_ends: Sequence[int]) -> bool:
-        """Whether the updates made lie within the epoch under way; the ends are in steps."""
-        if self.epoch >= len(epoch_ends):
-            return True
-        begin = epoch_ends[self.epoch - 1] if self.epoch else 0
-        return begin <= self.step <= epoch_ends[self.epoch]
+    def check(self, epoch_ends: Sequence[int]) -> None:
+        """Raise ValueError or TypeError unless this can be: numbers, and a step of its epoch.
+
+        ``epoch_ends`` are the steps at which epochs end.
+        """
+        numbers = [self.lr, self.window_loss, self.window_wrong, self.epoch_loss, *self.top1_errors]
+        if not all(isinstance(number, float) for number in numbers):
+            raise TypeError("progress that is not in numbers")
+        counts = (self.step, self.window_steps, self.epoch_steps)
+        if not isinstance(self.top1_errors, list) or not all(isinstance(n, int) for n in counts):
+            raise TypeError("progress that is not in whole steps")
+        begin = epoch_ends[self.epoch - 1] if 0 < self.epoch <= len(epoch_ends) else 0
+        end = epoch_ends[self.epoch] if self.epoch < len(epoch_ends) else self.step
+        if not begin <= self.step <= end:
+            raise ValueError(f"step {self.step}, which is not of epoch {self.epoch + 1}")
 
     def close_window(self) -> None:
         """Count the window that has just been logged in the epoch, and begin a new one."""

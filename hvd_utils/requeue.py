@@ -13,8 +13,9 @@ from pathlib import Path
 
 from hvd_utils import crash, failure
 from hvd_utils.checkpoint_files import list_checkpoints, step_of
-from hvd_utils.events import METRICS, read_events, replace_text
+from hvd_utils.events import last_event, replace_text
 from hvd_utils.failure import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RESUME
+from hvd_utils.numbers_given import whole
 from hvd_utils.signals import EXIT_INTERRUPTED
 
 RECORD = "restarts.json"
@@ -88,10 +89,7 @@ def _describe(ended: Ended) -> str:
 
 def finished(run: Path) -> bool:
     """Return whether the last thing that a run logged is its end."""
-    if not (run / METRICS).exists():
-        return False
-    events = [event["event"] for event in read_events(run)]
-    return events[-1:] == ["end"]
+    return last_event(run) == "end"
 
 
 def main() -> None:
@@ -100,7 +98,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     parser.add_argument("--code", type=int, required=True, help="exit code of the launcher")
     parser.add_argument("--told", action="store_true", help="it was told to stop")
-    parser.add_argument("--max-failures", type=int, default=3, help="(default: 3)")
+    parser.add_argument("--max-failures", type=whole, default=3, help="(default: 3)")
     given = parser.parse_args()
     checkpoints = list_checkpoints(given.run)
     step = step_of(checkpoints[0]) if checkpoints else 0
@@ -116,8 +114,9 @@ def main() -> None:
 
 def _read(record: Path) -> Restarts:
     try:
-        return Restarts(**json.loads(record.read_text()))
-    except (OSError, ValueError, TypeError):  # none yet, or half-written
+        found = Restarts(**json.loads(record.read_text()))
+        return found if all(type(n) is int for n in asdict(found).values()) else Restarts()
+    except (OSError, ValueError, TypeError, RecursionError):  # none yet, or half-written
         return Restarts()
 
 

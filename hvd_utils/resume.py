@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,12 @@ def take_over(
     averaged: AveragedWeights,
     optimizer: torch.optim.Optimizer,
     guard: Guard,
+    epoch_ends: Sequence[int],
 ) -> Progress:
     """Bring model, average and optimizer to ``state``, or all ranks to rank 0's first weights.
 
-    Collective. Returns how far the run is.
+    Collective. Returns how far the run is; its epochs end at the steps ``epoch_ends``. Raises
+    BadInput where the state is not of such a run.
     """
     if state is None:
         first = {name: in_memory_order(value) for name, value in model.state_dict().items()}
@@ -79,10 +81,13 @@ def take_over(
         optimizer.load_state_dict(state["optimizer"])
         for parameter, values in optimizer.state.items():  # whichever layout they were saved in
             for name, value in values.items():
-                if value.shape == parameter.shape:
-                    values[name] = torch.empty_like(parameter).copy_(value)
+                if value.shape != parameter.shape:
+                    raise ValueError(f"{name} of shape {tuple(value.shape)}")
+                values[name] = torch.empty_like(parameter).copy_(value)
         guard.load_state_dict(state.get("guard", {}))
-        return Progress(**state["progress"])
+        progress = Progress(**state["progress"])
+        progress.check(epoch_ends)
+        return progress
 
 
 def checkpointed_state(
@@ -160,7 +165,8 @@ def _begin_from(named: Path, step: int, output: Path) -> list[str]:
 
 def _begun_from(output: Path) -> str | None:
     try:
-        return (output / BEGUN_FROM).read_text(encoding="utf-8").strip()
+        text = (output / BEGUN_FROM).read_text(encoding="utf-8", errors="surrogateescape")
+        return text.strip()
     except OSError:
         return None
 

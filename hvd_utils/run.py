@@ -108,12 +108,9 @@ class Run:
         notes = [f"going on with {world.size} processes"] if earlier else []
         if earlier is None:
             earlier, notes = checkpointed_state(settings, world, self.output, self._data_facts)
-        self.progress = take_over(earlier, self.model, self.averaged, self.optimizer, self.guard)
-        if not self.progress.fits(self._epoch_ends):
-            raise BadInput(
-                f"the checkpoint to go on from is of step {self.step} in epoch {self.epoch + 1}, "
-                "in which there is no such step: give another with --resume FILE"
-            )
+        self.progress = take_over(
+            earlier, self.model, self.averaged, self.optimizer, self.guard, self._epoch_ends
+        )
         self._totals = torch.tensor(
             [self.progress.window_loss, self.progress.window_wrong],
             dtype=torch.float64,

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from hvd_utils import event_fields
 from hvd_utils.checkpoint_files import list_checkpoints
 from hvd_utils.events import METRICS, read_events
 from hvd_utils.failure import BadInput
@@ -125,11 +126,13 @@ class RunState:
         return max(0.0, pace * (self.total_steps - last["step"]) - since)
 
 
-def read_state(folder: Path, now: float) -> RunState:
-    """Read a run's folder; raise BadInput if it is none."""
+def read_state(
+    folder: Path, now: float, fields: event_fields.Fields = event_fields.ALL
+) -> RunState:
+    """Read a run's folder; raise BadInput if it is none, or its events have not the ``fields``."""
     if not (folder / METRICS).exists() and not (folder / "lock").exists():
         raise BadInput(f"{folder} is not the folder of a run: give what --output named")
-    events = list(read_events(folder)) if (folder / METRICS).exists() else []
+    events = list(read_events(folder, fields)) if (folder / METRICS).exists() else []
     starts = [event for event in events if event["event"] == "start"]
     size = starts[-1]["processes"] if starts else 0
     began = starts[-1]["time"] if starts else 0.0
@@ -166,9 +169,13 @@ def launches(events: Sequence[Event]) -> Iterator[list[Event]]:
 def _settings(folder: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, RecursionError, yaml.YAMLError):
         return {}
-    return values if isinstance(values, dict) else {}
+    if not isinstance(values, dict):
+        return {}
+    counts = (values.get(name) for name in ("epochs", "max_steps"))
+    known = all(count is None or type(count) is int for count in counts)
+    return values if known else {}  # of another version
 
 
 def _times(paths: Sequence[Path]) -> Iterator[tuple[str, float]]:

@@ -175,6 +175,7 @@ launch() {
     die "--output and --data are set by the variables OUTPUT and DATA"
   : "${OUTPUT:?set OUTPUT to the folder of the run}"
   [[ ${PREFLIGHT:-1} == [01] ]] || die "PREFLIGHT is $PREFLIGHT: set it to 1, or to 0 to leave it out"
+  [[ ${RANKS_PER_NODE:-1} =~ ^[1-9][0-9]*$ ]] || die "RANKS_PER_NODE is $RANKS_PER_NODE: set it to a number"
   [[ ${MAX_FAILURES:-3} =~ ^[0-9]+$ ]] || die "MAX_FAILURES is $MAX_FAILURES: set it to a number"
   [[ $DATA == digits ]] || DATA=$(realpath -m "$DATA")
   OUTPUT=$(realpath -m "$OUTPUT")

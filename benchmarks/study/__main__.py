@@ -25,6 +25,7 @@ from benchmarks.study.tables import as_json, lines
 from benchmarks.study.verdicts import judge
 from hvd_utils import failure
 from hvd_utils.failure import BadInput
+from hvd_utils.numbers_given import positive
 from hvd_utils.settings import read_recipe
 
 SEEDS = 5  # of the paper
@@ -43,7 +44,9 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--images", type=int, default=Size().train, help="to train on (%(default)s)"
     )
-    parser.add_argument("--epochs", type=int, help="other than the recipe's: proves that it runs")
+    parser.add_argument(
+        "--epochs", type=positive, help="other than the recipe's: proves that it runs"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="error by minibatch, as .png")
     parser.add_argument("--curves", type=Path, metavar="FILE", help="training curves, as .png")

@@ -17,6 +17,7 @@ from PIL import Image
 
 from hvd_utils import failure
 from hvd_utils.failure import BadInput
+from hvd_utils.numbers_given import whole
 
 SIDE = 8  # pixels
 QUALITY = 90  # of the JPEG encoder
@@ -75,7 +76,12 @@ def ensure_images(folder: Path, size: Size, seed: int = 1) -> Path:
     Written beside and renamed, so that the folder is whole whenever it exists.
     """
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(
+                f"cannot make {folder}: {error.strerror}; give another folder"
+            ) from error
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             whole = Path(temporary) / "images"
             _write(whole, size, seed)
@@ -102,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path)
     for name, default in Size()._asdict().items():
         parser.add_argument(f"--{name}", type=int, default=default, help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the templates and all else")
+    parser.add_argument("--seed", type=whole, default=1, help="of the templates and all else")
     options = parser.parse_args(arguments)
     if options.folder.exists():
         raise BadInput(f"{options.folder} exists already: remove it, or name another")

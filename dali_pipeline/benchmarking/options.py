@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hvd_utils.failure import BadInput, launched_rank
-from hvd_utils.numbers_given import positive
+from hvd_utils.numbers_given import above_zero, positive
 
 GPU_RATE = 2500  # images/s, about what an A100 trains of ResNet-50 with mixed precision
 PICTURES = (".png", ".svg", ".pdf")
@@ -52,7 +52,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=positive, default=5, help="(default: %(default)s)")
     parser.add_argument(
-        "--seconds", type=float, default=2, help="of one measurement (default: %(default)s)"
+        "--seconds", type=above_zero, default=2, help="of one measurement (default: %(default)s)"
     )
     parser.add_argument(
         "--gpu-rate",
@@ -75,6 +75,8 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         file = getattr(options, flag)
         if file and launched_rank() == 0 and not file.absolute().parent.is_dir():
             raise BadInput(f"--{flag} {file}: there is no folder {file.absolute().parent}: make it")
+        if file and launched_rank() == 0 and file.is_dir():
+            raise BadInput(f"--{flag} {file} is a folder: give a file")
     if options.plot and options.plot.suffix not in PICTURES:
         raise BadInput(f"--plot {options.plot}: its name has to end in {' or '.join(PICTURES)}")
     return options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -45,7 +46,7 @@ def list_files(data: Path, threads: int) -> list[File]:
             name = f"{split}/{entry.name}"
             if entry.is_dir():
                 folders.append(name)
-            else:
+            elif stat.S_ISREG(entry.stat().st_mode):  # a FIFO would never end
                 files.append(_file(name, entry.stat()))
     with ThreadPool(threads) as pool:  # a look at a file waits for the file system
         for found in pool.imap_unordered(partial(_below, data), folders):
@@ -94,7 +95,7 @@ def _walk(data: Path, folder: str) -> Iterator[File]:
         name = f"{folder}/{entry.name}"
         if entry.is_dir():
             yield from _walk(data, name)
-        else:
+        elif stat.S_ISREG(entry.stat().st_mode):
             yield _file(name, entry.stat())
 
 

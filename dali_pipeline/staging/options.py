@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from dali_pipeline.index import UNFINISHED
 from dali_pipeline.index_file import SPLITS
 from hvd_utils.failure import BadInput
 
@@ -65,18 +66,27 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--threads {options.threads} is less than 1")
     if options.pack and options.verify:
         parser.error("--verify compares copies: leave it out with --pack")
-    options.source = options.source.expanduser().absolute()
-    options.destination = options.destination.expanduser().absolute()
+    try:
+        options.source = options.source.expanduser().absolute()
+        options.destination = options.destination.expanduser().absolute()
+    except RuntimeError as error:  # ~nobody
+        parser.error(f"folder {options.source} or {options.destination} cannot be: {error}")
     _check_folders(options.source, options.destination)
     return options
 
 
 def _check_folders(source: Path, destination: Path) -> None:
+    if (source / UNFINISHED).exists():
+        raise BadInput(f"{source} is not whole: its own staging is not finished; start that again")
     for split in SPLITS:
         if not (source / split).is_dir():
             raise BadInput(
                 f"{source} has no {split}/: give a folder with train/ and val/ in class folders "
                 "or shards; python -m dali_pipeline.prepare makes one"
             )
-    if destination.resolve().is_relative_to(source.resolve()):
+    try:
+        within = destination.resolve().is_relative_to(source.resolve())
+    except (OSError, RuntimeError) as error:
+        raise BadInput(f"{destination} cannot be a folder: {error}") from error
+    if within:
         raise BadInput(f"{destination} lies in {source}: give a folder on the node's own disk")

@@ -48,6 +48,8 @@ def read_options(
     if options.json and launched_rank() == 0 and not options.json.absolute().parent.is_dir():
         folder = options.json.absolute().parent
         raise BadInput(f"--json {options.json}: there is no folder {folder}: make it")
+    if options.json and launched_rank() == 0 and options.json.is_dir():
+        raise BadInput(f"--json {options.json} is a folder: give a file")
     return options, _settings(options, environment)
 
 

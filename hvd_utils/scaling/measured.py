@@ -19,6 +19,9 @@ SECTIONS = ("planner", "figures")  # of a benchmark's JSON, where the keys are l
 WINDOWS = 20  # the last ones of a run
 
 
+OF_A_RUN = {"start": ("time", "processes", "minibatch"), "step": ("images_per_second",)}
+
+
 def read_step(path: Path) -> Step:
     """Return the step that a run's folder or a benchmark's JSON tells; raise BadInput if none."""
     return _of_run(path) if path.is_dir() else _of_json(path)
@@ -29,7 +32,7 @@ def _of_json(path: Path) -> Step:
         values = json.loads(path.read_text())
     except OSError as error:
         raise BadInput(f"cannot read --step {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"--step {path} is not JSON: {error}") from error
     places = [values] if isinstance(values, Mapping) else []
     places += [values[name] for name in SECTIONS if places and name in values]
@@ -49,17 +52,26 @@ def _step(path: Path, values: Mapping[str, Any]) -> Step:
         backward_share=_number(path, values, "backward_share", BACKWARD_SHARE),
         fixed_seconds=_number(path, values, "fixed_seconds", 0.0),
         gpus=round(_number(path, values, "gpus", 1)),
-        model=str(values.get("model", Step.model)),
+        model=_model(path, values),
         spread=_number(path, values, "spread", math.nan) if "spread" in values else None,
         source=str(path),
     )
     return check(step)
 
 
+def _model(path: Path, values: Mapping[str, Any]) -> str:
+    model = values.get("model", Step.model)
+    if not isinstance(model, str):
+        raise BadInput(f"--step {path}: model is {model!r}, which is no name")
+    return model
+
+
 def _number(path: Path, values: Mapping[str, Any], key: str, default: float = 0.0) -> float:
     value = values.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadInput(f"--step {path}: {key} is {value!r}, which is no number")
+    if key != "spread" and not -1e300 < value < 1e300:  # NaN is neither
+        raise BadInput(f"--step {path}: {key} is {value}, which cannot be")
     return float(value)
 
 
@@ -82,12 +94,14 @@ def check(step: Step) -> Step:
 def _of_run(folder: Path) -> Step:
     from hvd_utils.run_state import read_state
 
-    run = read_state(folder, time.time())
+    run = read_state(folder, time.time(), OF_A_RUN)
     windows = [event for event in run.steps[-WINDOWS:] if not event.get("partial")]
     if not windows:
         raise BadInput(f"--step {folder}: this run has logged no step yet; let it go on a while")
     ranks, minibatch = run.launch["processes"], run.launch["minibatch"]
     timed = [event["compute_seconds"] for event in windows if "compute_seconds" in event]
+    if not all(isinstance(part, list) and len(part) == 3 for part in timed):
+        raise BadInput(f"--step {folder}: metrics.jsonl has compute_seconds that are no times")
     if timed:
         # Each rank's own computing; what it waited for others or images is not in it.
         median, most = (statistics.median(window[i] for window in timed) for i in (1, 2))

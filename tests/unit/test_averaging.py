@@ -63,7 +63,9 @@ class Training:
         )
 
     def take_over(self, state):
-        self.progress = take_over(state, self.model, self.averaged, self.optimizer, self.guard)
+        self.progress = take_over(
+            state, self.model, self.averaged, self.optimizer, self.guard, [10**6]
+        )
 
 
 def _images(step):

@@ -1,32 +1,46 @@
 """Which images the decoder has, in a file that is still there when it ends the process.
 
-A crash leaves Python no moment to say anything. The file is mapped into memory: what was noted is
-the kernel's to keep, and noting costs no system call.
+A crash leaves Python no moment to say anything; what was written before is the kernel's to keep.
 """
 
 from __future__ import annotations
 
-import mmap
+import contextlib
+import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
 BYTES = 1 << 16  # of names; further ones are left out
-_file: mmap.mmap | None = None
+_descriptor: int | None = None
+_lock = threading.Lock()  # whoever decodes may be another thread than who ends
 
 
 def keep_in(path: Path) -> None:
     """Keep what this process decodes in ``path`` from now on; raises OSError."""
-    global _file
-    path.write_bytes(bytes(BYTES))
-    with path.open("r+b") as file:
-        _file = mmap.mmap(file.fileno(), BYTES)
+    global _descriptor
+    stop_keeping()
+    _descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+
+
+def stop_keeping() -> None:
+    """Keep nothing any more."""
+    global _descriptor
+    with _lock:
+        if _descriptor is not None:
+            os.close(_descriptor)
+            _descriptor = None
 
 
 def note(names: Iterable[str]) -> None:
     """Note the images that a decoder was given last, in place of those before."""
-    if _file is not None:
-        text = "\n".join(names).encode(errors="surrogateescape")[: BYTES - 1]
-        _file[: len(text) + 1] = text + b"\0"
+    if _descriptor is None:
+        return
+    text = "\n".join(names).encode(errors="surrogateescape")[: BYTES - 1]
+    # A full disk is told where something is lost by it.
+    with _lock, contextlib.suppress(OSError):
+        if _descriptor is not None:
+            os.pwrite(_descriptor, text + b"\0", 0)
 
 
 def read(path: Path) -> list[str]:

@@ -46,6 +46,7 @@ def prepare(settings: CommunicationSettings, *, cuda: bool) -> None:
     variables = horovod_variables(settings, cuda=cuda, elastic=elastic)
     if not any(name in os.environ for name in RANK_VARIABLES):
         variables["HOROVOD_CYCLE_TIME"] = ALONE_CYCLE_MS
+    variables["HOME"] = os.path.expanduser("~")  # without which Open MPI does not start
     for name, value in variables.items():
         os.environ.setdefault(name, value)
 

@@ -30,6 +30,7 @@ def prepare(folder: Path, rank: int) -> None:
 def forget(folder: Path, rank: int) -> None:
     """Remove what ``prepare`` made: this process ends in good order."""
     faulthandler.disable()
+    in_flight.stop_keeping()
     while _open:
         _open.pop().close()
     for path in (_path(folder, rank), _images(_path(folder, rank))):

@@ -16,7 +16,7 @@ ALL: Fields = {
 }
 OTHERS = ("time",)  # of events that are not named there
 _NEWER = {"total_steps", "epochs", "train_top1_error", "val_images"}  # which older logs do not have
-_PARTS = ("data", "compute", "allreduce")
+_PARTS = ("data", "compute")  # where a rank can be slow
 _WHOLE = {"step", "total_steps", "epochs", "epoch", "workers", "minibatch", "processes"}
 
 

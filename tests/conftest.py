@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -51,7 +52,11 @@ def small_disk(tmp_path) -> Iterator[Callable[[str], Path]]:
 
     yield mount
     for disk in mounts:
-        subprocess.run(["umount", disk], check=True)
+        limit = time.monotonic() + 20
+        # A process that was killed closes its files a moment after it is gone from every list.
+        while subprocess.run(["umount", disk]).returncode != 0:
+            assert time.monotonic() < limit
+            time.sleep(0.2)
 
 
 def pytest_collection_modifyitems(items) -> None:

@@ -169,3 +169,26 @@ def test_a_launch_without_an_output(here):
         assert ended.code == 2
         assert ended.err.startswith("usage: ")
         assert not (Path(here) / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ("-np 0", "-np 0: give at least 1"),
+        ("-np -1", "-np -1: give at least 1"),
+        ("-np 1 --min-np 0 --host-discovery-script /bin/true", "--min-np 0: give at least 1"),
+        ("-np 2 -H nosuchhost.invalid:2", "cannot reach host nosuchhost.invalid by ssh"),
+    ],
+)
+def test_horovodrun(here, flags, named):
+    ended = shell(f"horovodrun {flags} true")
+    (line,) = [line for line in ended.said.splitlines() if "error: " in line]
+    assert named in line
+    assert ended.code == 2
+    assert "Traceback" not in ended.said
+
+
+def test_a_user_without_a_home(here):
+    """Open MPI does not start without the variable; the password file has it too."""
+    ended = shell('unset HOME; "$python" "$job" --recipe demo --max-steps 1 --output run')
+    assert_ends(ended, 0, "trained to step 1")

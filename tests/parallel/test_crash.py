@@ -53,5 +53,5 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     launch(["-c", program], by="python", PYTHONPATH=str(REPOSITORY))
     assert in_flight.read(path) == ["b/1.jpg", "b/\udcff.jpg"]
-    assert path.stat().st_size == in_flight.BYTES
+    assert path.stat().st_size == in_flight.BYTES  # of the longer list before
     assert in_flight.read(tmp_path / "none") == []

@@ -12,15 +12,16 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from dali_pipeline.dataset import check_data, describe, open_dataset
-from hvd_utils import failure
-from hvd_utils.autotune import autotuning
-from hvd_utils.imports import quick_imports
-from hvd_utils.settings import Settings, load_settings
-from hvd_utils.signals import StopRequest
+from dali_pipeline.dataset.open_data import check_data, describe, open_dataset
+from hvd_utils.cli.imports import quick_imports
+from hvd_utils.cli.run_main import run_main
+from hvd_utils.config.command_line import load_settings
+from hvd_utils.config.settings import Settings
+from hvd_utils.faults.signals import StopRequest
+from hvd_utils.horovod_backend.autotune import autotuning
 
 if TYPE_CHECKING:
-    from hvd_utils.elastic import Memory
+    from hvd_utils.horovod_backend.elastic import ElasticState
 
 
 def main() -> None:
@@ -30,50 +31,47 @@ def main() -> None:
         settings = load_settings(sys.argv[1:], os.environ)
         check_data(settings)
 
-        # Imported once the settings look good: these take seconds.
+        # Imported once the settings are known to be good: these take seconds.
         with quick_imports():
             import torch
 
-            from hvd_utils import communication, elastic
+            from hvd_utils.horovod_backend import elastic, environment
 
         cuda = settings.device != "cpu" and torch.cuda.is_available()
-        communication.prepare(settings, cuda=cuda)
+        environment.prepare(settings, cuda=cuda)
         with autotuning(settings):
-            elastic.run(lambda memory: job(settings, stop, memory))
+            elastic.run(lambda state: job(settings, stop, state))
 
 
-def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
+def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
     """Run the job from top to bottom, as section 5.1 of the paper tells it."""
     with quick_imports():
-        from dali_pipeline.loader import make_loader
-        from dali_pipeline.plan import Plan
-        from hvd_utils.averaging import AveragedWeights
-        from hvd_utils.batch_norm import normalise_by_worker
-        from hvd_utils.communication import bucket_mb
-        from hvd_utils.consistency import shared_facts
-        from hvd_utils.evaluate import evaluate_only
-        from hvd_utils.guard import Guard
-        from hvd_utils.models import build_model
-        from hvd_utils.not_finite import tracing_not_finite
-        from hvd_utils.optimizer import build_optimizer
-        from hvd_utils.precision import choose_products, parameter_dtype
-        from hvd_utils.run import Run
-        from hvd_utils.schedule import first_step, make_schedule
-        from hvd_utils.speed import quicken
-        from hvd_utils.training import train, validate
-        from hvd_utils.workers import default_fuse, passes, share
-        from hvd_utils.world import start_world
+        from dali_pipeline.loading.loader import make_loader
+        from dali_pipeline.sampling.plan import Plan
+        from hvd_utils.horovod_backend.consistency import shared_facts
+        from hvd_utils.horovod_backend.gradient_buckets import bucket_mb
+        from hvd_utils.horovod_backend.world import start_world
+        from hvd_utils.nn.batch_norm import normalise_by_worker
+        from hvd_utils.nn.compile import tune_model
+        from hvd_utils.nn.models import build_model
+        from hvd_utils.nn.precision import parameter_dtype, set_matmul_precision
+        from hvd_utils.paper.logical_workers import default_fuse, passes, share
+        from hvd_utils.paper.schedule import make_schedule
+        from hvd_utils.run.evaluate import evaluate_only
+        from hvd_utils.run.lifecycle import Run
+        from hvd_utils.run.nonfinite_trace import trace_nonfinite
+        from hvd_utils.training.loops import train, validate
+        from hvd_utils.training.train_state import TrainState
 
     # Horovod: P processes, one a GPU, carry the paper's k workers of n images each.
     facts = shared_facts(settings)  # before k is decided, which follows the world
     world = start_world(settings.device, settings.stall_timeout, settings.pin, facts)
-    earlier = memory.recall()  # what processes that were here before know; None at a launch
+    earlier = elastic.recall()  # the state of the processes that were here before, if any
     settings = settings.with_workers(world.size, earlier and earlier["experiment"]["workers"])
     mine = share(settings.workers, world.rank, world.size)
     fuse = settings.fuse_workers or default_fuse(settings.batch_per_worker, world.gpu_memory)
-    minibatch = settings.workers * settings.batch_per_worker  # kn
 
-    # Data: one order and one set of crops for the whole job, of which this process reads its part.
+    # Data: one order and one set of crops for the whole job; this process reads its part.
     train_set, val_set = open_dataset(settings, world)
     plan = Plan(train_set, val_set, settings, passes(mine, fuse), world.rank, world.size)
     threads = settings.loader_threads or world.cores
@@ -84,65 +82,53 @@ def job(settings: Settings, stop: StopRequest, memory: Memory) -> None:
     model = build_model(
         settings.model, num_classes, zero_gamma=settings.zero_gamma, seed=settings.seed
     ).to(world.device, parameter_dtype(settings.precision))
-    choose_products(settings.precision, world.device)
+    set_matmul_precision(settings.precision, world.device)
     if settings.eval_only:
         return evaluate_only(settings, world, model, loader, plan)
     normalise_by_worker(model, plan.passes, settings.batch_per_worker)
-    quicken(model, settings, world.device)
-    averaged = AveragedWeights(model, settings)
+    tune_model(model, settings, world.device)
     bucket = bucket_mb(settings, cuda=world.device.type == "cuda")
-    optimizer = build_optimizer(model, settings, len(plan.passes), bucket)
-    guard = Guard(settings.precision, settings.workers, world.device)
-    schedule = make_schedule(settings, len(train_set), minibatch)
+    state = TrainState.build(model, settings, len(plan.passes), bucket)
+    schedule = make_schedule(settings, len(train_set), settings.minibatch)
 
     # The run: its folder, its log, and where an earlier launch stopped.
-    epoch_ends = [first_step(e + 1, len(train_set), minibatch) for e in range(settings.epochs)]
-    run = Run(
-        settings, world, model, averaged, optimizer, guard, plan, epoch_ends,
-        earlier=earlier, stop=stop, memory=memory,
-    )  # fmt: skip
+    run = Run(settings, world, state, plan, earlier=earlier, stop=stop, elastic=elastic)
     run.say(describe(settings, train_set, val_set))
 
     with (
         run,
         closing(loader.training(run.step, run.last_step)) as batches,
-        tracing_not_finite(model, loader, plan, schedule, minibatch, world, run.output),
+        trace_nonfinite(model, loader, plan, schedule, world, run.output),
     ):
-        together = {
-            "precision": settings.precision, "world": world, "agreement": run.agreement,
-        }  # fmt: skip
         while run.epoch < settings.epochs:
             steps = range(run.step, min(run.epoch_end, run.last_step))
             for totals in train(
-                model,
-                optimizer,
+                state,
                 schedule,
                 batches,
                 steps,
+                recipe=settings,
                 passes=plan.passes,
-                workers=settings.workers,
-                minibatch=minibatch,
-                seed=settings.seed,
-                label_smoothing=settings.label_smoothing,
-                guard=guard,
-                averaged=averaged,
-                at=run.at,
-                **together,
+                world=world,
+                flags=run.flags,
+                heartbeat=run.heartbeat,
             ):
                 run.finish_step(totals, schedule(run.step))
             if run.step < run.epoch_end:  # --max-steps
                 break
             errors = validate(
-                averaged.validated,
+                state.averaged.validated,
                 loader.validation(),
                 plan.validation_rounds,
-                at=run.watchdog.at,
-                **together,
+                precision=settings.precision,
+                world=world,
+                flags=run.flags,
+                heartbeat=run.watchdog.beat,
             )
-            run.heed()
+            run.check_requests()
             run.finish_epoch(errors)
         run.end()
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

@@ -15,14 +15,14 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.launching import figures_of, mpirun
-from benchmarks.measure import machine, write_json
-from benchmarks.results import check_files
-from benchmarks.slow_link import NoLink, slow_link
-from hvd_utils import failure
-from hvd_utils.numbers_given import positive
+from benchmarks.harness.launching import figures_of, mpirun
+from benchmarks.harness.results import check_files
+from benchmarks.harness.slow_link import NoLink, slow_link
+from dali_pipeline.benchmarking.measure import machine, write_json
+from hvd_utils.cli.argument_types import positive
+from hvd_utils.cli.run_main import run_main
 
-RANK = "benchmarks.allreduce_rank"
+RANK = "benchmarks.harness.allreduce_rank"
 TARGET_MPI, TARGET_HIDDEN = 0.9, 0.8
 IN_MEMORY = "in memory"
 LIMIT = 240  # seconds of one launch
@@ -156,4 +156,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

@@ -11,14 +11,14 @@ import statistics
 from functools import partial
 from pathlib import Path
 
-from benchmarks.loop import Loop
-from benchmarks.measure import interleaved, machine, ratios, write_json
-from benchmarks.results import check_files
-from hvd_utils import failure
-from hvd_utils.numbers_given import positive
-from hvd_utils.settings import Settings
-from hvd_utils.workers import default_fuse
-from hvd_utils.world import start_world
+from benchmarks.harness.loop import Loop
+from benchmarks.harness.results import check_files
+from dali_pipeline.benchmarking.measure import interleaved, machine, ratios, write_json
+from hvd_utils.cli.argument_types import positive
+from hvd_utils.cli.run_main import run_main
+from hvd_utils.config.settings import Settings
+from hvd_utils.horovod_backend.world import start_world
+from hvd_utils.paper.logical_workers import default_fuse
 
 
 def main() -> None:
@@ -65,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from benchmarks.gpu_cases import Case, cases, planner, ratios
-from benchmarks.results import check_files
-from hvd_utils import failure
-from hvd_utils.failure import BadInput
-from hvd_utils.recipe import MinibatchSettings
+from benchmarks.harness.gpu_cases import Case, cases, planner, ratios
+from benchmarks.harness.results import check_files
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.run_main import run_main
+from hvd_utils.config.recipe import MinibatchSettings
 
 # The least that is aimed at, on one H200.
 TARGETS = {"bf16_images_per_second": 4500, "jpegs_vs_made_up": 0.95, "fused_vs_whole": 0.9}
@@ -32,9 +32,9 @@ PRECISIONS = get_args(MinibatchSettings.model_fields["precision"].annotation)
 def main() -> None:
     """Measure what fits in the time, print a table, and leave one JSON."""
     options = _options()
-    from benchmarks.card import peak, training_flops
-    from benchmarks.measure import machine, write_json
-    from hvd_utils.world import start_world
+    from benchmarks.harness.card import peak, training_flops
+    from dali_pipeline.benchmarking.measure import machine, write_json
+    from hvd_utils.horovod_backend.world import start_world
 
     world = start_world(options.device)
     found = cases(options.batch_per_worker, options.workers, options.precisions, options.compiled)
@@ -77,7 +77,7 @@ def measure(
     """Measure the cases in turns, round by round; return those that there was time for."""
     import torch
 
-    from benchmarks.loop import Loop
+    from benchmarks.harness.loop import Loop
 
     deadline = time.monotonic() + 60 * options.minutes
     splits, running = None, []
@@ -129,7 +129,7 @@ def _target(name: str, value: float) -> str:
 
 
 def _settings(case: Case, options: argparse.Namespace) -> Any:
-    from hvd_utils.settings import Settings
+    from hvd_utils.config.settings import Settings
 
     return Settings(
         recipe="benchmark",
@@ -146,7 +146,7 @@ def _settings(case: Case, options: argparse.Namespace) -> Any:
 
 def _jpegs(options: argparse.Namespace, scratch: Path, processes: int) -> tuple:
     from dali_pipeline.benchmarking.jpegs import make_jpegs
-    from dali_pipeline.index import scan_splits
+    from dali_pipeline.dataset.index import scan_splits
 
     if options.data:
         return scan_splits(options.data)
@@ -217,4 +217,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

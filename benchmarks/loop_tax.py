@@ -14,12 +14,12 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import NamedTuple
 
-from benchmarks.job import job_flags, measure_job, plain
-from benchmarks.measure import taking_turns
-from benchmarks.processes import finish, python
-from benchmarks.results import Target, check_files, options_of_results, ratio, show
-from benchmarks.steady import Span, rate, span_flags, told_marks
-from hvd_utils import failure
+from benchmarks.harness.job import job_flags, measure_job, plain
+from benchmarks.harness.processes import finish, python
+from benchmarks.harness.results import Target, check_files, options_of_results, ratio, show
+from benchmarks.harness.steady import Span, rate, span_flags, told_marks
+from dali_pipeline.benchmarking.measure import taking_turns
+from hvd_utils.cli.run_main import run_main
 
 TARGETS = {"cpu": 0.98, "cuda": 0.99}
 
@@ -88,7 +88,7 @@ def bare_rate(
     """Return the same of the barest loop, with ``workers`` passes of the case's batch a step."""
     size = ["--model", case.model, "--resolution", case.resolution]
     size += ["--batch-per-worker", case.batch, "--workers", workers]
-    command = python("-m", "benchmarks.bare_loop", *size, *common, *span_flags(case.span))
+    command = python("-m", "benchmarks.harness.bare_loop", *size, *common, *span_flags(case.span))
     return rate(told_marks(finish(command, cores=cores)), workers * case.batch)
 
 
@@ -121,4 +121,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.job import ENTRY, job_flags, measure_job, one_core_each
-from benchmarks.measure import taking_turns
-from benchmarks.processes import finish
-from benchmarks.results import Rates, Target, check_files, options_of_results, ratio, show
-from benchmarks.steady import Span, rate, span_flags, told_marks
-from hvd_utils import failure
-from hvd_utils.failure import BadInput
+from benchmarks.harness.job import ENTRY, job_flags, measure_job, one_core_each
+from benchmarks.harness.processes import finish
+from benchmarks.harness.results import Rates, Target, check_files, options_of_results, ratio, show
+from benchmarks.harness.steady import Span, rate, span_flags, told_marks
+from dali_pipeline.benchmarking.measure import taking_turns
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.run_main import run_main
 
 RANKS = 2
 PEERS = {  # module of peer_loops and launcher, by name
@@ -149,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

@@ -21,14 +21,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.job import ENTRY, job_flags, measure_job, one_core_each, plain
+from benchmarks.harness.job import ENTRY, job_flags, measure_job, one_core_each, plain
+from benchmarks.harness.processes import finish, finish_all
+from benchmarks.harness.results import Target, check_files, options_of_results, ratio, show
+from benchmarks.harness.steady import NotAtOnce, Span, job_marks, rate, rates_at_once
 from benchmarks.loop_tax import Case, bare_rate, job_rate
-from benchmarks.measure import taking_turns
-from benchmarks.processes import finish, finish_all
-from benchmarks.results import Target, check_files, options_of_results, ratio, show
-from benchmarks.steady import NotAtOnce, Span, job_marks, rate, rates_at_once
-from hvd_utils import failure
-from hvd_utils.failure import BadInput
+from dali_pipeline.benchmarking.measure import taking_turns
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.run_main import run_main
 
 RANKS = 2
 WORKERS = 8  # k, carried by one process
@@ -131,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

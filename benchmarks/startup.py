@@ -14,12 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.launching import gently, mpirun
-from benchmarks.measure import machine, write_json
-from benchmarks.processes import Failed, finish, python
-from benchmarks.results import check_files
-from hvd_utils import failure
-from hvd_utils.numbers_given import positive
+from benchmarks.harness.launching import gently, mpirun
+from benchmarks.harness.processes import Failed, finish, python
+from benchmarks.harness.results import check_files
+from dali_pipeline.benchmarking.measure import machine, write_json
+from hvd_utils.cli.argument_types import positive
+from hvd_utils.cli.run_main import run_main
 
 LAUNCHERS = ("horovodrun", "mpirun")
 PARTS = (
@@ -45,7 +45,9 @@ def launch_seconds(launcher: str, ranks: int) -> dict[str, float]:
         start = [*gently(ranks), launcher, "-np", str(ranks)]
         if launcher == "mpirun":
             start = mpirun(ranks)
-        job = python("-m", "benchmarks.startup_rank", folder, *options, "--output", f"{folder}/run")
+        job = python(
+            "-m", "benchmarks.harness.startup_rank", folder, *options, "--output", f"{folder}/run"
+        )
         began = time.time()
         output = finish([*start, *job], timeout=LIMIT)
         files = sorted(Path(folder).glob("*.json"))
@@ -127,4 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

@@ -17,36 +17,35 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import interleaved, machine, ratios, write_json
-from benchmarks.results import check_files
-from dali_pipeline.index import synthetic_index
-from dali_pipeline.loader import make_loader
-from dali_pipeline.plan import Plan
-from hvd_utils import failure
-from hvd_utils.agreement import Agreement
-from hvd_utils.batch_norm import normalise_by_worker
-from hvd_utils.events import RunLog
-from hvd_utils.guard import Guard
-from hvd_utils.measures import Window
-from hvd_utils.models import build_model
-from hvd_utils.numbers_given import positive
-from hvd_utils.optimizer import build_optimizer
-from hvd_utils.pace import Pace
-from hvd_utils.rank_files import COMPUTING, FINISHING, READING, WAITING
-from hvd_utils.settings import Settings
-from hvd_utils.slow import SlowRanks
-from hvd_utils.speed import quicken
-from hvd_utils.timings import Timings, make_timings
-from hvd_utils.training import nobody, train
-from hvd_utils.workers import passes, share
-from hvd_utils.world import World, start_world
+from benchmarks.harness.results import check_files
+from dali_pipeline.benchmarking.measure import interleaved, machine, ratios, write_json
+from dali_pipeline.dataset.index import synthetic_index
+from dali_pipeline.loading.loader import make_loader
+from dali_pipeline.sampling.plan import Plan
+from hvd_utils.cli.argument_types import positive
+from hvd_utils.cli.run_main import run_main
+from hvd_utils.config.settings import Settings
+from hvd_utils.faults.heartbeat import COMPUTING, FINISHING, READING, WAITING
+from hvd_utils.horovod_backend.flags import SharedFlags
+from hvd_utils.horovod_backend.world import World, start_world
+from hvd_utils.nn.batch_norm import normalise_by_worker
+from hvd_utils.nn.compile import tune_model
+from hvd_utils.nn.models import build_model
+from hvd_utils.paper.logical_workers import passes, share
+from hvd_utils.run.run_log import RunLog
+from hvd_utils.timing.step_timer import StepTimer
+from hvd_utils.timing.step_times import StepTimes, make_step_times
+from hvd_utils.timing.stragglers import Stragglers
+from hvd_utils.training.loops import no_heartbeat, train
+from hvd_utils.training.metrics import Window
+from hvd_utils.training.train_state import TrainState
 
 LOG_EVERY = 20  # steps of a window, as by default
 MARKS = (READING, COMPUTING, WAITING, COMPUTING, FINISHING)  # of a step of one pass
 
 
-def steps_of_the_demo(world: World, steps: int, pace: Pace | None) -> Callable[[], None]:
-    """Return a function that makes steps of the demo's size, measured by ``pace`` if there is one.
+def steps_of_the_demo(world: World, steps: int, timer: StepTimer | None) -> Callable[[], None]:
+    """Return a function that makes steps of the demo's size, measured by ``timer`` if there is one.
 
     ``steps`` is a multiple of a window's.
     """
@@ -58,80 +57,74 @@ def steps_of_the_demo(world: World, steps: int, pace: Pace | None) -> Callable[[
     loader = make_loader("synthetic", plan, device=world.device, threads=1)
     model = build_model("resnet8", 10, zero_gamma=True, seed=1).to(world.device)
     normalise_by_worker(model, parts, 32)
-    quicken(model, settings, world.device)
-    optimizer = build_optimizer(model, settings, len(parts))
-    guard = Guard(settings.precision, settings.workers, world.device)
+    tune_model(model, settings, world.device)
+    state = TrainState.build(model, settings, len(parts))
 
-    def at(step: int, doing: str) -> None:
-        pace.turn_to(doing)
+    def heartbeat(step: int, doing: str) -> None:
+        timer.switch_to(doing)
 
     def run() -> None:
         made = train(
-            model,
-            optimizer,
+            state,
             lambda step: 0.01,
             loader.training(0, steps),
             range(steps),
+            recipe=settings,
             passes=parts,
-            workers=world.size,
-            minibatch=32 * world.size,
-            seed=1,
-            precision=settings.precision,
-            guard=guard,
             world=world,
-            agreement=Agreement(world.size),
-            at=at if pace else nobody,
+            flags=SharedFlags(world.size),
+            heartbeat=heartbeat if timer else no_heartbeat,
         )
         for step, totals in enumerate(made, start=1):
             totals.tolist()
-            if pace:
-                pace.count_step()
+            if timer:
+                timer.count_step()
                 if step % LOG_EVERY == 0:
-                    pace.receive(step)
+                    timer.receive(step)
                 if (step + 1) % LOG_EVERY == 0:
-                    pace.send()
+                    timer.send()
 
     return run
 
 
-def seconds_of_marks(pace: Pace, steps: int) -> float:
+def seconds_of_marks(timer: StepTimer, steps: int) -> float:
     """Return the seconds that a step's marks take."""
     began = time.perf_counter()
     for _ in range(steps):
         for doing in MARKS:
-            pace.turn_to(doing)
-        pace.count_step()
+            timer.switch_to(doing)
+        timer.count_step()
     return (time.perf_counter() - began) / steps
 
 
-def seconds_of_exchange(pace: Pace, windows: int) -> float:
+def seconds_of_exchange(timer: StepTimer, windows: int) -> float:
     """Return the seconds that a window's exchange holds this rank up, in a step of 10 ms."""
     marks = []
     for window in range(windows):
-        pace.count_step()
+        timer.count_step()
         began = time.perf_counter()
-        pace.send()
+        timer.send()
         sent = time.perf_counter()
         time.sleep(0.01)
         pace_began = time.perf_counter()
-        pace.receive(window)
+        timer.receive(window)
         marks.append(time.perf_counter() - pace_began + sent - began)
     return statistics.median(marks)
 
 
 def seconds_of_reckoning(ranks: int) -> float:
     """Return the seconds that rank 0 needs to make a window's timings of so many ranks."""
-    slow = SlowRanks(["host"] * ranks, [1] * ranks)
+    slow = Stragglers(["host"] * ranks, [1] * ranks)
     seconds = np.random.default_rng(1).uniform(0.1, 0.11, (ranks, 3))
     times = [time.perf_counter()]
     for window in range(200):
         slow.update(window, LOG_EVERY, seconds)
-        make_timings(seconds, None)
+        make_step_times(seconds, None)
         times.append(time.perf_counter())
     return statistics.median(b - a for a, b in pairwise(times))
 
 
-def seconds_of_logging(timings: Timings | None) -> float:
+def seconds_of_logging(timings: StepTimes | None) -> float:
     """Return the seconds that rank 0 needs to log a window, TensorBoard included."""
     with tempfile.TemporaryDirectory() as folder:
         log = RunLog(Path(folder), step=0, total_steps=1000, epochs=1)
@@ -160,17 +153,17 @@ def main() -> None:
     steps = options.windows * LOG_EVERY
     candidates = {
         "without": steps_of_the_demo(world, steps, None),
-        "with": steps_of_the_demo(world, steps, Pace(world, world.size)),
+        "with": steps_of_the_demo(world, steps, StepTimer(world, world.size)),
     }
     seconds = interleaved(candidates, options.rounds)
     step = {name: statistics.median(values) / steps for name, values in seconds.items()}
-    pace = Pace(world, world.size)
-    exchange = seconds_of_exchange(pace, 50)
+    timer = StepTimer(world, world.size)
+    exchange = seconds_of_exchange(timer, 50)
     if not world.is_root:
         return
-    timings = make_timings(np.full((world.size, 3), 0.01), None)
+    timings = make_step_times(np.full((world.size, 3), 0.01), None)
     costs = {
-        "marks, a step": (seconds_of_marks(pace, 10_000), 1),
+        "marks, a step": (seconds_of_marks(timer, 10_000), 1),
         "exchange, a window": (exchange, LOG_EVERY),
         "reckoning of 256 ranks, a window": (seconds_of_reckoning(256), LOG_EVERY),
         "logging, a window": (seconds_of_logging(timings) - seconds_of_logging(None), LOG_EVERY),
@@ -190,4 +183,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

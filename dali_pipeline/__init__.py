@@ -1,1 +1,4 @@
-"""The input: which image, which crop, and how it is decoded."""
+"""The input pipeline: dataset, sampling, loading; preparation, staging and benchmarking.
+
+Of ``hvd_utils`` it imports the ground floor alone: cli, config, paper and faults.
+"""

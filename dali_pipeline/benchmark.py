@@ -14,12 +14,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dali_pipeline.benchmarking.options import read_options
-from hvd_utils import failure
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.run_main import run_main
 
 if TYPE_CHECKING:
     from dali_pipeline.benchmarking.bench import Bench
-    from hvd_utils.world import World
+    from hvd_utils.horovod_backend.world import World
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,12 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = read_options(arguments)
 
     # Imported once the options look good: these take seconds.
-    from benchmarks.measure import machine, taking_turns, write_json
     from dali_pipeline.benchmarking.bench import images_per_second
     from dali_pipeline.benchmarking.candidates import CANDIDATES, check_names, open_streams
     from dali_pipeline.benchmarking.index_cost import report_index_cost
+    from dali_pipeline.benchmarking.measure import machine, taking_turns, write_json
     from dali_pipeline.benchmarking.report import feeds, our_ratios, plot, table
-    from hvd_utils.world import start_world
+    from hvd_utils.horovod_backend.world import start_world
 
     if options.index:
         report_index_cost(options.rounds, options.json)
@@ -71,8 +71,8 @@ def _bench(options: Namespace, world: World) -> Bench:
     """Return the images and the plan of one logical worker, another one in each process."""
     from dali_pipeline.benchmarking.bench import Bench
     from dali_pipeline.benchmarking.images import open_images, scratch_folder
-    from dali_pipeline.plan import Plan
-    from hvd_utils.settings import Settings
+    from dali_pipeline.sampling.plan import Plan
+    from hvd_utils.config.settings import Settings
 
     train, val = open_images(options.data, options.images, world)
     if len(train) < options.batch:
@@ -99,4 +99,4 @@ def _describe(bench: Bench, world: World) -> str:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

@@ -14,21 +14,21 @@ from pathlib import Path
 
 import numpy as np
 
-from dali_pipeline.index import Index, scan_splits
-from dali_pipeline.index_file import SPLITS, index_path, save_index
-from dali_pipeline.preparation.class_folders import lay_out
+from dali_pipeline.dataset.index import Index, scan_splits
+from dali_pipeline.dataset.index_file import SPLITS, index_path, save_index
+from dali_pipeline.preparation.class_folders import set_memory_format
 from dali_pipeline.preparation.counts import differences
 from dali_pipeline.preparation.devkit import DEVKIT, read_devkit
-from dali_pipeline.preparation.look import UNDECODABLE
+from dali_pipeline.preparation.image_check import UNDECODABLE
 from dali_pipeline.preparation.options import ORIGINALS, read_options
 from dali_pipeline.preparation.pack import check_folder, pack
 from dali_pipeline.preparation.repair import repair, repairable
 from dali_pipeline.preparation.report import REPORT, summary, write_report
 from dali_pipeline.preparation.shard import Encoding
 from dali_pipeline.preparation.verify import Verified, verify
-from hvd_utils import failure
-from hvd_utils.failure import BadInput
-from hvd_utils.progress_bar import tqdm
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.progress_bar import tqdm
+from hvd_utils.cli.run_main import run_main
 
 WORK = ".prepare"  # folder of what is unfinished or remembered
 SHOWN = 20  # lines of differences
@@ -39,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = read_options(arguments)
     try:
         source, dest = options.source.expanduser(), (options.dest or options.source).expanduser()
-    except RuntimeError as error:  # ~nobody
+    except RuntimeError as error:  # ~no_heartbeat
         raise BadInput(f"folder {options.source} or its copy cannot be: {error}") from error
     if options.pack:
         check_folder(options.pack.expanduser(), dest)
     try:
-        lay_out(source, dest, dest / WORK / "partial")
+        set_memory_format(source, dest, dest / WORK / "partial")
         train, val = scan_splits(dest)
         _check_counts(train, val, source / DEVKIT, options.any_count)
 
@@ -133,4 +133,4 @@ def _cannot_write(error: OSError, folder: Path) -> BadInput:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

@@ -11,14 +11,14 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dali_pipeline.index_file import SPLITS, index_path, open_splits
+from dali_pipeline.dataset.index_file import SPLITS, index_path, open_splits
 from dali_pipeline.staging.files import File, list_files
 from dali_pipeline.staging.node import Staged, stage
 from dali_pipeline.staging.nodes import Nodes
 from dali_pipeline.staging.options import read_options
 from dali_pipeline.staging.progress import gigabytes
-from hvd_utils import failure
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.run_main import run_main
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,4 +95,4 @@ def _reason(error: OSError, folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

@@ -1,1 +1,5 @@
-"""The rules of the paper and what carries them out over many workers."""
+"""Training with Horovod: each package says in its first lines what it holds.
+
+From the ground up: cli, config, paper, faults, nn, horovod_backend, timing, training, run, inspect,
+report; preflight and scaling are used before a run. Imports go down only.
+"""

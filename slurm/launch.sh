@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # What all launch scripts share: they source this file and call `launch ARGUMENTS...`.
 # The variables are explained in resnet50_256gpu.sh. Order: staging, preflight, training; then
-# hvd_utils/requeue.py says whether to start again.
+# hvd_utils/inspect/requeue.py says whether to start again.
 set -euo pipefail
 
-readonly EXIT_BAD_INPUT=2 EXIT_RESUME=75 # see hvd_utils/failure.py
+readonly EXIT_BAD_INPUT=2 EXIT_RESUME=75 # see hvd_utils/cli/errors.py
 readonly SAVE_SECONDS=90                 # after a signal, for saving: less than --signal's lead
 
 say() { echo "launch: $*"; }

@@ -18,8 +18,8 @@ import psutil
 import pytest
 from helpers import JOB, LAUNCHERS, train
 
-from hvd_utils.events import METRICS, read_events
-from hvd_utils.timings import FIELDS
+from hvd_utils.run.event_log import METRICS, read_events
+from hvd_utils.timing.step_times import FIELDS
 
 START_LIMIT = 240  # seconds until a launch trains, on a busy machine
 GONE_LIMIT = 60  # seconds until nobody is left of a launch that was killed

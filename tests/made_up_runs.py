@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hvd_utils.recipe import Recipe
-from hvd_utils.settings import Settings
+from hvd_utils.config.recipe import Recipe
+from hvd_utils.config.settings import Settings
 
 IMAGENET = 1_281_167
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from helpers import LAUNCHERS, REPOSITORY, kill_tree
 
-from hvd_utils.events import METRICS, read_events
+from hvd_utils.run.event_log import METRICS, read_events
 
 PACED = str(REPOSITORY / "tests" / "parallel" / "paced_job.py")
 START_LIMIT = 120  # seconds, on a busy machine

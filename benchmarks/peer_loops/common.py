@@ -22,9 +22,9 @@ from torch.utils.data.distributed import DistributedSampler
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from benchmarks.steady import add_span
-from dali_pipeline.statistics import MEAN, STD
-from hvd_utils.models import build_model
+from benchmarks.harness.steady import add_span
+from dali_pipeline.loading.interface import MEAN, STD
+from hvd_utils.nn.models import build_model
 
 POOL = 4  # different batches in memory
 MEMORY_CLASSES = 1000

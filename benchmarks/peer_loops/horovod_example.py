@@ -14,8 +14,8 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
+from benchmarks.harness.steady import Clock, span_of
 from benchmarks.peer_loops.common import Training, numbered, read_options
-from benchmarks.steady import Clock, span_of
 
 
 class Metric:

@@ -12,8 +12,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from benchmarks.harness.steady import Clock, span_of
 from benchmarks.peer_loops.common import Mean, Training, hits, numbered, read_options
-from benchmarks.steady import Clock, span_of
 
 PRINT_EVERY = 10  # steps
 

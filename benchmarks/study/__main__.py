@@ -14,8 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measure import machine, write_json
-from benchmarks.results import check_files
+from benchmarks.harness.results import check_files
 from benchmarks.study.figures import draw_curves, draw_errors
 from benchmarks.study.images import Size, ensure_images
 from benchmarks.study.jobs import Job, TimeLeft, make, own_cores
@@ -23,10 +22,11 @@ from benchmarks.study.outcome import Outcome, read_outcome
 from benchmarks.study.rows import BY_NAME, EXTRA, QUICK, ROWS, USUAL
 from benchmarks.study.tables import as_json, lines
 from benchmarks.study.verdicts import judge
-from hvd_utils import failure
-from hvd_utils.failure import BadInput
-from hvd_utils.numbers_given import positive
-from hvd_utils.settings import read_recipe
+from dali_pipeline.benchmarking.measure import machine, write_json
+from hvd_utils.cli.argument_types import positive
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.run_main import run_main
+from hvd_utils.config.command_line import read_recipe
 
 SEEDS = 5  # of the paper
 
@@ -143,4 +143,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.study.outcome import Outcome
 from benchmarks.study.rows import BY_WORKERS, LARS_BY_WORKERS, TABLE1
-from hvd_utils.paper import BY_MINIBATCH
+from hvd_utils.paper.results import BY_MINIBATCH
 
 BAND = 2  # standard deviations, as in the paper's Figure 1
 Outcomes = Mapping[str, Outcome]

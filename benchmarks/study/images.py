@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from hvd_utils import failure
-from hvd_utils.failure import BadInput
-from hvd_utils.numbers_given import whole
+from hvd_utils.cli.argument_types import whole
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.run_main import run_main
 
 SIDE = 8  # pixels
 QUALITY = 90  # of the JPEG encoder
@@ -119,4 +119,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.job import ENTRY
-from benchmarks.processes import SHOWN, Failed, end, python, start
+from benchmarks.harness.job import ENTRY
+from benchmarks.harness.processes import SHOWN, Failed, end, python, start
 from benchmarks.study.rows import Row
-from hvd_utils.events import METRICS, read_events
-from hvd_utils.failure import BadInput
-from hvd_utils.final import read_result
-from hvd_utils.settings import load_settings
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.command_line import load_settings
+from hvd_utils.inspect.final import read_result
+from hvd_utils.run.event_log import METRICS, read_events
 
 RANKS = 2  # at most: a run of one worker is one rank
 FUSED = 16  # workers in one pass: the same result, quicker where images are this small

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvd_utils.events import read_events
-from hvd_utils.final import mean_and_std, read_result
+from hvd_utils.inspect.final import mean_and_std, read_result
+from hvd_utils.run.event_log import read_events
 
 
 @dataclass(frozen=True)

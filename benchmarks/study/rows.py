@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hvd_utils.paper import BY_MINIBATCH, CONTROLS, Reference
+from hvd_utils.paper.results import BY_MINIBATCH, CONTROLS, Reference
 
 BASELINE_MINIBATCH = 256  # the paper's, images; ours is that of one worker
 LARGE = 32  # workers, as the paper's 8,192 images are 32 times its 256

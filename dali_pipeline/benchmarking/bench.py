@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from dali_pipeline.plan import Plan
+from dali_pipeline.sampling.plan import Plan
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

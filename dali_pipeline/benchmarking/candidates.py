@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from dali_pipeline.benchmarking import ffcv_peer, formats, peers, stages
 from dali_pipeline.benchmarking.bench import Bench, Missing, Stream
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
 
 CANDIDATES: dict[str, Callable[[Bench], Stream]] = {
     "read": stages.read,

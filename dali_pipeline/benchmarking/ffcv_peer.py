@@ -15,9 +15,9 @@ from PIL import Image
 from dali_pipeline.benchmarking.bench import Bench, Stream, needed
 from dali_pipeline.benchmarking.formats import packed
 from dali_pipeline.benchmarking.stages import full
-from dali_pipeline.index import Index
+from dali_pipeline.dataset.index import Index
+from dali_pipeline.loading.interface import MEAN, STD
 from dali_pipeline.preparation.shard import Encoding
-from dali_pipeline.statistics import MEAN, STD
 
 # Below ImageNet's usual 500 pixels, so that both sides encode nearly every image anew.
 REENCODED = Encoding(max_side=400, quality=90)

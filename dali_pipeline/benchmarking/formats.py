@@ -6,8 +6,8 @@ import os
 
 from dali_pipeline.benchmarking.bench import Bench, Missing, Stream, needed
 from dali_pipeline.benchmarking.peers import on_device, training_transform, workers
-from dali_pipeline.index import Index
-from dali_pipeline.index_file import index_path, load_index
+from dali_pipeline.dataset.index import Index
+from dali_pipeline.dataset.index_file import index_path, load_index
 from dali_pipeline.preparation.pack import pack
 from dali_pipeline.preparation.shard import Encoding
 

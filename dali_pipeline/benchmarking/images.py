@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from dali_pipeline.benchmarking.jpegs import VERSION, make_jpegs
-from dali_pipeline.index import Index
-from dali_pipeline.index_file import open_splits
-from hvd_utils.world import World
+from dali_pipeline.dataset.index import Index
+from dali_pipeline.dataset.index_file import open_splits
+from hvd_utils.horovod_backend.world import World
 
 COLUMNS = ("names", "labels", "heights", "widths", "file_bytes", "shard", "offset")
 

@@ -5,15 +5,54 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import interleaved, machine, write_json
-from benchmarks.sampling import epoch_order, epoch_windows, peak_megabytes
-from dali_pipeline.dataset import IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL
-from dali_pipeline.index import Index
-from dali_pipeline.index_file import index_path, open_splits, save_index
+from dali_pipeline.benchmarking.measure import interleaved, machine, write_json
+from dali_pipeline.dataset.index import Index
+from dali_pipeline.dataset.index_file import index_path, open_splits, save_index
+from dali_pipeline.dataset.open_data import IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL
+from dali_pipeline.sampling.crops import Stream, flips, training_windows
+from dali_pipeline.sampling.order import permutation, worker_images
+
+CHUNK = 8192  # crop windows are computed by the minibatch, never for the whole epoch at once
+
+
+def epoch_order(images: int) -> None:
+    """Compute the permutation of an epoch."""
+    permutation.cache_clear()
+    permutation(1, 0, images)
+
+
+def windows_of(ids: np.ndarray) -> None:
+    """Compute windows and flips of these images of 500 × 375 pixels."""
+    stream = Stream(1, np.zeros_like(ids), ids)
+    training_windows(stream, np.full(len(ids), 375), np.full(len(ids), 500), 0.08, 4 / 3)
+    flips(stream)
+
+
+def epoch_windows(images: int) -> None:
+    """Compute windows and flips of all images, a minibatch at a time."""
+    for start in range(0, images, CHUNK):
+        windows_of(np.arange(start, min(start + CHUNK, images)))
+
+
+def worker_step(images: int) -> None:
+    """Compute what one of 256 workers of 32 images needs for a step of an epoch under way."""
+    worker = {"workers": 256, "batch": min(32, images // 256 or 1), "num_images": images}
+    windows_of(worker_images(1, 17, 200, **worker)[1])
+
+
+def peak_megabytes(run: Callable[[], object]) -> float:
+    """Return the most memory that ``run`` held at any time."""
+    tracemalloc.start()
+    run()
+    _, highest = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return highest / 1e6
 
 
 def report_index_cost(
@@ -29,6 +68,7 @@ def report_index_cost(
             "open both indexes": lambda: open_splits(data),
             "order of an epoch": lambda: epoch_order(train),
             "windows and flips of an epoch": lambda: epoch_windows(train),
+            "a worker's share of a step": lambda: worker_step(train),
         }
         seconds = {
             name: statistics.median(values)
@@ -38,7 +78,7 @@ def report_index_cost(
     print(f"{machine()}; {train:,} and {val:,} made-up images, index files of {files / 1e6:.0f} MB")
     print(f"{'':30} {'s (median)':>12} {'peak MB':>8}")
     for name in candidates:
-        print(f"{name:30} {seconds[name]:12.3f} {memory[name]:8.1f}")
+        print(f"{name:30} {seconds[name]:12.4f} {memory[name]:8.1f}")
     write_json(json, {"seconds": seconds, "peak_megabytes": memory, "file_megabytes": files / 1e6})
 
 

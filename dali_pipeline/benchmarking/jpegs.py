@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from dali_pipeline.preparation.parallel import parallel_map
-from hvd_utils.progress_bar import tqdm
+from hvd_utils.cli.progress_bar import tqdm
 
 VERSION = 1  # raised whenever the pictures change: it names their folder
 CLASSES = 10

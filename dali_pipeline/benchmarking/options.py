@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from hvd_utils.failure import BadInput, launched_rank
-from hvd_utils.numbers_given import above_zero, positive
+from hvd_utils.cli.argument_types import above_zero, positive
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.ranks import launched_rank
 
 GPU_RATE = 2500  # images/s, about what an A100 trains of ResNet-50 with mixed precision
 PICTURES = (".png", ".svg", ".pdf")

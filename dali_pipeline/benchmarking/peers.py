@@ -19,9 +19,9 @@ from torchvision.io import ImageReadMode, decode_image, decode_jpeg
 from torchvision.transforms import v2 as transforms
 
 from dali_pipeline.benchmarking.bench import Bench, Missing, Stream, in_threads, needed
-from dali_pipeline.index import Index
-from dali_pipeline.statistics import MEAN, STD
-from hvd_utils.settings import Settings
+from dali_pipeline.dataset.index import Index
+from dali_pipeline.loading.interface import MEAN, STD
+from hvd_utils.config.settings import Settings
 
 
 def bare_decode(bench: Bench) -> Stream:

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.measure import ratios
 from dali_pipeline.benchmarking.bench import Stream
 from dali_pipeline.benchmarking.candidates import ours_against
+from dali_pipeline.benchmarking.measure import ratios
 
 Rates = Mapping[str, list[float]]  # images/s of each round, by candidate
 

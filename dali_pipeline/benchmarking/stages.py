@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from nvidia.dali import fn, pipeline_def, types
 
-from dali_pipeline.ahead import ahead
 from dali_pipeline.benchmarking.bench import Bench, Stream
-from dali_pipeline.dali_loader import DaliLoader
-from dali_pipeline.encoded import EncodedReader
-from dali_pipeline.finish import Finisher
-from dali_pipeline.loader import make_loader
+from dali_pipeline.loading.dali.cpu_transforms import CpuTransforms
+from dali_pipeline.loading.dali.loader import DaliLoader
+from dali_pipeline.loading.dali.reader import EncodedReader
+from dali_pipeline.loading.loader import make_loader
+from dali_pipeline.loading.prefetch import prefetched
 
 STEPS = 100_000  # of a loader's run: more than will be measured
 READ_AHEAD = 2  # batches
@@ -26,7 +26,7 @@ READ_AHEAD = 2  # batches
 def read(bench: Bench) -> Stream:
     """Return the stream of encoded images, read as the plan orders them."""
     reader = EncodedReader(bench.plan.train)
-    return Stream("file bytes read", ahead(map(reader.read, bench.ids()), READ_AHEAD))
+    return Stream("file bytes read", prefetched(map(reader.read, bench.ids()), READ_AHEAD))
 
 
 def decode(bench: Bench) -> Stream:
@@ -55,7 +55,7 @@ def _loader(kind: str, bench: Bench) -> Iterator:
     return loader.training(0, STEPS)
 
 
-class Undone(Finisher):
+class Undone(CpuTransforms):
     """Leaves crops as they were decoded."""
 
     def training(self, crops: Sequence[torch.Tensor], mirrored: np.ndarray, side: int) -> Sequence:
@@ -63,14 +63,14 @@ class Undone(Finisher):
         return crops
 
 
-class Unnormalised(Finisher):
+class Unnormalised(CpuTransforms):
     """Resizes and mirrors, no more."""
 
     def _normalised(self, count: int, side: int, finish: Callable[[int], torch.Tensor]) -> list:
         return list(self._pool.map(finish, range(count)))
 
 
-def _partly(bench: Bench, finisher: type[Finisher], resolution: int | None) -> Iterator:
+def _partly(bench: Bench, finisher: type[CpuTransforms], resolution: int | None) -> Iterator:
     if bench.device.type == "cuda":
         return _run(bench, resolution)
     loader = DaliLoader(bench.plan, bench.device, bench.threads, finisher)

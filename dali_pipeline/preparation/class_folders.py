@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from dali_pipeline.index import EXTENSIONS
+from dali_pipeline.dataset.index import EXTENSIONS
 from dali_pipeline.preparation.devkit import DEVKIT, Devkit, read_devkit
 from dali_pipeline.preparation.imagenet_tars import (
     TRAIN_TAR,
@@ -15,10 +15,10 @@ from dali_pipeline.preparation.imagenet_tars import (
     extract_train,
     extract_val,
 )
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
 
 
-def lay_out(source: Path, dest: Path, work: Path) -> None:
+def set_memory_format(source: Path, dest: Path, work: Path) -> None:
     """Bring ``source`` into class folders of ``dest``; what is there already stays as it is.
 
     ``source`` has ImageNet's tars, or train/ and val/ in class folders, or val/ flat with the

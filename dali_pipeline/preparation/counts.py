@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
-from dali_pipeline.dataset import IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL
-from dali_pipeline.index import Index
+from dali_pipeline.dataset.index import Index
+from dali_pipeline.dataset.open_data import IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL
 from dali_pipeline.preparation.devkit import Devkit
 
 WNID = re.compile(r"n\d{8}")

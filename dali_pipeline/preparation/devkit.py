@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
 
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 SYNSETS = "ILSVRC2012_devkit_t12/data/meta.mat"

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dali_pipeline.preparation.devkit import Devkit
-from hvd_utils.failure import BadInput
-from hvd_utils.progress_bar import tqdm
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.progress_bar import tqdm
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
 VAL_TAR = "ILSVRC2012_img_val.tar"

@@ -11,7 +11,7 @@ from dali_pipeline.preparation.devkit import DEVKIT
 from dali_pipeline.preparation.imagenet_tars import TRAIN_TAR, VAL_TAR
 from dali_pipeline.preparation.pack import SHARD_BYTES
 from dali_pipeline.preparation.shard import QUALITY
-from hvd_utils.numbers_given import positive
+from hvd_utils.cli.argument_types import positive
 
 ORIGINALS = "originals"  # folder of what --repair replaced
 

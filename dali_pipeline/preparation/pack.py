@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dali_pipeline.index import Index
-from dali_pipeline.index_file import SPLITS, index_path, save_index
+from dali_pipeline.dataset.index import Index
+from dali_pipeline.dataset.index_file import SPLITS, index_path, save_index
 from dali_pipeline.preparation.parallel import parallel_map
 from dali_pipeline.preparation.shard import MEASURED, Encoding, Shard, write_shard
-from hvd_utils.failure import BadInput
-from hvd_utils.progress_bar import tqdm
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.progress_bar import tqdm
 
 SHARD_BYTES = 1_000_000_000
 MEMORY = ".prepare"  # folder that remembers what was packed, a file for each shard

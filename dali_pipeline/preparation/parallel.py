@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver, resource_tracker
 from typing import Generic, TypeVar
 
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from dali_pipeline.preparation.class_folders import link_or_copy
-from dali_pipeline.preparation.look import CMYK, DEPTH, FORMAT, UNDECODABLE, is_jpeg_name
+from dali_pipeline.preparation.image_check import CMYK, DEPTH, FORMAT, UNDECODABLE, is_jpeg_name
 from dali_pipeline.preparation.verify import Verified
 
 QUALITY = 100  # with chroma at full resolution (4:4:4): as close as a JPEG comes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dali_pipeline.preparation.look import GRAYSCALE, UNDECODABLE
+from dali_pipeline.preparation.image_check import GRAYSCALE, UNDECODABLE
 from dali_pipeline.preparation.verify import Verified
 
 REPORT = "prepare-report.txt"

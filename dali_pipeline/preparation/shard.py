@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dali_pipeline.index import Index
-from hvd_utils.failure import BadInput
+from dali_pipeline.dataset.index import Index
+from hvd_utils.cli.errors import BadInput
 
 QUALITY = 90
 MEASURED = {"heights": np.int32, "widths": np.int32, "file_bytes": np.int64, "offset": np.int64}

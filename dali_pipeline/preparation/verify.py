@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dali_pipeline.index import Index
-from dali_pipeline.preparation.look import Look, look_at
+from dali_pipeline.dataset.index import Index
+from dali_pipeline.preparation.image_check import Look, look_at
 from dali_pipeline.preparation.parallel import parallel_map
-from hvd_utils.progress_bar import tqdm
+from hvd_utils.cli.progress_bar import tqdm
 
 PIECE = 256  # images that are looked at and remembered together
 FORMAT_OF_MEMORY = "looks-1"  # raised whenever a look means something else

@@ -10,7 +10,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from dali_pipeline.staging.files import File
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
 
 CHUNK = 1 << 20  # bytes read at once
 TOGETHER = 16  # files that a thread takes at once

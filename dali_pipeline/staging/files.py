@@ -11,8 +11,8 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
-from dali_pipeline.index_file import SPLITS, index_path
-from hvd_utils.failure import BadInput
+from dali_pipeline.dataset.index_file import SPLITS, index_path
+from hvd_utils.cli.errors import BadInput
 
 
 class File(NamedTuple):

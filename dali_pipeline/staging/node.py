@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dali_pipeline.index import UNFINISHED
-from dali_pipeline.index_file import open_splits
+from dali_pipeline.dataset.index import UNFINISHED
+from dali_pipeline.dataset.index_file import open_splits
 from dali_pipeline.preparation.pack import SHARD_BYTES, check_folder, pack
 from dali_pipeline.preparation.shard import QUALITY, Encoding
 from dali_pipeline.staging.copying import Copier
 from dali_pipeline.staging.files import File, check_room, list_files, missing
 from dali_pipeline.staging.progress import Progress
-from hvd_utils.failure import BadInput
-from hvd_utils.lock import FolderLock, InUse
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.faults.folder_lock import FolderLock, InUse
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from dali_pipeline.index import UNFINISHED
-from dali_pipeline.index_file import SPLITS
-from hvd_utils.failure import BadInput
+from dali_pipeline.dataset.index import UNFINISHED
+from dali_pipeline.dataset.index_file import SPLITS
+from hvd_utils.cli.errors import BadInput
 
 THREADS = 16  # a parallel file system answers many questions at once
 
@@ -69,7 +69,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     try:
         options.source = options.source.expanduser().absolute()
         options.destination = options.destination.expanduser().absolute()
-    except RuntimeError as error:  # ~nobody
+    except RuntimeError as error:  # ~no_heartbeat
         parser.error(f"folder {options.source} or {options.destination} cannot be: {error}")
     _check_folders(options.source, options.destination)
     return options

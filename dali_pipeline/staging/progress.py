@@ -6,8 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from hvd_utils.events import terminal
-from hvd_utils.progress_bar import tqdm
+from hvd_utils.cli.progress_bar import terminal, tqdm
 
 LINE_SECONDS = 30
 

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from hvd_utils import failure
+from hvd_utils.cli.run_main import GRACE_SECONDS, run_main
 from hvd_utils.preflight.options import NEED_A_CHILD, read_options
 from hvd_utils.preflight.start import check_launch, start_mpi
 
 if TYPE_CHECKING:
-    from hvd_utils.preflight.here import Here
-    from hvd_utils.preflight.mail import Mail
+    from hvd_utils.preflight.messages import Mail
+    from hvd_utils.preflight.this_rank import Here
 
 FAILED = 2
 LAST_RESORT = 3.0  # seconds after the time limit, when a rank leaves whatever it is doing
@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     child = Child() if NEED_A_CHILD & set(options.checks) else None  # imports while MPI starts
     comm = start_mpi(options.time_limit)
 
-    from hvd_utils.preflight.here import Here
-    from hvd_utils.preflight.mail import Mail
+    from hvd_utils.preflight.messages import Mail
+    from hvd_utils.preflight.this_rank import Here
 
     here = Here(comm.Get_rank(), comm.Get_size(), options, settings, comm, child)
     crowd = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", 1)) // (os.cpu_count() or 1)
@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _lead(here: Here, mail: Mail, began: float, until: float) -> NoReturn:
     """Ask, judge and print; whatever happens, the table is printed before the time is over."""
-    from hvd_utils.preflight.checks import Preflight
-    from hvd_utils.preflight.lead import Lead
+    from hvd_utils.preflight.checks.table import Preflight
+    from hvd_utils.preflight.coordinator import Lead
     from hvd_utils.preflight.report import show
 
     lead = Lead(here, mail, until)
@@ -79,11 +79,11 @@ def _lead(here: Here, mail: Mail, began: float, until: float) -> NoReturn:
 
 def _serve(here: Here, mail: Mail, until: float) -> NoReturn:
     """Do as rank 0 asks; if it falls silent, say so and leave."""
-    from hvd_utils.preflight.lead import serve
+    from hvd_utils.preflight.coordinator import serve
 
     def orphaned() -> None:
         if here.rank > 1:
-            time.sleep(failure.GRACE_SECONDS)  # rank 1 says it for all
+            time.sleep(GRACE_SECONDS)  # rank 1 says it for all
         print(
             f"fail  ranks  rank 0 ({here.hosts.get(0, 'host unknown')}) does not answer rank "
             f"{here.rank} ({here.host}): look at its process and its host",
@@ -123,4 +123,4 @@ def _leave(here: Here, code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hvd_utils.failure import BadInput
-from hvd_utils.node_share import unused_gpu
-from hvd_utils.settings import DIGITS, Settings
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.settings import DIGITS, Settings
+from hvd_utils.horovod_backend.node import unused_gpu
 
 _seen: dict[str, Any] = {}  # the images, between two requests
 
@@ -34,7 +34,7 @@ def imports(settings: Settings, place: Mapping[str, int]) -> dict[str, Any]:
 
 def data(settings: Settings, place: Mapping[str, int], decode: int) -> dict[str, Any]:
     """Look at the data from this node and decode some images; see ``data``."""
-    from hvd_utils.preflight.data import decode_some
+    from hvd_utils.preflight.checks.data import decode_some
 
     facts, (train, val) = _look(settings)
     found = [
@@ -48,7 +48,7 @@ def data(settings: Settings, place: Mapping[str, int], decode: int) -> dict[str,
 
 def compute(settings: Settings, place: Mapping[str, int], classes: int, seconds: float) -> Any:
     """Measure images/s of training alone; see ``throughput``."""
-    from hvd_utils.preflight.throughput import choose_device, training_rate
+    from hvd_utils.preflight.checks.throughput import choose_device, training_rate
 
     device = choose_device(settings, place["local_rank"], place["local_size"])
     return training_rate(settings, device, _cores(place), classes, seconds)
@@ -56,7 +56,7 @@ def compute(settings: Settings, place: Mapping[str, int], classes: int, seconds:
 
 def load(settings: Settings, place: Mapping[str, int], seconds: float) -> Any:
     """Measure images/s of the input pipeline alone; see ``throughput``."""
-    from hvd_utils.preflight.throughput import choose_device, loading_rate
+    from hvd_utils.preflight.checks.throughput import choose_device, loading_rate
 
     device = choose_device(settings, place["local_rank"], place["local_size"])
     _, splits = _look(settings)
@@ -70,9 +70,9 @@ def look(settings: Settings, place: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _look(settings: Settings) -> Any:
-    from dali_pipeline.dataset import EMBEDDED
-    from dali_pipeline.digits import ensure_digits
-    from hvd_utils.preflight.data import see
+    from dali_pipeline.dataset.digits import ensure_digits
+    from dali_pipeline.dataset.open_data import EMBEDDED
+    from hvd_utils.preflight.checks.data import see
 
     if "data" not in _seen:
         folder = (

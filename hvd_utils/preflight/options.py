@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hvd_utils.failure import BadInput, launched_rank
-from hvd_utils.numbers_given import above_zero, positive
-from hvd_utils.settings import DIGITS, Settings, load_settings
+from hvd_utils.cli.argument_types import above_zero, positive
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.ranks import launched_rank
+from hvd_utils.config.command_line import load_settings
+from hvd_utils.config.settings import DIGITS, Settings
 
 CHECKS = (
     "software",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from hvd_utils.preflight.verdict import FAIL, OK, WARN, Verdict, table, worst
 
 if TYPE_CHECKING:
-    from hvd_utils.preflight.checks import Preflight
-    from hvd_utils.preflight.lead import Lead
+    from hvd_utils.preflight.checks.table import Preflight
+    from hvd_utils.preflight.coordinator import Lead
 
 WORDS = {OK: "all is well", WARN: "warnings: it will run, see above", FAIL: "failed: see above"}
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
 
 JOB = ("PMIX_NAMESPACE", "SLURM_STEP_ID", "SLURM_JOB_ID")
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from mpi4py import MPI
 
-from hvd_utils.preflight import gpu, network, node, software
+from hvd_utils.preflight.checks import gpu, network, node, software
 from hvd_utils.preflight.child import ChildFailed, ChildTimeout
-from hvd_utils.preflight.here import Here
+from hvd_utils.preflight.this_rank import Here
 
 Task = Callable[..., Any]
 

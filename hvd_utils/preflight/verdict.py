@@ -1,4 +1,4 @@
-"""What a check found: one line of the table, and the words that name ranks and hosts."""
+"""What a check found: one line of the table."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hvd_utils.cli.ranks import name_ranks, some
+
 OK, WARN, FAIL, SKIP = "ok", "warn", "fail", "skip"
-SHOWN = 4  # ranks or hosts by name
 
 
 @dataclass(frozen=True)
@@ -22,23 +23,6 @@ class Verdict:
     def as_dict(self) -> dict[str, str]:
         """Return this as plain values."""
         return asdict(self)
-
-
-def some(names: Iterable[str]) -> str:
-    """Return a few names and how many more there are: ``a, b, c, d and 12 more``."""
-    names = list(names)
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def name_ranks(ranks: Iterable[int], hosts: Mapping[int, str]) -> str:
-    """Return ranks with their hosts, a few by name."""
-    return some(f"rank {rank} ({hosts.get(rank, 'host unknown')})" for rank in sorted(ranks))
-
-
-def name_hosts(ranks: Iterable[int], hosts: Mapping[int, str]) -> str:
-    """Return the hosts of these ranks, each once, a few by name."""
-    return some(dict.fromkeys(hosts.get(rank, f"host of rank {rank}") for rank in sorted(ranks)))
 
 
 def groups_of(values: Mapping[int, Any]) -> list[tuple[Any, list[int]]]:

@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hvd_utils import failure
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.run_main import run_main
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
 
-    from hvd_utils.report.series import read_runs  # after the options: these take a second
+    from hvd_utils.report.series import read_runs
 
     runs = read_runs(options.runs, time.time())
     if options.terminal:
@@ -65,4 +65,4 @@ def _write(path: Path, page: str) -> None:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.ticker import NullFormatter
 
-from hvd_utils.final import by_settings, mean_and_std
-from hvd_utils.paper import BY_MINIBATCH, Reference
+from hvd_utils.inspect.final import by_settings, mean_and_std
+from hvd_utils.paper.results import BY_MINIBATCH, Reference
 from hvd_utils.report import panel
 from hvd_utils.report.axes import Axis
 from hvd_utils.report.drawing import close, colour_of, dot, label, last_values, start

@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from hvd_utils.inspect.run_state import RUNNING
 from hvd_utils.report import sections
 from hvd_utils.report.html import Html, join, tag
 from hvd_utils.report.panel import Panel, readout, to_svg
 from hvd_utils.report.series import Shown
 from hvd_utils.report.words import moment, settings_of
-from hvd_utils.run_state import RUNNING
 
 HERE = Path(__file__).parent
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

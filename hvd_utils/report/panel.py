@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
 
 WIDTH, HEIGHT = 400, 262  # points; a picture is as wide as a phone's screen and so legible on one
 DOTS = 200  # an inch, of a PNG

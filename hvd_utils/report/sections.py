@@ -23,8 +23,8 @@ from hvd_utils.report.words import (
     standing,
     value_text,
 )
-from hvd_utils.slow import SLOWER
-from hvd_utils.stopwatch import PARTS
+from hvd_utils.timing.stopwatch import PARTS
+from hvd_utils.timing.stragglers import SLOWER
 
 ROWS = 100  # most epochs of a run in the table
 LAUNCHES = 30  # most of a run that are listed
@@ -115,7 +115,7 @@ def slow_ranks(runs: Sequence[Shown]) -> Html:
     found = [(run, spell) for run in runs for spell in run.slow]
     if not found:
         text = "No rank was slow for long."
-        return tag("section", tag("h2", "Slow ranks"), tag("p", text))
+        return tag("section", tag("h2", "Straggler ranks"), tag("p", text))
     found.sort(key=lambda pair: -pair[1].ratio)
     heads = ["rank", "host", "at", "times the median", "from step", "to step"]
     rows = [
@@ -126,7 +126,7 @@ def slow_ranks(runs: Sequence[Shown]) -> Html:
         heads.insert(0, "run")
         rows = [[key(run, runs), *row] for (run, _), row in zip(found, rows, strict=False)]
     text = f"Their own part of a step took more than {SLOWER} times the median's; slowest first."
-    return tag("section", tag("h2", "Slow ranks"), table(heads, rows, text))
+    return tag("section", tag("h2", "Straggler ranks"), table(heads, rows, text))
 
 
 def launches(runs: Sequence[Shown]) -> Html | None:

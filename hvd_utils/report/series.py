@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from hvd_utils.failure import BadInput
-from hvd_utils.final import Result, by_settings, read_result
-from hvd_utils.paper import Reference, find_reference
-from hvd_utils.run_state import RunState, read_state
-from hvd_utils.stopwatch import PARTS
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.inspect.final import Result, by_settings, read_result
+from hvd_utils.inspect.run_state import RunState, read_state
+from hvd_utils.paper.results import Reference, find_reference
+from hvd_utils.timing.stopwatch import PARTS
 
 POINTS = 400  # of one line; about one a pixel
 POINTS_IN_ALL = 3000  # of the lines of one picture

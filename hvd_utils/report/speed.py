@@ -11,8 +11,8 @@ from hvd_utils.report.axes import Axis
 from hvd_utils.report.drawing import close, colour_of, dot, label, last_values, shorten, start
 from hvd_utils.report.panel import Panel, new_panel
 from hvd_utils.report.series import Shown, thin
-from hvd_utils.slow import DOING, SLOWER
-from hvd_utils.stopwatch import PARTS
+from hvd_utils.timing.stopwatch import PARTS
+from hvd_utils.timing.stragglers import DOING, SLOWER
 
 PART_COLOURS = dict(zip(PARTS, (panel.DATA, panel.COMPUTE, panel.ALLREDUCE), strict=True))
 SPELLS = 8  # most spells of slow ranks
@@ -114,8 +114,8 @@ def slow_ranks(runs: Sequence[Shown], axis: Axis) -> Panel | None:
     if not found:
         return None
     found = sorted(found, key=lambda pair: -pair[1].ratio)[:SPELLS]
-    note = "Slow for long: their own time in a step, by the median rank's."
-    shown = start("slow", "Slow ranks", note, axis, "times the median")
+    note = "Straggler for long: their own time in a step, by the median rank's."
+    shown = start("slow", "Straggler ranks", note, axis, "times the median")
     shown.axes.axhline(SLOWER, color=panel.PAPER, lw=1, ls=(0, (5, 3)))
     for run, spell in found:
         colour, _ = colour_of(run, runs)

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from hvd_utils.inspect.status import LABEL, WIDTH
+from hvd_utils.inspect.status import show as show_state
 from hvd_utils.report.series import Shown, differing, thin
 from hvd_utils.report.words import against_paper, final_figures, percent, value_text
-from hvd_utils.status import LABEL, WIDTH
-from hvd_utils.status import show as show_state
 
 LEVELS = "▁▂▃▄▅▆▇█"
 LINE = 40  # columns of a curve

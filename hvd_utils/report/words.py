@@ -9,10 +9,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hvd_utils.final import by_settings, mean_and_std
-from hvd_utils.paper import Reference
+from hvd_utils.inspect.final import by_settings, mean_and_std
+from hvd_utils.inspect.run_state import FINISHED, RUNNING, STOPPED
+from hvd_utils.paper.results import Reference
 from hvd_utils.report.series import Shown
-from hvd_utils.run_state import FINISHED, RUNNING, STOPPED
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from hvd_utils import failure
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.run_main import run_main
 from hvd_utils.scaling import text
 from hvd_utils.scaling.answers import network_for, stops_paying
 from hvd_utils.scaling.gradients import Gradient, gradients_of
@@ -135,4 +135,4 @@ def _write_json(path: Path, figures: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

@@ -49,12 +49,12 @@ def trace(model: str) -> tuple[Gradient, ...]:
     That computes shapes only. A layer's share of the time is taken to be its share of the
     multiplications. Raises BadInput for an unknown name.
     """
-    from hvd_utils.imports import quick_imports
+    from hvd_utils.cli.imports import quick_imports
 
     with quick_imports():
         import torch
 
-        from hvd_utils.models import build_model
+        from hvd_utils.nn.models import build_model
 
     with torch.device("meta"):
         network = build_model(model, CLASSES, zero_gamma=True, seed=1)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
 from hvd_utils.scaling.predict import BACKWARD_SHARE, Step
 from hvd_utils.scaling.stragglers import spread_of
 
@@ -92,7 +92,7 @@ def check(step: Step) -> Step:
 
 
 def _of_run(folder: Path) -> Step:
-    from hvd_utils.run_state import read_state
+    from hvd_utils.inspect.run_state import read_state
 
     run = read_state(folder, time.time(), OF_A_RUN)
     windows = [event for event in run.steps[-WINDOWS:] if not event.get("partial")]

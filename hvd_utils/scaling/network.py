@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
 
 GBIT = 1e9 / 8  # bytes/s
 MICROSECOND = 1e-6

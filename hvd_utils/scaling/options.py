@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from hvd_utils.failure import BadInput
-from hvd_utils.numbers_given import above_zero, positive
+from hvd_utils.cli.argument_types import above_zero, positive
+from hvd_utils.cli.errors import BadInput
 from hvd_utils.scaling.collectives import ALGORITHMS
 from hvd_utils.scaling.gradients import gradient_bytes
 from hvd_utils.scaling.measured import check, read_step

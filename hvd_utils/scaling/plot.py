@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
 from hvd_utils.scaling.predict import Prediction
 from hvd_utils.scaling.published import PAPER_CURVE, PAPER_STEP
 

@@ -22,8 +22,9 @@ from typing import IO, Any
 
 import pytest
 
-from hvd_utils import failure
-from hvd_utils.failure import EXIT_BAD_INPUT
+from hvd_utils.cli import run_main as run_main_module
+from hvd_utils.cli.errors import EXIT_BAD_INPUT
+from hvd_utils.cli.run_main import run_main
 
 LIMIT = 20.0  # seconds that a command may take, on a busy machine
 ROOM = 4 << 30  # bytes that it may ask for
@@ -77,8 +78,8 @@ def call(main: Callable[[], None], *arguments: object, **environment: str) -> En
     """Run ``main`` as ``python -m`` does, with these arguments and variables."""
     before = dict(os.environ)
     with _stream() as out, _stream() as err, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(failure, "os", _Os())
-        patch.setattr(failure, "_traceback_folder", None)
+        patch.setattr(run_main_module, "os", _Os())
+        patch.setattr(run_main_module, "_traceback_folder", None)
         patch.setattr(threading, "excepthook", threading.excepthook)
         patch.setattr(sys, "argv", ["command", *map(str, arguments)])
         patch.setattr(sys, "stdout", out)
@@ -87,7 +88,7 @@ def call(main: Callable[[], None], *arguments: object, **environment: str) -> En
         os.environ.update(environment)
         try:
             with _limited():
-                failure.run(main)
+                run_main(main)
             code = 0
         except _Left as left:
             code = left.code

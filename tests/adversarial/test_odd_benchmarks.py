@@ -59,13 +59,9 @@ REFUSED = [
     ("benchmarks.loop_tax --precision fp8", "--precision"),
     ("benchmarks.loop_tax --rounds 0", "--rounds"),
     ("benchmarks.peers --json /none/such.json", "--json", "no folder"),
-    ("benchmarks.peers --only nobody", "--only nobody"),
+    ("benchmarks.peers --only no_heartbeat", "--only no_heartbeat"),
     ("benchmarks.peers --data tapes", "--data tapes", "memory, jpegs"),
     ("benchmarks.peers --data memory --rounds 0", "--rounds"),
-    ("benchmarks.sampling --json /none/such.json", "--json", "no folder"),
-    ("benchmarks.sampling --images 100 --rounds 0", "--rounds"),
-    ("benchmarks.sampling --images 0", "--images"),
-    ("benchmarks.sampling --images x", "--images"),
     ("benchmarks.scaling --json /none/such.json", "--json", "no folder"),
     ("benchmarks.scaling --rounds 0", "--rounds"),
     ("benchmarks.startup --json /none/such.json", "--json", "no folder"),
@@ -99,7 +95,7 @@ def test_refused(data, here, given, named, monkeypatch):
     (here / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("benchmarks.processes.start", never)
+    monkeypatch.setattr("benchmarks.harness.processes.start", never)
     name, *options = words(given, data=data, here=here)
     main = importlib.import_module(MODULES.get(name, name)).main
     with nothing_written(here, {"cache"}):

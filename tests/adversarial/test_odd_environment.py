@@ -12,8 +12,8 @@ from helpers import JOB, REPOSITORY, TINY, launch
 from odd import Ended, assert_ends, call, nothing_written, rows
 
 import train_imagenet
-from hvd_utils import status
-from hvd_utils.failure import RANK_VARIABLES
+from hvd_utils.cli.ranks import RANK_VARIABLES
+from hvd_utils.inspect import status
 
 
 @pytest.mark.parametrize("value", ["abc", "", "-1", "1.5", " "])

@@ -1,4 +1,4 @@
-"""Folders of runs as status, report, final, curves and the planner find them."""
+"""Folders of runs as status, report, final and the planner find them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from made_up_runs import write_run
 from odd import Ended, assert_ends, call, nothing_written, rows, words
 
-from hvd_utils import compare, curves, final, status
+from hvd_utils.inspect import compare, final, status
 from hvd_utils.report import __main__ as report
 from hvd_utils.scaling import __main__ as scaling
 
@@ -21,7 +21,6 @@ TOOLS: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
     "status": (status.main, ()),
     "report": (report.main, ("--terminal",)),
     "final": (final.main, ()),
-    "curves": (curves.main, ("--out", "curves.png")),
     "scaling": (scaling.main, ("--gpus", "8", "--step")),
 }
 
@@ -120,11 +119,10 @@ EVENTS: dict[str, tuple] = {
     "start without minibatch": (edit("start", minibatch=None), "status report scaling"),
     "minibatch text": (edit("start", minibatch="large"), "status report scaling"),
     "processes text": (edit("start", processes="many"), "status report scaling"),
-    "steps without loss": (edit("step", loss=None), "status curves"),
-    "loss text": (edit("step", loss="low"), "status report curves"),
-    "steps without step": (edit("step", step=None), "curves"),
-    "step text": (edit("step", step="one"), "status report curves"),
-    "steps without rate": (edit("step", lr=None), "status curves"),
+    "steps without loss": (edit("step", loss=None), "status"),
+    "loss text": (edit("step", loss="low"), "status report"),
+    "step text": (edit("step", step="one"), "status report"),
+    "steps without rate": (edit("step", lr=None), "status"),
     "images/s text": (edit("step", images_per_second="quick"), "status report"),
     "split a list": (edit("step", step_split=[1, 2, 3]), "status report"),
     "seconds text": (edit("step", compute_seconds="short"), "scaling"),
@@ -132,9 +130,9 @@ EVENTS: dict[str, tuple] = {
         edit("step", slow_rank=1, slow_host="x", slow_at="lunch", slow_ratio=2.0, slow_since=1),
         "status report",
     ),
-    "epochs without error": (edit("epoch", val_top1_error=None), "status final curves"),
-    "error text": (edit("epoch", val_top1_error="low"), "status report final curves"),
-    "epochs without number": (edit("epoch", epoch=None), "status report curves"),
+    "epochs without error": (edit("epoch", val_top1_error=None), "status final"),
+    "error text": (edit("epoch", val_top1_error="low"), "status report final"),
+    "epochs without number": (edit("epoch", epoch=None), "status report"),
     "epochs without images": (edit("epoch", val_images=None), "report final"),
     "end without time": (edit("end", time=None), "status report"),
     "end without figure": (edit("end", median_top1_error=None), "status"),
@@ -224,13 +222,13 @@ def test_status_shows_what_it_can(run, what):
     assert_ends(look("status", run), 0, "step 12 of 12", *named)
 
 
-@pytest.mark.parametrize("tool", ["status", "report", "final", "curves"])
+@pytest.mark.parametrize("tool", ["status", "report", "final"])
 def test_a_name_that_is_no_utf_8(run, here, tool):
     moved = run.rename(here / os.fsdecode(b"caf\xe9"))
     assert_ends(look(tool, moved), 0)
 
 
-COMMANDS = {"status": status, "report": report, "final": final, "curves": curves}
+COMMANDS = {"status": status, "report": report, "final": final}
 
 # A command's options, and what the line says; {run} is a run, {other} one of other settings.
 OPTIONS = [
@@ -256,13 +254,6 @@ OPTIONS = [
     ("final {run} {fewer}", "validated on 50,000 images", "on 360"),
     ("final {run} --json /none/such/figures", "/none/such/figures", "--json"),
     ("final {run} --json {here}", "cannot write", "--json"),
-    ("curves", "required: run"),
-    ("curves {run} {run}", "unrecognized arguments"),
-    ("curves {begun}", "has logged no step"),
-    ("curves {run} --out /none/such.png", "/none/such.png"),
-    ("curves {run} --out {here}", "here"),
-    ("curves {run} --out curves.txt", "curves.txt"),
-    ("curves {run} --out ''", "--out"),
 ]
 
 

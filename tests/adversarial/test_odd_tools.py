@@ -12,7 +12,7 @@ from helpers import TINY
 from odd import assert_ends, call, nothing_written, rows, words
 
 import train_imagenet
-from hvd_utils import compare, requeue
+from hvd_utils.inspect import compare, requeue
 from hvd_utils.preflight import __main__ as preflight
 from hvd_utils.scaling import __main__ as scaling
 

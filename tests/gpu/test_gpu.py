@@ -10,20 +10,20 @@ import pytest
 import torch
 from helpers import TINY, launch, train
 
-from benchmarks.loop import Loop
-from dali_pipeline.index import scan_splits
-from dali_pipeline.loader import make_loader
-from dali_pipeline.plan import Plan
-from dali_pipeline.statistics import STD
-from hvd_utils.averaging import AveragedWeights
-from hvd_utils.communication import horovod_variables
-from hvd_utils.compare import differences, newest
-from hvd_utils.events import read_events
-from hvd_utils.models import build_model
-from hvd_utils.rank_files import COMPUTING, FINISHING, READING
-from hvd_utils.settings import Settings
-from hvd_utils.stopwatch import DeviceStopwatch
-from hvd_utils.world import World
+from benchmarks.harness.loop import Loop
+from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.loading.interface import STD
+from dali_pipeline.loading.loader import make_loader
+from dali_pipeline.sampling.plan import Plan
+from hvd_utils.config.settings import Settings
+from hvd_utils.faults.heartbeat import COMPUTING, FINISHING, READING
+from hvd_utils.horovod_backend.environment import horovod_variables
+from hvd_utils.horovod_backend.world import World
+from hvd_utils.inspect.compare import differences, newest
+from hvd_utils.nn.ema import AveragedWeights
+from hvd_utils.nn.models import build_model
+from hvd_utils.run.event_log import read_events
+from hvd_utils.timing.stopwatch import DeviceStopwatch
 
 pytestmark = pytest.mark.gpu
 SETTINGS = Settings(
@@ -131,7 +131,7 @@ def test_the_stopwatch_counts_what_delays_the_gpu_not_what_the_host_does():
         (COMPUTING, 0.0, 1),
         (FINISHING, 0.5, 0),
     ):
-        watch.turn_to(doing)
+        watch.switch_to(doing)
         time.sleep(host_seconds)
         for _ in range(products):
             matrix @ matrix

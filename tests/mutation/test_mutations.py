@@ -27,43 +27,43 @@ class Mutation(NamedTuple):
 
 MUTATIONS = {
     "the loss is normalised by n": Mutation(
-        "hvd_utils/optimizer.py",
+        "hvd_utils/training/optimizer.py",
         "return loss / minibatch",
         "return loss / len(labels)",
         UNIT + "test_optimizer.py",
     ),
     "γ and β decay": Mutation(
-        "hvd_utils/optimizer.py",
+        "hvd_utils/training/optimizer.py",
         "if isinstance(module, _BatchNorm)",
         "if isinstance(module, ())",
         UNIT + "test_optimizer.py",
     ),
     "LARS adapts γ and β": Mutation(
-        "hvd_utils/lars.py",
+        "hvd_utils/training/lars.py",
         '"always_adapt": False',
         '"always_adapt": True',
         UNIT + "test_lars.py",
     ),
     "the rate is rounded to an integer multiple": Mutation(
-        "hvd_utils/schedule.py",
+        "hvd_utils/paper/schedule.py",
         "return reference_rate * minibatch / reference_minibatch",
         "return reference_rate * (minibatch // reference_minibatch)",
         UNIT + "test_schedule.py",
     ),
     "warmup starts at 0": Mutation(
-        "hvd_utils/schedule.py",
+        "hvd_utils/paper/schedule.py",
         "return start + (target - start) * min(",
         "return target * min(",
         UNIT + "test_schedule.py",
     ),
     "warmup rises by the epoch": Mutation(
-        "hvd_utils/schedule.py",
+        "hvd_utils/paper/schedule.py",
         "min(step / warmup_steps, 1.0)",
         "min(step // (warmup_steps / 5) / 5, 1.0)",
         UNIT + "test_schedule.py",
     ),
     "every worker shuffles its own shard": Mutation(
-        "dali_pipeline/order.py",
+        "dali_pipeline/sampling/order.py",
         "epochs, ids = images_at(seed, first, len(fused) * batch, num_images)",
         "shard = num_images // workers\n"
         "    epochs, ids = images_at(seed, step * batch, len(fused) * batch, shard)\n"
@@ -71,67 +71,67 @@ MUTATIONS = {
         UNIT + "test_order.py",
     ),
     "images are shuffled within a buffer": Mutation(
-        "dali_pipeline/order.py",
+        "dali_pipeline/sampling/order.py",
         "    words.sort()\n",
         "    for start in range(0, num_images, 1024):\n"
         "        words[start : start + 1024].sort()\n",
         UNIT + "test_order.py",
     ),
     "every epoch has the same order": Mutation(
-        "dali_pipeline/order.py",
+        "dali_pipeline/sampling/order.py",
         "np.uint64([seed, epoch])",
         "np.uint64([seed, 0])",
         UNIT + "test_order.py",
     ),
     "crops come from the worker's own generator": Mutation(
-        "dali_pipeline/plan.py",
+        "dali_pipeline/sampling/plan.py",
         "stream = Stream(settings.seed, epochs, ids)",
         "stream = Stream(np.random.randint(2**31), epochs, ids)",
         UNIT + "test_loaders.py",
     ),
     "crops belong to the place in the worker's batch": Mutation(
-        "dali_pipeline/plan.py",
+        "dali_pipeline/sampling/plan.py",
         "stream = Stream(settings.seed, epochs, ids)",
         "stream = Stream(settings.seed, epochs, np.arange(len(ids)))",
         UNIT + "test_loaders.py",
     ),
     "memory of a batch is used again while the model reads it": Mutation(
-        "dali_pipeline/buffers.py",
+        "dali_pipeline/loading/dali/buffers.py",
         "weakref.finalize(lent, self._free.append, memory).atexit = False",
         "self._free.append(memory)",
         UNIT + "test_self_check.py",
     ),
     "fused workers are normalised together": Mutation(
-        "hvd_utils/batch_norm.py",
+        "hvd_utils/nn/batch_norm.py",
         "workers = len(images) // self.batch_per_worker",
         "workers = 1",
         UNIT + "test_batch_norm.py",
     ),
     "running averages follow the last worker": Mutation(
-        "hvd_utils/batch_norm.py",
+        "hvd_utils/nn/batch_norm.py",
         "self._sum.add_(self._buffers, alpha=workers / self._workers)",
         "self._sum.copy_(self._buffers)",
         UNIT + "test_batch_norm.py",
     ),
     "dropout goes on from what was drawn before": Mutation(
-        "hvd_utils/random_modules.py",
+        "hvd_utils/nn/dropout_seeds.py",
         "torch.default_generator.manual_seed(drawn)  #",
         "pass  #",
         UNIT + "test_training.py",
     ),
     "an update is made by a loss that is not finite": Mutation(
-        "hvd_utils/guard.py",
+        "hvd_utils/training/nonfinite.py",
         "optimizer.found_inf = left_out.float()",
         "optimizer.found_inf = torch.zeros(())",
         UNIT + "test_guard.py",
     ),
     "gradients are averaged over processes": Mutation(
-        "hvd_utils/optimizer.py", "op=hvd.Sum", "op=hvd.Average", JOB
+        "hvd_utils/training/optimizer.py", "op=hvd.Sum", "op=hvd.Average", JOB
     ),
     "running averages are averaged over processes": Mutation(
-        "hvd_utils/training.py",
-        "RunningAverages(model, workers, world.size)",
-        "RunningAverages(model, sum(map(len, passes)) * world.size, world.size)",
+        "hvd_utils/training/loops.py",
+        "RunningStatistics(model, workers, world.size)",
+        "RunningStatistics(model, sum(map(len, passes)) * world.size, world.size)",
         JOB,
     ),
 }

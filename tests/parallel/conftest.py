@@ -9,7 +9,7 @@ import pytest
 from helpers import launch, write_jpegs
 from trajectories import STEPS, VARIANTS
 
-from hvd_utils.compare import newest
+from hvd_utils.inspect.compare import newest
 
 
 @pytest.fixture(scope="session")

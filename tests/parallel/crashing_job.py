@@ -6,8 +6,8 @@ import ctypes
 import os
 
 import train_imagenet
-from dali_pipeline.feed import Feed
-from hvd_utils import failure
+from dali_pipeline.loading.dali.feed import Feed
+from hvd_utils.cli.run_main import run_main
 
 delivered, batches = Feed.delivered, []
 
@@ -22,4 +22,4 @@ def delivered_or_crash(self):
 Feed.delivered = delivered_or_crash
 
 if __name__ == "__main__":
-    failure.run(train_imagenet.main)
+    run_main(train_imagenet.main)

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from hvd_utils import failure
+from hvd_utils.cli.run_main import run_main
 from hvd_utils.preflight.__main__ import main
 
 rank = int(os.environ["OMPI_COMM_WORLD_RANK"])
@@ -24,7 +24,8 @@ what = sys.argv.pop(1)
 def be_odd() -> None:
     """Make this rank what its number says."""
     socket.gethostname = lambda: f"node{rank // 2}"
-    from hvd_utils.preflight import network, software, tasks
+    from hvd_utils.preflight import tasks
+    from hvd_utils.preflight.checks import network, software
 
     if rank >= 2:
         tasks.TASKS["now"] = lambda here, limit: time.time() + 3600
@@ -55,4 +56,4 @@ from mpi4py import MPI  # noqa: E402
 
 assert MPI.COMM_WORLD.Get_rank() == rank
 {"odd": be_odd, "stopped": stop}[what]()
-failure.run(main)
+run_main(main)

@@ -6,7 +6,8 @@ import os
 import sys
 
 import train_imagenet
-from hvd_utils import failure, provenance
+from hvd_utils.cli.run_main import run_main
+from hvd_utils.run import provenance
 
 HOST = sys.argv.pop(1)
 environment = provenance.environment
@@ -21,4 +22,4 @@ def environment_or_death(world):
 provenance.environment = environment_or_death
 
 if __name__ == "__main__":
-    failure.run(train_imagenet.main)
+    run_main(train_imagenet.main)

@@ -23,8 +23,9 @@ import horovod.torch as hvd
 import torch
 from torch import nn
 
-from hvd_utils import elastic, failure
-from hvd_utils.workers import share
+from hvd_utils.cli.run_main import run_main
+from hvd_utils.horovod_backend import elastic
+from hvd_utils.paper.logical_workers import share
 
 WORKERS, BATCH, FEATURES, CLASSES = 6, 8, 10, 4
 SECONDS_PER_STEP = float(os.environ.get("TOY_SECONDS_PER_STEP", "0"))
@@ -109,7 +110,7 @@ def main() -> None:
 
     die_if("launch")
 
-    def job(memory: elastic.Memory) -> None:
+    def job(memory: elastic.ElasticState) -> None:
         nonlocal worlds
         worlds += 1
         hvd.init()
@@ -139,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

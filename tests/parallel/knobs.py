@@ -13,7 +13,8 @@ from pathlib import Path
 from trajectories import EXPERIMENT, smooth
 
 import train_imagenet
-from hvd_utils import failure, models
+from hvd_utils.cli.run_main import run_main
+from hvd_utils.nn import models
 
 
 def main() -> None:
@@ -29,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

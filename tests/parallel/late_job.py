@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import train_imagenet
-from hvd_utils import failure, guard
+from hvd_utils.cli.run_main import run_main
+from hvd_utils.training import nonfinite
 
-update = guard.Guard.update
+update = nonfinite.Guard.update
 
 
 def update_unseen(self, *arguments) -> None:
@@ -16,7 +17,7 @@ def update_unseen(self, *arguments) -> None:
     update(self, *arguments)
 
 
-guard.Guard.update = update_unseen
+nonfinite.Guard.update = update_unseen
 
 if __name__ == "__main__":
-    failure.run(train_imagenet.main)
+    run_main(train_imagenet.main)

@@ -9,10 +9,11 @@ import sys
 import time
 
 import train_imagenet
-from hvd_utils import failure, training
+from hvd_utils.cli.run_main import run_main
+from hvd_utils.training import loops
 
 PAUSE = float(sys.argv.pop(1))
-set_rate = training.set_rate
+set_rate = loops.set_rate
 
 
 def set_rate_slowly(*arguments) -> None:
@@ -20,7 +21,7 @@ def set_rate_slowly(*arguments) -> None:
     set_rate(*arguments)
 
 
-training.set_rate = set_rate_slowly
+loops.set_rate = set_rate_slowly
 
 if __name__ == "__main__":
-    failure.run(train_imagenet.main)
+    run_main(train_imagenet.main)

@@ -13,7 +13,8 @@ import time
 from dali_pipeline import stage
 from dali_pipeline.staging import copying
 from dali_pipeline.staging.progress import Progress
-from hvd_utils import failure
+from hvd_utils.cli.ranks import launched_rank
+from hvd_utils.cli.run_main import run_main
 
 PAUSE = float(sys.argv.pop(1))
 advance = Progress.advance
@@ -27,9 +28,9 @@ def advance_slowly(*arguments) -> None:
 Progress.advance = advance_slowly
 copying.CHUNK = 1 << 16
 if any("{rank}" in argument for argument in sys.argv):
-    rank = str(failure.launched_rank())
+    rank = str(launched_rank())
     sys.argv = [argument.replace("{rank}", rank) for argument in sys.argv]
     socket.gethostname = lambda: f"node{rank}"
 
 if __name__ == "__main__":
-    failure.run(stage.main)
+    run_main(stage.main)

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import numpy as np
 from mpi4py import MPI
 
-from dali_pipeline.order import permutation, worker_images
-from hvd_utils.schedule import first_step, make_schedule
-from hvd_utils.workers import share
+from dali_pipeline.sampling.order import permutation, worker_images
+from hvd_utils.paper.logical_workers import share
+from hvd_utils.paper.schedule import first_step, make_schedule
 
 IMAGES, N, EPOCHS, SEED = 1_281_167, 32, 90, 7
 PAPER = SimpleNamespace(

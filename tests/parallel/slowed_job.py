@@ -13,11 +13,12 @@ import time
 import horovod.torch as hvd
 
 import train_imagenet
-from hvd_utils import failure, training
+from hvd_utils.cli.run_main import run_main
+from hvd_utils.training import loops
 
 USUAL, LONGER = 0.03, 0.05  # seconds
 SCHEDULE = [entry.split(":") for entry in sys.argv.pop(1).split(",")]
-train, minibatch_loss = training.train, training.minibatch_loss
+train, minibatch_loss = loops.train, loops.minibatch_loss
 made = 0  # steps
 
 
@@ -28,14 +29,14 @@ def pause(step: int, part: str) -> None:
             time.sleep(LONGER)
 
 
-def slowed_train(model, optimizer, schedule, batches, steps, **options):
+def slowed_train(state, schedule, batches, steps, **options):
     def slowed():
         for step in steps:
             time.sleep(USUAL)
             pause(step, "data")
             yield next(batches)
 
-    yield from train(model, optimizer, schedule, slowed(), steps, **options)
+    yield from train(state, schedule, slowed(), steps, **options)
 
 
 def slowed_loss(*arguments):  # called once a step: a process has one logical worker
@@ -45,7 +46,7 @@ def slowed_loss(*arguments):  # called once a step: a process has one logical wo
     return minibatch_loss(*arguments)
 
 
-training.train, training.minibatch_loss = slowed_train, slowed_loss
+loops.train, loops.minibatch_loss = slowed_train, slowed_loss
 
 if __name__ == "__main__":
-    failure.run(train_imagenet.main)
+    run_main(train_imagenet.main)

@@ -9,10 +9,10 @@ from helpers import launch
 
 PROGRAM = """
 import json, os, time
-from hvd_utils.communication import prepare
-from hvd_utils.settings import Settings
+from hvd_utils.horovod_backend.environment import prepare
+from hvd_utils.config.settings import Settings
 prepare(Settings(recipe="test"), cuda=False)
-from hvd_utils.world import start_world
+from hvd_utils.horovod_backend.world import start_world
 world = start_world("cpu")
 
 def times_asleep():

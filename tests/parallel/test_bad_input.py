@@ -11,10 +11,10 @@ import psutil
 import pytest
 from helpers import JOB, REPOSITORY, TINY, launch, train, write_jpegs
 
-from dali_pipeline.index import scan_splits
-from dali_pipeline.plan import Plan
-from hvd_utils.checkpoint import list_checkpoints, load_checkpoint
-from hvd_utils.settings import load_settings
+from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.sampling.plan import Plan
+from hvd_utils.config.command_line import load_settings
+from hvd_utils.run.checkpoint import list_checkpoints, load_checkpoint
 
 
 def assert_one_clear_line(ended, *words, rank: int | None = None) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from helpers import REPOSITORY, TINY, launch, train
 
-from dali_pipeline import in_flight
-from hvd_utils import crash
-from hvd_utils.checkpoint import list_checkpoints
+from hvd_utils.faults import crash_report, in_flight
+from hvd_utils.run.checkpoint import list_checkpoints
 
 CRASHING = str(Path(__file__).with_name("crashing_job.py"))
 
@@ -22,7 +21,7 @@ def test_who_crashed_and_what_it_decoded_is_told_by_requeue_and_the_next_launch(
     command = [CRASHING, *options]
     ended = launch(command, ranks=2, by="mpirun", PYTHONPATH=str(REPOSITORY))
     assert ended.code not in (0, 2), ended.output
-    (line,) = crash.traces(run)
+    (line,) = crash_report.traces(run)
     assert line.startswith("rank 1 crashed (Segmentation fault; stacks in ")
     assert f"while images were decoded: {tiny_data}/" in line
     assert "crashing_job.py" in (run / "ranks" / "00001.crash").read_text()
@@ -35,7 +34,7 @@ def test_who_crashed_and_what_it_decoded_is_told_by_requeue_and_the_next_launch(
     assert again.code == 0, again.output
     assert f"the last launch: {line}" in again.output
     assert list_checkpoints(run)
-    assert crash.traces(run) == []
+    assert crash_report.traces(run) == []
     assert not [*run.glob("ranks/*.crash"), *run.glob("ranks/*.images")]
 
 

@@ -12,8 +12,8 @@ from helpers import REPOSITORY, TINY, launch, train
 from kills import metrics
 from running import PACED
 
-from hvd_utils.compare import differences, newest
-from hvd_utils.events import METRICS, read_events
+from hvd_utils.inspect.compare import differences, newest
+from hvd_utils.run.event_log import METRICS, read_events
 
 JOB_OPTIONS = (*TINY, "--workers", "4", "--precision", "fp64", "--batch-per-worker", "2")
 JOB_OPTIONS += ("--average", "ema", "--average-decay", "0.9")
@@ -133,9 +133,9 @@ def test_all_recall_the_state_of_the_furthest(tmp_path):
     script = tmp_path / "recall.py"
     script.write_text("""
 import horovod.torch as hvd, torch
-from hvd_utils.elastic import Memory
+from hvd_utils.horovod_backend.elastic import ElasticState
 hvd.init()
-memory = Memory()
+memory = ElasticState()
 assert memory.recall() is None
 step = (-1, 5, 4)[hvd.rank()]
 if step >= 0:

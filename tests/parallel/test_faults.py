@@ -9,9 +9,9 @@ from pathlib import Path
 from helpers import JOB, REPOSITORY, TINY, launch, train, write_jpegs
 from running import RunningJob
 
-from hvd_utils.checkpoint import list_checkpoints, load_checkpoint
-from hvd_utils.events import METRICS, read_events
-from hvd_utils.failure import EXIT_HANGS
+from hvd_utils.cli.errors import EXIT_HANGS
+from hvd_utils.run.checkpoint import list_checkpoints, load_checkpoint
+from hvd_utils.run.event_log import METRICS, read_events
 
 LATE = str(REPOSITORY / "tests" / "parallel" / "late_job.py")
 HERE = {"PYTHONPATH": str(REPOSITORY)}

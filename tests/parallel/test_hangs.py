@@ -8,7 +8,7 @@ import pytest
 from helpers import REPOSITORY, launch
 from test_bad_input import assert_nobody_is_left
 
-from hvd_utils.failure import EXIT_HANGS
+from hvd_utils.cli.errors import EXIT_HANGS
 
 PROGRAM = str(Path(__file__).with_name("watched.py"))
 

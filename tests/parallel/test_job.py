@@ -11,9 +11,9 @@ import yaml
 from helpers import TINY, train, write_jpegs
 from kills import metrics
 
-from hvd_utils.checkpoint import list_checkpoints
-from hvd_utils.compare import differences, newest
-from hvd_utils.events import read_events
+from hvd_utils.inspect.compare import differences, newest
+from hvd_utils.run.checkpoint import list_checkpoints
+from hvd_utils.run.event_log import read_events
 
 
 def events(run, kind):

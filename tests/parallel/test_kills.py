@@ -14,7 +14,7 @@ import pytest
 from helpers import TINY, train
 from kills import Kill, metrics, run_with_kills
 
-from hvd_utils.compare import differences, newest
+from hvd_utils.inspect.compare import differences, newest
 
 KILLS = int(os.environ.get("KILLS", "20"))
 SEED = int(os.environ.get("SEED", "0"))

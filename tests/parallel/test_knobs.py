@@ -9,7 +9,7 @@ import pytest
 import yaml
 from helpers import launch
 
-from hvd_utils.compare import differences, newest
+from hvd_utils.inspect.compare import differences, newest
 
 PROGRAM = str(Path(__file__).with_name("knobs.py"))
 FP64 = "--precision fp64"

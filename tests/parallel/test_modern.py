@@ -8,10 +8,10 @@ import pytest
 from helpers import TINY, train
 from kills import metrics, run_with_kills
 
-from dali_pipeline.resolution import training_side
-from hvd_utils.checkpoint_files import best_path
-from hvd_utils.compare import differences, newest, relative_difference
-from hvd_utils.settings import load_settings
+from dali_pipeline.sampling.image_size import training_side
+from hvd_utils.config.command_line import load_settings
+from hvd_utils.inspect.compare import differences, newest, relative_difference
+from hvd_utils.run.folder import best_path
 
 STEPS = 60
 IMAGES = 30  # of tiny_data: with minibatches of 12, two steps and a half an epoch

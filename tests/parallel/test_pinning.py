@@ -8,7 +8,7 @@ import os
 import pytest
 from helpers import TINY, train
 
-from hvd_utils.affinity import parse_cpulist, read_cores
+from hvd_utils.horovod_backend.affinity import parse_cpulist, read_cores
 
 
 def test_two_pinned_ranks_share_no_core(tiny_data, tmp_path):

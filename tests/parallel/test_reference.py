@@ -12,12 +12,12 @@ import torch
 from torch.nn import functional
 from trajectories import EXPERIMENT, STEPS
 
-from dali_pipeline.index import scan_splits
-from dali_pipeline.loader import make_loader
-from dali_pipeline.plan import Plan
-from hvd_utils.compare import tensors
-from hvd_utils.models import build_model
-from hvd_utils.settings import load_settings
+from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.loading.loader import make_loader
+from dali_pipeline.sampling.plan import Plan
+from hvd_utils.config.command_line import load_settings
+from hvd_utils.inspect.compare import tensors
+from hvd_utils.nn.models import build_model
 
 K, N, IMAGES = 8, 4, 72
 

@@ -14,12 +14,13 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from hvd_utils.failure import EXIT_RESUME, RANK_VARIABLES
-from hvd_utils.signals import LAUNCHER_DIED, StopRequest
+from hvd_utils.cli.errors import EXIT_RESUME
+from hvd_utils.cli.ranks import RANK_VARIABLES
+from hvd_utils.faults.signals import LAUNCHER_DIED, StopRequest
 
 LIMIT = 30  # seconds: what does not happen until then does not happen
 
-HEAD = "import ctypes, os, signal, sys, time\nfrom hvd_utils.signals import StopRequest\n"
+HEAD = "import ctypes, os, signal, sys, time\nfrom hvd_utils.faults.signals import StopRequest\n"
 # A wait in C, to which the signal handlers of Python never come: they run after it, if ever.
 BLOCKED = "select = ctypes.CDLL(None).poll\nwhile True: select(None, 0, 1000)\n"
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import pytest
 from helpers import REPOSITORY, TINY, launch
 
-from hvd_utils.events import METRICS, read_events
-from hvd_utils.run_state import read_state
-from hvd_utils.status import show
+from hvd_utils.inspect.run_state import read_state
+from hvd_utils.inspect.status import show
+from hvd_utils.run.event_log import METRICS, read_events
 
 PROGRAM = str(Path(__file__).with_name("slowed_job.py"))
 SCHEDULE = "29-70:1:data,109-150:0:compute"  # before and between them, no rank is slow

@@ -14,14 +14,14 @@ import psutil
 import pytest
 from helpers import LAUNCHERS, kill_tree
 
-from hvd_utils.failure import EXIT_RESUME
+from hvd_utils.cli.errors import EXIT_RESUME
 
 LIMIT = 60
 
 # Rank 0 waits for ever in C++ for rank 1, whose part of the sum never comes.
 JOB = f"""
 import os, sys, time
-from hvd_utils.signals import StopRequest
+from hvd_utils.faults.signals import StopRequest
 stop = StopRequest()
 import horovod.torch as hvd, torch
 hvd.init()

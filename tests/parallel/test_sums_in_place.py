@@ -9,19 +9,19 @@ from helpers import launch
 PROGRAM = """
 import json, sys
 import torch
-from hvd_utils.communication import prepare
-from hvd_utils.settings import Settings
+from hvd_utils.horovod_backend.environment import prepare
+from hvd_utils.config.settings import Settings
 settings = Settings(recipe="test", model="resnet8")
 prepare(settings, cuda=False)
-from hvd_utils.world import start_world
+from hvd_utils.horovod_backend.world import start_world
 world = start_world("cpu")
-from hvd_utils.layout import lay_out
-from hvd_utils.models import build_model
-from hvd_utils.optimizer import build_optimizer
+from hvd_utils.nn.memory_format import set_memory_format
+from hvd_utils.nn.models import build_model
+from hvd_utils.training.optimizer import build_optimizer
 
 def network():
     model = build_model("resnet8", 10, zero_gamma=False, seed=1).double()
-    lay_out(model, channels_last=True)
+    set_memory_format(model, channels_last=True)
     return model
 
 def passes(model, rank):

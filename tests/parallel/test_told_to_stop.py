@@ -15,10 +15,10 @@ from helpers import JOB, LAUNCHERS, REPOSITORY, TINY, kill_tree, launch, train
 from kills import metrics
 from running import RunningJob
 
-from hvd_utils.checkpoint import list_checkpoints
-from hvd_utils.compare import differences, newest
-from hvd_utils.events import read_events
-from hvd_utils.failure import EXIT_RESUME
+from hvd_utils.cli.errors import EXIT_RESUME
+from hvd_utils.inspect.compare import differences, newest
+from hvd_utils.run.checkpoint import list_checkpoints
+from hvd_utils.run.event_log import read_events
 
 WAITING = str(REPOSITORY / "tests" / "parallel" / "waiting_job.py")
 LONG = (*TINY, "--epochs", "9000", "--reference-rate", "0.0125")

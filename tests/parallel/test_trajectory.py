@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from trajectories import VARIANTS
 
-from hvd_utils.compare import differences
-from hvd_utils.loss_scaler import FIRST_SCALE
+from hvd_utils.inspect.compare import differences
+from hvd_utils.training.loss_scaler import FIRST_SCALE
 
 # Only the order in which gradients are summed differs. In float64 that moves a sum by 1e-16, of
 # which thirty steps were seen to make 3e-15. In float32 it is 6e-8 and 1.4e-6 where the network is

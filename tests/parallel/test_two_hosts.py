@@ -11,7 +11,7 @@ import pytest
 from helpers import JOB, REPOSITORY, TINY
 from hosts import Hosts, two_hosts
 
-from hvd_utils.checkpoint import list_checkpoints
+from hvd_utils.run.checkpoint import list_checkpoints
 
 PROGRAM = str(Path(__file__).with_name("watched.py"))
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from hvd_utils.failure import EXIT_HANGS
-from hvd_utils.hang import judge
-from hvd_utils.rank_files import FINISHED, WAITING, Report, read_reports, report_path
-from hvd_utils.watchdog import Watchdog
+from hvd_utils.cli.errors import EXIT_HANGS
+from hvd_utils.faults.hang_diagnosis import diagnose
+from hvd_utils.faults.heartbeat import FINISHED, WAITING, Heartbeat, heartbeat_path, read_heartbeats
+from hvd_utils.faults.watchdog import Watchdog
 
 REMEDY = "see the README"
 LIMIT = 60  # seconds, generous: a rank ends after about 10
@@ -25,15 +25,15 @@ LIMIT = 60  # seconds, generous: a rank ends after about 10
 RANK = """
 import ctypes, sys, time
 from pathlib import Path
-from hvd_utils.rank_files import WAITING
-from hvd_utils.watchdog import Watchdog
+from hvd_utils.faults.heartbeat import WAITING
+from hvd_utils.faults.watchdog import Watchdog
 folder, rank, size, timeout = Path(sys.argv[1]), *map(int, sys.argv[2:5])
 watchdog = Watchdog(folder, rank, size, f"node{rank}", timeout, "see the README")
 watchdog.start()
-watchdog.at(1, "computing")
+watchdog.beat(1, "computing")
 """
-WAITS = f"watchdog.at(1, {WAITING!r}); time.sleep(1000)"
-READS = "watchdog.at(1, 'reading images'); time.sleep(1000)"
+WAITS = f"watchdog.beat(1, {WAITING!r}); time.sleep(1000)"
+READS = "watchdog.beat(1, 'reading images'); time.sleep(1000)"
 
 
 class Ranks:
@@ -53,7 +53,7 @@ class Ranks:
     def await_reports(self, folder: Path) -> None:
         """Return once every rank has written a report."""
         end = time.monotonic() + LIMIT
-        while len(read_reports(folder, len(self.processes))) < len(self.processes):
+        while len(read_heartbeats(folder, len(self.processes))) < len(self.processes):
             assert time.monotonic() < end
             time.sleep(0.05)
 
@@ -77,7 +77,7 @@ def test_a_rank_that_hangs_is_named_by_the_lowest_other_and_all_end(tmp_path):
         f"rank 0 (node0) hangs: reading images at step 1; {REMEDY}\n",
     )
     assert first == others[1] == others[2] == (EXIT_HANGS, "")
-    stacks = report_path(tmp_path, 0).with_suffix(".stacks").read_text()
+    stacks = heartbeat_path(tmp_path, 0).with_suffix(".stacks").read_text()
     assert 'File "<string>"' in stacks  # the line where its main thread stands
 
 
@@ -136,12 +136,12 @@ def test_storage_that_hangs_does_not_hold_the_watchdog_up(tmp_path):
 
 def test_long_work_of_one_rank_and_one_that_is_done_are_no_hang(tmp_path):
     """Rank 0 validates alone for three timeouts; the others wait for it, or have ended."""
-    works = "[(watchdog.at(1, 'validating', i), time.sleep(.1)) for i in range(30)]; "
+    works = "[(watchdog.beat(1, 'validating', i), time.sleep(.1)) for i in range(30)]; "
     waits = WAITS.replace("1000", "3.3") + "; "
     stop = "watchdog.stop()"
     ended = Ranks([tmp_path] * 3, [works + stop, waits + stop, stop]).finish()
     assert ended == [(0, "")] * 3
-    assert {report.doing for report in read_reports(tmp_path, 3).values()} == {FINISHED}
+    assert {report.doing for report in read_heartbeats(tmp_path, 3).values()} == {FINISHED}
 
 
 def test_a_job_that_was_suspended_goes_on(tmp_path):
@@ -160,14 +160,14 @@ def test_a_job_that_was_suspended_goes_on(tmp_path):
 def test_a_timeout_of_0_is_off_and_leaves_nothing(tmp_path):
     watchdog = Watchdog(tmp_path, 0, 1, "node0", 0, REMEDY)
     watchdog.start()
-    watchdog.at(1, "computing")
+    watchdog.beat(1, "computing")
     watchdog.stop()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_report_tells_people_where_a_rank_stands(tmp_path):
     watchdog = Watchdog(tmp_path, 3, 4, "node3", 100, REMEDY)
-    watchdog.at(17, "reading images")
+    watchdog.beat(17, "reading images")
     watchdog.start()
     watchdog.stop()
     report = json.loads((tmp_path / "ranks" / "00003.json").read_text())
@@ -180,16 +180,16 @@ def test_telling_the_watchdog_costs_microseconds():
     watchdog = Watchdog(Path("/none"), 0, 1, "node0", 1, REMEDY)
     began = time.perf_counter()
     for step in range(100_000):
-        watchdog.at(step, "computing")
+        watchdog.beat(step, "computing")
     assert time.perf_counter() - began < 1  # 10 µs each, where about 0.1 is usual
 
 
-def report(rank: int, doing: str = WAITING, **values) -> Report:
+def report(rank: int, doing: str = WAITING, **values) -> Heartbeat:
     usual = {"host": f"node{rank}", "pid": 1, "number": 1, "step": 5, "count": 0, "idle": 300}
-    return Report(rank=rank, doing=doing, **{**usual, **values})
+    return Heartbeat(rank=rank, doing=doing, **{**usual, **values})
 
 
-def looks(*reports: Report, silent: tuple[int, ...] = ()) -> tuple[dict, dict]:
+def looks(*reports: Heartbeat, silent: tuple[int, ...] = ()) -> tuple[dict, dict]:
     """Two looks, in the second of which all but the silent ranks wrote a new report."""
     before = {r.rank: r for r in reports}
     return before, {
@@ -199,21 +199,21 @@ def looks(*reports: Report, silent: tuple[int, ...] = ()) -> tuple[dict, dict]:
 
 def test_clocks_of_hosts_are_not_compared():
     ahead = looks(report(0), report(1, time=1.0), report(2, time=1e12))
-    assert judge(report(0), 3, *ahead, 300).reason.startswith("all ranks wait")
+    assert diagnose(report(0), 3, *ahead, 300).reason.startswith("all ranks wait")
     stopped = looks(report(0), report(1, time=1.0), report(2, time=1e12), silent=(2,))
-    verdict = judge(report(0, changed=500.0), 3, *stopped, 300)
+    verdict = diagnose(report(0, changed=500.0), 3, *stopped, 300)
     assert verdict.reason == (
         f"rank 2 (node2) hangs: not heard of for 500 s, last seen {WAITING} at step 5"
     )
 
 
 def test_a_rank_that_goes_on_is_waited_for():
-    assert judge(report(0), 2, *looks(report(0), report(1, idle=100)), 300) is None
+    assert diagnose(report(0), 2, *looks(report(0), report(1, idle=100)), 300) is None
 
 
 def test_many_hanging_ranks_fit_in_a_line_and_one_of_them_speaks_where_all_hang():
     everyone = [report(rank, "reading images") for rank in range(256)]
-    verdict = judge(everyone[7], 256, *looks(*everyone), 300)
+    verdict = diagnose(everyone[7], 256, *looks(*everyone), 300)
     assert verdict.speaker == 0
     assert verdict.reason.endswith("rank 2 (node2) hangs: reading images at step 5, and 253 more")
 
@@ -223,4 +223,4 @@ def test_many_hanging_ranks_fit_in_a_line_and_one_of_them_speaks_where_all_hang(
 )
 def test_the_lowest_rank_that_is_alive_and_not_accused_speaks(silent, speaker):
     both = looks(*map(report, range(5)), silent=silent)
-    assert judge(report(4), 5, *both, 300).speaker == speaker
+    assert diagnose(report(4), 5, *both, 300).speaker == speaker

@@ -16,8 +16,9 @@ import horovod.torch as hvd
 from torch import nn
 
 import train_imagenet
-from hvd_utils import failure, models
-from hvd_utils.workers import share
+from hvd_utils.cli.run_main import run_main
+from hvd_utils.nn import models
+from hvd_utils.paper.logical_workers import share
 
 STEPS = 30
 EXPERIMENT = (
@@ -91,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    failure.run(main)
+    run_main(main)

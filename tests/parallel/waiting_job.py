@@ -6,8 +6,9 @@ import sys
 import time
 
 import train_imagenet
-from dali_pipeline import dataset
-from hvd_utils import evaluate, failure
+from dali_pipeline.dataset import open_data
+from hvd_utils.cli.run_main import run_main
+from hvd_utils.run import evaluate
 
 WHERE = sys.argv.pop(1)
 
@@ -22,9 +23,9 @@ def slow(function):
 
 
 if WHERE == "data":
-    train_imagenet.open_dataset = slow(dataset.open_dataset)
+    train_imagenet.open_dataset = slow(open_data.open_dataset)
 else:
     evaluate.validate = slow(evaluate.validate)
 
 if __name__ == "__main__":
-    failure.run(train_imagenet.main)
+    run_main(train_imagenet.main)

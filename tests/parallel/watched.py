@@ -16,9 +16,9 @@ from pathlib import Path
 import horovod.torch as hvd
 import torch
 
-from hvd_utils import failure
-from hvd_utils.rank_files import WAITING
-from hvd_utils.watchdog import Watchdog
+from hvd_utils.cli.run_main import run_main
+from hvd_utils.faults.heartbeat import WAITING
+from hvd_utils.faults.watchdog import Watchdog
 
 FOLDER, TIMEOUT = Path(sys.argv[1]), float(sys.argv[2])
 HANGS, HOW = (int(sys.argv[3]), sys.argv[4]) if len(sys.argv) > 3 else (None, None)
@@ -31,11 +31,11 @@ def main() -> None:
     watchdog.start()
     step = 0
     while True:
-        watchdog.at(step, "reading images")
+        watchdog.beat(step, "reading images")
         time.sleep(0.01)
         if step == 10 and hvd.rank() == HANGS:
             hang()
-        watchdog.at(step, WAITING)
+        watchdog.beat(step, WAITING)
         hvd.allreduce(torch.ones(1000), name="sum")
         step += 1
         if step == 10 and hvd.rank() == 0:
@@ -48,4 +48,4 @@ def hang() -> None:
     time.sleep(100_000)
 
 
-failure.run(main)
+run_main(main)

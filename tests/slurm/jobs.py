@@ -13,7 +13,7 @@ import pytest
 from cluster import Cluster
 from helpers import REPOSITORY
 
-from hvd_utils.events import METRICS, read_events
+from hvd_utils.run.event_log import METRICS, read_events
 
 TIDY = 6  # seconds after which nothing of a requeued job's last start is left
 LIMIT = 240  # seconds for whatever is waited for, on a busy machine

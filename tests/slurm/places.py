@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dali_pipeline.order import worker_images
+from dali_pipeline.sampling.order import worker_images
 
 IMAGES, N, SEED = 1_281_167, 32, 7
 

@@ -17,11 +17,11 @@ from helpers import REPOSITORY, TINY, kill_tree, train
 from jobs import TIDY, Job
 from places import IMAGES, SEED, N
 
-from dali_pipeline.order import permutation
-from hvd_utils.checkpoint import list_checkpoints
-from hvd_utils.compare import differences, newest
-from hvd_utils.events import METRICS, read_events
-from hvd_utils.failure import EXIT_RESUME
+from dali_pipeline.sampling.order import permutation
+from hvd_utils.cli.errors import EXIT_RESUME
+from hvd_utils.inspect.compare import differences, newest
+from hvd_utils.run.checkpoint import list_checkpoints
+from hvd_utils.run.event_log import METRICS, read_events
 
 SCRIPTS = sorted((REPOSITORY / "slurm").glob("*.sh"))
 STEPS = 16

@@ -5,8 +5,15 @@ import threading
 
 import pytest
 
-from hvd_utils import affinity
-from hvd_utils.affinity import Core, Place, cores_of, format_cpulist, parse_cpulist, share
+from hvd_utils.horovod_backend import affinity
+from hvd_utils.horovod_backend.affinity import (
+    Core,
+    Place,
+    cores_of,
+    format_cpulist,
+    parse_cpulist,
+    share,
+)
 
 
 def machine(sockets, nodes, cores, smt=2):

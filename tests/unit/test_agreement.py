@@ -1,24 +1,24 @@
 """Flags by name, in a world of one process; tests/parallel has more of them."""
 
-from hvd_utils.agreement import Agreement
+from hvd_utils.horovod_backend.flags import SharedFlags
 
 
 def test_a_flag_is_agreed_upon_once_a_round_has_been_made():
     raised = {"stop": False, "other": False}
-    agreement = Agreement(1, stop=lambda: raised["stop"], other=lambda: raised["other"])
-    agreement.ask()
+    flags = SharedFlags(1, stop=lambda: raised["stop"], other=lambda: raised["other"])
+    flags.send()
     raised["stop"] = True  # too late for this round
-    agreement.settle()
-    assert not agreement
-    agreement.ask()
-    agreement.settle()
-    assert agreement
-    assert agreement["stop"]
-    assert not agreement["other"]
+    flags.receive()
+    assert not flags
+    flags.send()
+    flags.receive()
+    assert flags
+    assert flags["stop"]
+    assert not flags["other"]
 
 
 def test_without_flags_there_is_nothing_to_agree_upon():
-    agreement = Agreement(8)
-    agreement.ask()
-    agreement.settle()
-    assert not agreement
+    flags = SharedFlags(8)
+    flags.send()
+    flags.receive()
+    assert not flags

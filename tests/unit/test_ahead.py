@@ -5,12 +5,12 @@ import threading
 
 import pytest
 
-from dali_pipeline.ahead import ahead
+from dali_pipeline.loading.prefetch import prefetched
 
 
 def test_items_come_in_order_and_end():
-    assert list(ahead(range(100), 7)) == list(range(100))
-    assert list(ahead([], 3)) == []
+    assert list(prefetched(range(100), 7)) == list(range(100))
+    assert list(prefetched([], 3)) == []
 
 
 def test_items_are_made_before_they_are_asked_for_but_not_without_bound():
@@ -23,7 +23,7 @@ def test_items_are_made_before_they_are_asked_for_but_not_without_bound():
                 third.set()
             yield number
 
-    items = ahead(source(), 3)
+    items = prefetched(source(), 3)
     assert next(items) == 0
     assert third.wait(timeout=10)  # asked for one, and three more were made
     assert made == [0, 1, 2, 3]
@@ -35,7 +35,7 @@ def test_a_failure_arrives_in_the_place_of_its_item():
         yield 1
         raise OSError("gone")
 
-    items = ahead(source(), 5)
+    items = prefetched(source(), 5)
     assert next(items) == 1
     with pytest.raises(OSError, match="gone"):
         next(items)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvd_utils.allocator import HUGE_PAGE, huge_zeros
+from hvd_utils.nn.cpu_memory import HUGE_PAGE, huge_zeros
 
 
 @pytest.mark.parametrize("elements", [1, HUGE_PAGE // 4, 3_000_000])

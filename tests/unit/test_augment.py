@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms import CenterCrop, RandomResizedCrop, Resize
 
-from dali_pipeline.augment import Stream, central_placement, flips, training_windows
+from dali_pipeline.sampling.crops import Stream, central_placement, flips, training_windows
 
 MANY = 20_000
 

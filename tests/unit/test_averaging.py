@@ -7,21 +7,20 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from hvd_utils.agreement import Agreement
-from hvd_utils.averaging import AveragedWeights, decay_at
-from hvd_utils.batch_norm import WorkerBatchNorm2d, batch_norms, normalise_by_worker
-from hvd_utils.checkpoint import load_checkpoint, save_checkpoint
-from hvd_utils.compiling import compile_stages
-from hvd_utils.elastic import _pack, _unpack
-from hvd_utils.guard import Guard
-from hvd_utils.layout import lay_out
-from hvd_utils.models import build_model
-from hvd_utils.optimizer import build_optimizer
-from hvd_utils.progress import Progress
-from hvd_utils.resume import take_over, whole_state
-from hvd_utils.settings import Settings
-from hvd_utils.training import train
-from hvd_utils.world import World
+from hvd_utils.config.settings import Settings
+from hvd_utils.horovod_backend.elastic import _pack, _unpack
+from hvd_utils.horovod_backend.flags import SharedFlags
+from hvd_utils.horovod_backend.world import World
+from hvd_utils.nn.batch_norm import WorkerBatchNorm2d, batch_norms, normalise_by_worker
+from hvd_utils.nn.compile import compile_stages
+from hvd_utils.nn.ema import AveragedWeights, decay_at
+from hvd_utils.nn.memory_format import set_memory_format
+from hvd_utils.nn.models import build_model
+from hvd_utils.run.checkpoint import load_checkpoint, save_checkpoint
+from hvd_utils.run.progress import Progress
+from hvd_utils.run.state import collect_state, restore_state
+from hvd_utils.training.loops import train
+from hvd_utils.training.train_state import TrainState
 
 WORLD = World(0, 1, 0, 1, "here", torch.device("cpu"), 1)
 SETTINGS = Settings(recipe="paper", average="ema", average_decay=0.3, workers=2, batch_per_worker=4)
@@ -33,39 +32,30 @@ class Training:
     def __init__(self, settings=SETTINGS, *, seed=1, channels_last=True, precision="fp64"):
         self.model = build_model("resnet8", 5, zero_gamma=False, seed=seed).double()
         normalise_by_worker(self.model, [range(2)], 4)
-        lay_out(self.model, channels_last=channels_last)
-        self.averaged = AveragedWeights(self.model, settings)
-        self.optimizer = build_optimizer(self.model, settings, 1)
-        self.guard = Guard(precision, 2, WORLD.device)
-        self.settings, self.progress = settings, Progress()
+        set_memory_format(self.model, channels_last=channels_last)
+        self.settings = settings.model_copy(update={"precision": precision})
+        self.training = TrainState.build(self.model, self.settings, 1)
+        self.averaged, self.optimizer = self.training.averaged, self.training.optimizer
+        self.guard, self.progress = self.training.guard, Progress()
 
     def steps(self, count):
         """Make steps on images that depend on the step alone; yield after each."""
         first = self.progress.step
         batches = ((_images(step), torch.arange(8) % 5) for step in range(first, first + count))
         for _ in train(
-            self.model, self.optimizer, lambda step: 0.1, batches, range(first, first + count),
-            passes=[range(2)], workers=2, minibatch=8, seed=1, precision="fp64", world=WORLD,
-            agreement=Agreement(1), guard=self.guard, averaged=self.averaged,
+            self.training, lambda step: 0.1, batches, range(first, first + count),
+            recipe=self.settings.model_copy(update={"precision": "fp64"}), passes=[range(2)],
+            world=WORLD, flags=SharedFlags(1),
         ):  # fmt: skip
             self.progress.step += 1
             yield
 
     def state(self):
-        return whole_state(
-            self.settings,
-            self.progress,
-            self.model,
-            self.averaged,
-            self.optimizer,
-            self.guard,
-            {"num_classes": 5, "train_images": 9},
-        )
+        facts = {"num_classes": 5, "train_images": 9}
+        return collect_state(self.settings, self.progress, self.training, facts)
 
-    def take_over(self, state):
-        self.progress = take_over(
-            state, self.model, self.averaged, self.optimizer, self.guard, [10**6]
-        )
+    def restore_state(self, state):
+        self.progress = restore_state(state, self.training, [10**6])
 
 
 def _images(step):
@@ -148,13 +138,13 @@ def test_a_run_goes_on_to_the_bit_in_any_layout(tmp_path, way):
         state = load_checkpoint(save_checkpoint(tmp_path, first.state(), keep=1))
     else:
         state = _unpack(_pack(first.state()))
-    second.take_over(state)
+    second.restore_state(state)
     assert list(second.steps(2)) == 2 * [None]
     ours, theirs = second.state(), whole.state()
     assert_equal(ours["averaged"], theirs["averaged"])
     assert_equal(ours["model"], theirs["model"])
     other = Training(channels_last=False)
-    other.take_over(state)
+    other.restore_state(state)
     assert_equal(other.state()["averaged"], state["averaged"])
     assert other.averaged.validated.state_dict()["stages.0.conv1.weight"].is_contiguous()
 
@@ -163,14 +153,14 @@ def test_a_new_run_begins_with_the_weights_that_all_ranks_have():
     training = Training()
     with torch.no_grad():
         training.model.fc.weight.add_(1)  # as if rank 0 had sent others
-    training.take_over(None)
+    training.restore_state(None)
     assert_equal(floating(training.averaged.validated), floating(training.model))
 
 
 def test_the_copy_lies_in_memory_as_the_model_and_is_neither_trained_nor_compiled():
     model = build_model("resnet8", 5, zero_gamma=False, seed=1)
     normalise_by_worker(model, [range(2)], 4)
-    lay_out(model, channels_last=True)
+    set_memory_format(model, channels_last=True)
     compile_stages(model, "default")
     copied = AveragedWeights(model, SETTINGS).validated
     assert model._compiled_call_impl is not None
@@ -189,4 +179,4 @@ def test_without_it_the_model_itself_is_validated_and_nothing_is_saved():
     assert training.averaged.validated is training.model
     assert training.state()["averaged"] == {}
     old = {name: value for name, value in training.state().items() if name != "averaged"}
-    training.take_over(old)  # a checkpoint from before
+    training.restore_state(old)  # a checkpoint from before

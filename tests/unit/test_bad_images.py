@@ -10,14 +10,14 @@ from helpers import write_jpegs
 from PIL import Image
 
 from dali_pipeline import prepare
-from dali_pipeline.bad_images import BadImages
-from dali_pipeline.index import BadImage, Index, bad_image, scan_splits, synthetic_index
-from dali_pipeline.index_file import open_splits
-from dali_pipeline.loader import make_loader
-from dali_pipeline.plan import Plan
-from hvd_utils.failure import BadInput
-from hvd_utils.settings import Settings
-from hvd_utils.workers import passes
+from dali_pipeline.dataset.bad_images import BadImages
+from dali_pipeline.dataset.index import BadImage, Index, bad_image, scan_splits, synthetic_index
+from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.loading.loader import make_loader
+from dali_pipeline.sampling.plan import Plan
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.settings import Settings
+from hvd_utils.paper.logical_workers import passes
 
 LOADERS = ["dali", "torchvision"]
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from hvd_utils.batch_norm import (
-    RunningAverages,
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.nn.batch_norm import (
     WorkerBatchNorm2d,
     batch_norms,
     by_one_kernel,
     normalise_by_worker,
     spelled_out,
 )
-from hvd_utils.failure import BadInput
-from hvd_utils.models import build_model
-from hvd_utils.workers import passes
+from hvd_utils.nn.models import build_model
+from hvd_utils.paper.logical_workers import passes
+from hvd_utils.training.running_statistics import RunningStatistics
 
 
 def alternating(images):
@@ -28,7 +28,7 @@ def alternating(images):
 def test_running_averages_take_one_update_a_step_by_the_mean_over_workers(share, fuse):
     torch.manual_seed(0)
     norm = WorkerBatchNorm2d.like(nn.BatchNorm2d(3).double(), batch_per_worker=6)
-    averages = RunningAverages(nn.Sequential(norm), share, size=1)
+    averages = RunningStatistics(nn.Sequential(norm), share, size=1)
     mean, var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     for _ in range(5):
         images = torch.randn(share, 6, 3, 4, 4, dtype=torch.float64) * 2 + 1
@@ -127,7 +127,7 @@ def test_a_step_broken_off_leaves_the_averages_of_the_last_whole_one():
     torch.manual_seed(0)
     model = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.BatchNorm2d(3))
     model[2].running_var.fill_(7)
-    averages = RunningAverages(model, workers=1, size=1)
+    averages = RunningStatistics(model, workers=1, size=1)
     model(torch.randn(4, 3, 4, 4))
     averages.end_pass(1)
     assert not (model[2].running_var == 7).any()
@@ -137,13 +137,13 @@ def test_a_step_broken_off_leaves_the_averages_of_the_last_whole_one():
 
 
 def test_totals_travel_with_the_statistics():
-    averages = RunningAverages(nn.Sequential(nn.Linear(2, 2)), workers=1, size=1)
+    averages = RunningStatistics(nn.Sequential(nn.Linear(2, 2)), workers=1, size=1)
     averages.send(torch.tensor([0.5, 3.0], dtype=torch.float64))
     assert averages.receive().tolist() == [0.5, 3.0]
 
 
 def test_the_averages_are_left_alone_where_the_update_is():
-    averages = RunningAverages(nn.Sequential(norm := nn.BatchNorm2d(3)), workers=1, size=1)
+    averages = RunningStatistics(nn.Sequential(norm := nn.BatchNorm2d(3)), workers=1, size=1)
     for broken in (True, False):
         norm(torch.full((4, 3, 2, 2), float("nan") if broken else 5.0))
         averages.end_pass(1)

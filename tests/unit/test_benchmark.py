@@ -15,18 +15,18 @@ import pytest
 from helpers import write_jpegs
 from PIL import Image
 
-from benchmarks.measure import interleaved, taking_turns
 from dali_pipeline import benchmark
 from dali_pipeline.benchmarking import jpegs
 from dali_pipeline.benchmarking.bench import Stream, images_per_second
 from dali_pipeline.benchmarking.images import open_images
 from dali_pipeline.benchmarking.index_cost import report_index_cost
+from dali_pipeline.benchmarking.measure import interleaved, taking_turns
 from dali_pipeline.benchmarking.report import our_ratios
-from dali_pipeline.index_file import open_splits
+from dali_pipeline.dataset.index_file import open_splits
 from dali_pipeline.preparation.pack import pack
 from dali_pipeline.preparation.shard import Encoding
-from hvd_utils.failure import BadInput
-from hvd_utils.world import start_world
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.horovod_backend.world import start_world
 
 PEERS = ("bare_decode", "torchvision_pil", "torchvision_decoder")
 STAGES = ("read", "decode", "augment", "full", "torchvision_loader")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dali_pipeline.buffers import KEPT, Buffers
+from dali_pipeline.loading.dali.buffers import KEPT, Buffers
 
 
 def test_a_batch_that_somebody_holds_keeps_its_memory():

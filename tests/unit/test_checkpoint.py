@@ -8,8 +8,10 @@ import pytest
 import torch
 from helpers import launch
 
-from hvd_utils import checkpoint
-from hvd_utils.checkpoint import (
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.recipe import Recipe
+from hvd_utils.run import checkpoint
+from hvd_utils.run.checkpoint import (
     best_path,
     check_data,
     check_experiment,
@@ -21,8 +23,6 @@ from hvd_utils.checkpoint import (
     newest_valid,
     save_checkpoint,
 )
-from hvd_utils.failure import BadInput
-from hvd_utils.recipe import Recipe
 
 
 def state(step):

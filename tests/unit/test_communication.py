@@ -7,11 +7,13 @@ import pytest
 import torch
 from horovod.torch import mpi_ops
 
-from hvd_utils import autotune, communication
-from hvd_utils.communication import buckets, horovod_variables
-from hvd_utils.compression import BrainFloat, ScaledHalf, make_compression
-from hvd_utils.failure import BadInput
-from hvd_utils.settings import Settings, load_settings
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.command_line import load_settings
+from hvd_utils.config.settings import Settings
+from hvd_utils.horovod_backend import autotune, environment
+from hvd_utils.horovod_backend.compression import BrainFloat, ScaledHalf, make_compression
+from hvd_utils.horovod_backend.environment import horovod_variables
+from hvd_utils.horovod_backend.gradient_buckets import buckets
 
 
 def variables(cuda=False, elastic=False, **given):
@@ -34,19 +36,19 @@ def test_every_knob_becomes_horovods_variable():
 
 def test_a_bucket_fits_horovods_buffer():
     for cuda in (False, True):
-        limit = communication.bucket_mb(Settings(recipe="paper"), cuda=cuda)
+        limit = environment.bucket_mb(Settings(recipe="paper"), cuda=cuda)
         assert int(variables(cuda=cuda)["HOROVOD_FUSION_THRESHOLD"]) > limit * 2**20
         assert variables(cuda=cuda)["HOROVOD_DISABLE_GROUP_FUSION"] == "1"
-    assert variables(bucket_mb=0) == communication.ASLEEP
-    assert variables(cuda=True, bucket_mb=0).keys().isdisjoint(communication.ASLEEP)
+    assert variables(bucket_mb=0) == environment.ASLEEP
+    assert variables(cuda=True, bucket_mb=0).keys().isdisjoint(environment.ASLEEP)
 
 
 def test_the_users_environment_comes_first(monkeypatch):
-    monkeypatch.setattr(communication.os, "environ", {"HOROVOD_CYCLE_TIME": "7"})
+    monkeypatch.setattr(environment.os, "environ", {"HOROVOD_CYCLE_TIME": "7"})
     settings = Settings(recipe="paper", cycle_ms=2, fusion_mb=1)
-    communication.prepare(settings, cuda=False)
-    assert communication.os.environ["HOROVOD_CYCLE_TIME"] == "7"
-    assert communication.os.environ["HOROVOD_FUSION_THRESHOLD"] == "1048576"
+    environment.prepare(settings, cuda=False)
+    assert environment.os.environ["HOROVOD_CYCLE_TIME"] == "7"
+    assert environment.os.environ["HOROVOD_FUSION_THRESHOLD"] == "1048576"
 
 
 def test_an_elastic_launch_has_buckets_and_nothing_that_crashes_it():

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from hvd_utils import compare
-from hvd_utils.checkpoint import save_checkpoint
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.inspect import compare
+from hvd_utils.run.checkpoint import save_checkpoint
 
 
 def end_of_run(folder, *, step=3, weight=2.0, momentum=1.0, average=4.0, averaged=None):

@@ -2,10 +2,11 @@
 
 import pytest
 
-from hvd_utils import consistency
-from hvd_utils.consistency import OWN, require_equal, shared_facts
-from hvd_utils.failure import BadInput
-from hvd_utils.settings import Settings, load_settings
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.command_line import load_settings
+from hvd_utils.config.settings import Settings
+from hvd_utils.horovod_backend import consistency
+from hvd_utils.horovod_backend.consistency import OWN, require_equal, shared_facts
 
 
 def test_equal_ranks_pass():

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from hvd_utils.evaluate import _otherwise_validated, _require_finite
-from hvd_utils.failure import BadInput
-from hvd_utils.settings import load_settings
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.command_line import load_settings
+from hvd_utils.run.evaluate import _otherwise_validated, _require_finite
 
 FILE = Path("checkpoint.pt")
 

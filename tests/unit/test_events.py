@@ -8,17 +8,12 @@ import sys
 
 import pytest
 
-from hvd_utils.events import (
-    METRICS,
-    RunLog,
-    create_output,
-    final_line,
-    forget_after,
-    read_events,
-)
-from hvd_utils.failure import BadInput
-from hvd_utils.measures import Errors, Window
-from hvd_utils.progress import Progress
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.run.event_log import METRICS, forget_after, read_events
+from hvd_utils.run.folder import create_output
+from hvd_utils.run.progress import Progress
+from hvd_utils.run.run_log import RunLog, final_line
+from hvd_utils.training.metrics import Errors, Window
 
 
 def window(step, loss=1.0):
@@ -113,7 +108,7 @@ def test_an_epochs_loss_is_the_mean_over_its_steps():
 @pytest.mark.parametrize("looked_at", [True, False])
 def test_a_bar_is_drawn_on_the_terminal_that_somebody_looks_at(launched, looked_at):
     """Open MPI gives a rank a terminal even when its own output is a file: the launcher decides."""
-    ask = [sys.executable, "-c", "from hvd_utils.events import terminal; print(terminal())"]
+    ask = [sys.executable, "-c", "from hvd_utils.run.event_log import terminal; print(terminal())"]
     ours, screen = pty.openpty()
     ranks, rank_screen = pty.openpty()  # what Open MPI makes for its rank
     rank_output = f"stdout={rank_screen}" if launched else ""

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from hvd_utils.failure import EXIT_BAD_INPUT, EXIT_FAILED, GRACE_SECONDS, BadInput
-from hvd_utils.node_share import binding_hint, gpu_index
+from hvd_utils.cli.errors import EXIT_BAD_INPUT, EXIT_FAILED, BadInput
+from hvd_utils.cli.run_main import GRACE_SECONDS
+from hvd_utils.horovod_backend.node import binding_hint, gpu_index
 
 
 def fail(raising: str, rank: int = 0, before: str = ""):

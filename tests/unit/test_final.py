@@ -9,8 +9,8 @@ import pytest
 import yaml
 from helpers import REPOSITORY
 
-from hvd_utils import final
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.inspect import final
 
 ERRORS = [90.0, 30.0, 25.0, 21.0, 24.0, 22.0, 23.0]  # the last five: median 23
 

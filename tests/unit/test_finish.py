@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dali_pipeline.finish import Finisher
+from dali_pipeline.loading.dali.cpu_transforms import CpuTransforms
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def four_cores():
 def test_each_finishing_thread_uses_one_core_after_work_too(four_cores):
     """PyTorch settles a thread's number at its first parallel work, not when it is set."""
     threads = 3
-    finisher = Finisher(threads, largest=40, antialias=True)
+    finisher = CpuTransforms(threads, largest=40, antialias=True)
     crops = [torch.zeros(64, 48, 3, dtype=torch.uint8)] * 6
     assert finisher.training(crops, np.zeros(6, np.int32), 32).shape == (6, 3, 32, 32)
 

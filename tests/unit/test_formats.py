@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from dali_pipeline.encoded import is_cut_off
-from dali_pipeline.index import scan
-from dali_pipeline.loader import make_loader
-from dali_pipeline.plan import Plan
-from dali_pipeline.statistics import MEAN, STD
-from hvd_utils.settings import Settings
+from dali_pipeline.dataset.index import scan
+from dali_pipeline.loading.dali.reader import is_cut_off
+from dali_pipeline.loading.interface import MEAN, STD
+from dali_pipeline.loading.loader import make_loader
+from dali_pipeline.sampling.plan import Plan
+from hvd_utils.config.settings import Settings
 
 ROTATED = Image.Exif()
 ROTATED[0x0112] = 6  # orientation: turn by 90°, which torchvision's ImageFolder does not do
@@ -109,7 +109,7 @@ def test_the_resize_is_pils_with_antialiasing_and_torchvisions_without(tmp_path,
 
 def reference(folder, recipe):
     """What the torchvision loader's processes do, without starting them."""
-    from dali_pipeline import torchvision_loader as reference_loader
+    from dali_pipeline.loading import torchvision_loader as reference_loader
 
     index = scan(folder)
     plan = Plan(index, index, recipe, [range(1)], 0, 1)

@@ -2,8 +2,8 @@
 
 import torch
 
-from benchmarks.card import peak, training_flops
-from benchmarks.gpu_cases import cases, planner, ratios
+from benchmarks.harness.card import peak, training_flops
+from benchmarks.harness.gpu_cases import cases, planner, ratios
 
 
 def measured(seconds):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from hvd_utils.guard import Guard, NotFinite, all_finite
-from hvd_utils.loss_scaler import FIRST_SCALE, LARGEST_SCALE, PATIENCE, LossScaler
-from hvd_utils.optimizer import build_optimizer
-from hvd_utils.settings import Settings
+from hvd_utils.config.settings import Settings
+from hvd_utils.training.loss_scaler import FIRST_SCALE, LARGEST_SCALE, PATIENCE, LossScaler
+from hvd_utils.training.nonfinite import Guard, NonfiniteError, all_finite
+from hvd_utils.training.optimizer import build_optimizer
 
 CPU = torch.device("cpu")
 
@@ -63,7 +63,7 @@ def test_nothing_is_updated_from_a_wrong_step_on_until_the_host_looks(wrong, opt
     for _ in range(4):
         training.step()
     assert equal(training.state(), before)
-    with pytest.raises(NotFinite) as error:
+    with pytest.raises(NonfiniteError) as error:
         training.guard.check()
     assert error.value.step == 3
 
@@ -71,7 +71,7 @@ def test_nothing_is_updated_from_a_wrong_step_on_until_the_host_looks(wrong, opt
 def test_where_looking_is_free_a_wrong_step_is_found_at_once():
     training = Training()
     training.step()
-    with pytest.raises(NotFinite):
+    with pytest.raises(NonfiniteError):
         training.step(loss=math.inf)
 
 
@@ -101,7 +101,7 @@ def test_an_overflow_in_fp16_leaves_one_update_out_the_first_too(optimizer):
 
 
 def test_a_loss_that_is_not_finite_ends_fp16_too():
-    with pytest.raises(NotFinite):
+    with pytest.raises(NonfiniteError):
         Training("fp16").step(loss=math.nan, gradient=math.nan)
 
 
@@ -110,7 +110,7 @@ def test_gradients_that_overflow_at_any_scale_are_a_failure():
     for _ in range(17):
         training.step(gradient=math.inf)
     assert training.guard.facts()["loss_scale"] == 0.5
-    with pytest.raises(NotFinite):
+    with pytest.raises(NonfiniteError):
         training.step(gradient=math.inf)
 
 

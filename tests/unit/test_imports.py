@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from hvd_utils.imports import quick_imports
+from hvd_utils.cli.imports import quick_imports
 
 
 def test_garbage_is_collected_again_afterwards(monkeypatch, tmp_path):

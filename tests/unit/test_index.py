@@ -10,9 +10,9 @@ from helpers import write_jpegs
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from dali_pipeline.digits import ensure_digits
-from dali_pipeline.index import scan, scan_splits
-from hvd_utils.failure import BadInput
+from dali_pipeline.dataset.digits import ensure_digits
+from dali_pipeline.dataset.index import scan, scan_splits
+from hvd_utils.cli.errors import BadInput
 
 
 def test_the_order_and_labels_are_those_of_image_folder(tiny_data):

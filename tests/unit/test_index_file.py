@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from helpers import write_jpegs
 
-from dali_pipeline.index import Index, scan_splits
-from dali_pipeline.index_file import index_path, load_index, open_splits, save_index
-from hvd_utils.failure import BadInput
+from dali_pipeline.dataset.index import Index, scan_splits
+from dali_pipeline.dataset.index_file import index_path, load_index, open_splits, save_index
+from hvd_utils.cli.errors import BadInput
 
 
 def known(index: Index) -> Index:
@@ -52,7 +52,7 @@ def test_sizes_need_no_file(data):
 
 
 def test_no_walk_of_the_files_is_made(data, monkeypatch):
-    monkeypatch.setattr("dali_pipeline.index_file.scan_splits", None)
+    monkeypatch.setattr("dali_pipeline.dataset.index_file.scan_splits", None)
     looked_at = []
     walk = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: looked_at.append(str(path)) or walk(path))
@@ -122,7 +122,7 @@ def test_columns_that_contradict_each_other_are_refused(data):
 
 
 def test_an_index_of_another_format_is_refused(data, monkeypatch):
-    monkeypatch.setattr("dali_pipeline.index_file.FORMAT", 2)
+    monkeypatch.setattr("dali_pipeline.dataset.index_file.FORMAT", 2)
     with pytest.raises(BadInput, match="it has format 1, this program 2.*prepare the data again"):
         open_splits(data)
 

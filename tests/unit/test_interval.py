@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from hvd_utils.interval import Interval, Timer, parse
+from hvd_utils.config.interval import Interval, Timer, parse
 
 
 @pytest.mark.parametrize(

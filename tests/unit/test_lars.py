@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from hvd_utils.models import build_model
-from hvd_utils.optimizer import build_optimizer, set_rate
-from hvd_utils.settings import Settings
+from hvd_utils.config.settings import Settings
+from hvd_utils.nn.models import build_model
+from hvd_utils.training.optimizer import build_optimizer, set_rate
 
 RECIPE = Settings(
     recipe="x",

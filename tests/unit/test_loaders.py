@@ -9,17 +9,18 @@ import torch
 from helpers import write_jpegs
 from nvidia.dali.backend import GetSchema
 
-from dali_pipeline import graph, prepare
-from dali_pipeline.dali_loader import DaliLoader
-from dali_pipeline.held import Held
-from dali_pipeline.index import scan_splits, synthetic_index
-from dali_pipeline.index_file import open_splits
-from dali_pipeline.loader import make_loader
-from dali_pipeline.plan import Plan
-from dali_pipeline.statistics import STD
-from hvd_utils.failure import BadInput
-from hvd_utils.settings import Settings
-from hvd_utils.workers import passes, share
+from dali_pipeline import prepare
+from dali_pipeline.dataset.index import scan_splits, synthetic_index
+from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.loading.dali import graph
+from dali_pipeline.loading.dali.loader import DaliLoader
+from dali_pipeline.loading.interface import STD
+from dali_pipeline.loading.loader import make_loader
+from dali_pipeline.loading.to_device import HeldBatches
+from dali_pipeline.sampling.plan import Plan
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.settings import Settings
+from hvd_utils.paper.logical_workers import passes, share
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(
@@ -232,8 +233,8 @@ class Mark:
 def test_a_batch_is_held_until_the_gpu_has_read_it(monkeypatch):
     """Its memory is DALI's, which writes there again as soon as nobody holds it."""
     marks = iter([Mark(1), Mark(3), Mark(1), Mark(1), Mark(1)])
-    monkeypatch.setattr(Held, "_mark", lambda held: next(marks))
-    held, alive, seen = Held(), [], []
+    monkeypatch.setattr(HeldBatches, "_mark", lambda held: next(marks))
+    held, alive, seen = HeldBatches(), [], []
     for number in range(6):
         batch = torch.full((1,), float(number))
         alive.append(weakref.ref(held.hold(batch)))
@@ -251,7 +252,7 @@ def test_the_gpus_graph_makes_the_same_images_as_far_as_a_cpu_can_run_it(
     """All of it but nvJPEG: DALI's own resize, mirror, crop and normalisation, channels last."""
     decoder = graph._decoder
     monkeypatch.setattr(graph, "_decoder", lambda target: decoder(target._replace(on_gpu=False)))
-    monkeypatch.setattr(Held, "_mark", lambda held: Mark())
+    monkeypatch.setattr(HeldBatches, "_mark", lambda held: Mark())
     loader = DaliLoader(plan_for(tiny_data, **changes), CPU, threads=1)
     loader._target, loader._finisher = loader._target._replace(on_gpu=True), None
     made = (list(loader.training(steps[0], steps[-1] + 1)), list(loader.validation()))

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from helpers import REPOSITORY
 
-from hvd_utils import lock
-from hvd_utils.failure import BadInput
-from hvd_utils.lock import FolderLock, locks_on_one_host_only
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.faults import folder_lock
+from hvd_utils.faults.folder_lock import FolderLock, locks_on_one_host_only
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def another_job(folder):
     program = f"""
 import sys
 from pathlib import Path
-from hvd_utils.lock import FolderLock
+from hvd_utils.faults.folder_lock import FolderLock
 lock = FolderLock(Path({str(folder)!r}))
 print(lock.acquire(), flush=True)
 sys.stdin.readline()
@@ -152,7 +152,7 @@ def test_nfs_without_locks_between_hosts_is_known(folder, alone):
 
 
 def test_the_users_of_such_a_folder_are_warned(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "_mounts", lambda: "1 0 0:1 / / rw - nfs host:/ rw,nolock")
+    monkeypatch.setattr(folder_lock, "_mounts", lambda: "1 0 0:1 / / rw - nfs host:/ rw,nolock")
     folder = FolderLock(tmp_path)
     assert "no job on another host" in folder.acquire()
     folder.release()

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from hvd_utils.failure import BadInput
-from hvd_utils.models import build_model
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.nn.models import build_model
 
 
 def build(name, classes=10, zero_gamma=True, seed=1):

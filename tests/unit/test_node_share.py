@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from hvd_utils import world
-from hvd_utils.failure import BadInput
-from hvd_utils.node_share import DRIVER, unused_gpu
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.horovod_backend import world
+from hvd_utils.horovod_backend.node import DRIVER, unused_gpu
 
 VERSION = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 2023\n"
 

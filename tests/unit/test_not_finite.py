@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from dali_pipeline.dataset import open_dataset
-from dali_pipeline.plan import Plan
-from hvd_utils.failure import BadInput
-from hvd_utils.guard import NotFinite
-from hvd_utils.not_finite import REPORT, tracing_not_finite
-from hvd_utils.settings import load_settings
-from hvd_utils.world import World
+from dali_pipeline.dataset.open_data import open_dataset
+from dali_pipeline.sampling.plan import Plan
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.command_line import load_settings
+from hvd_utils.horovod_backend.world import World
+from hvd_utils.run.nonfinite_trace import REPORT, trace_nonfinite
+from hvd_utils.training.nonfinite import NonfiniteError
 
 RATE = {6: 0.25}.get
 WORLD = World(0, 1, 0, 1, "here", torch.device("cpu"), 1)
@@ -46,9 +46,9 @@ def test_the_message_names_step_rate_rank_worker_and_images(plan, tmp_path):
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
     with (
         pytest.raises(BadInput) as error,
-        tracing_not_finite(model, Poisoned(plan, math.nan), plan, RATE, 20, WORLD, tmp_path),
+        trace_nonfinite(model, Poisoned(plan, math.nan), plan, RATE, WORLD, tmp_path),
     ):
-        raise NotFinite(6)
+        raise NonfiniteError(6)
     ids = plan.training_batch(6, range(2, 3)).ids.tolist()
     assert (
         f"the loss became not finite at step 7, learning rate 0.25, on rank 0 (here), "
@@ -63,6 +63,6 @@ def test_finite_parts_whose_sum_is_not_are_said_to_be_so(plan, tmp_path):
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
     with (
         pytest.raises(BadInput, match="the sum of the gradients, each of them finite"),
-        tracing_not_finite(model, Poisoned(plan, 1.0), plan, RATE, 20, WORLD, tmp_path),
+        trace_nonfinite(model, Poisoned(plan, 1.0), plan, RATE, WORLD, tmp_path),
     ):
-        raise NotFinite(6)
+        raise NonfiniteError(6)

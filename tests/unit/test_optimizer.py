@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hvd_utils.models import build_model
-from hvd_utils.optimizer import build_optimizer, minibatch_loss, parameter_groups, set_rate
-from hvd_utils.settings import Settings
+from hvd_utils.config.settings import Settings
+from hvd_utils.nn.models import build_model
+from hvd_utils.training.optimizer import build_optimizer, minibatch_loss, parameter_groups, set_rate
 
 RECIPE = Settings(recipe="paper")
 

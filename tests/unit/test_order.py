@@ -6,8 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from dali_pipeline.augment import Stream, training_windows
-from dali_pipeline.order import images_at, pass_images, permutation, worker_images
+from dali_pipeline.sampling.crops import Stream, training_windows
+from dali_pipeline.sampling.order import images_at, pass_images, permutation, worker_images
 
 # Of (seed 1, epoch 0) and (seed 2^63 - 1, epoch 89); the checksum is of an ImageNet epoch's int32.
 FIRST = [3, 5, 2, 9, 7, 0, 8, 6, 1, 4]

@@ -10,12 +10,13 @@ from helpers import write_jpegs
 from nvidia.dali import fn, pipeline_def
 from PIL import Image
 
-from dali_pipeline import index_file, prepare
-from dali_pipeline.dataset import describe
-from dali_pipeline.index_file import open_splits
+from dali_pipeline import prepare
+from dali_pipeline.dataset import index_file
+from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.dataset.open_data import describe
 from dali_pipeline.preparation import shard
-from hvd_utils.failure import BadInput
-from hvd_utils.settings import load_settings
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.command_line import load_settings
 
 
 @pytest.fixture

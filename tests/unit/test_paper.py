@@ -2,8 +2,8 @@
 
 import pytest
 
-from hvd_utils.paper import find_reference
-from hvd_utils.recipe import Recipe
+from hvd_utils.config.recipe import Recipe
+from hvd_utils.paper.results import find_reference
 
 
 def figure(val_images=50_000, **settings):

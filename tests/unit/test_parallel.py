@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from dali_pipeline.preparation.parallel import parallel_map
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
 
 
 def fail_on_three(number: int) -> int:

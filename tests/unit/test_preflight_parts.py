@@ -8,12 +8,12 @@ from itertools import pairwise
 
 import pytest
 
-from hvd_utils.failure import BadInput
-from hvd_utils.preflight import network
-from hvd_utils.preflight.data import look_into
-from hvd_utils.preflight.here import leaders
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.preflight.checks import network
+from hvd_utils.preflight.checks.data import look_into
 from hvd_utils.preflight.options import read_options
 from hvd_utils.preflight.start import check_launch
+from hvd_utils.preflight.this_rank import leaders
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_the_mpi_part_needs_no_torch():
         "for name in ('torch', 'nvidia', 'horovod'): sys.modules[name] = None\n"
         "import mpi4py\n"
         "mpi4py.rc.initialize = False\n"
-        "import hvd_utils.preflight.__main__, hvd_utils.preflight.checks\n"
-        "import hvd_utils.preflight.report, hvd_utils.preflight.mail\n"
+        "import hvd_utils.preflight.__main__, hvd_utils.preflight.checks.table\n"
+        "import hvd_utils.preflight.report, hvd_utils.preflight.messages\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

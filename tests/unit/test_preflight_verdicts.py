@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hvd_utils.preflight import data, gpu, horovod_build, node, software
-from hvd_utils.preflight.lead import Answers
-from hvd_utils.preflight.network_verdicts import (
+from hvd_utils.cli.ranks import name_ranks
+from hvd_utils.config.settings import Settings
+from hvd_utils.preflight.checks import data, gpu, horovod_build, node, software
+from hvd_utils.preflight.checks.network_verdicts import (
     Timed,
     judge_clocks,
     judge_link,
@@ -14,14 +15,14 @@ from hvd_utils.preflight.network_verdicts import (
     judge_slow_node,
     judge_sums,
 )
-from hvd_utils.preflight.throughput_verdicts import (
+from hvd_utils.preflight.checks.throughput_verdicts import (
     estimate,
     judge_loading,
     judge_training,
     reduce_seconds,
 )
-from hvd_utils.preflight.verdict import Verdict, name_ranks, table, worst
-from hvd_utils.settings import Settings
+from hvd_utils.preflight.coordinator import Answers
+from hvd_utils.preflight.verdict import Verdict, table, worst
 
 RANKS = range(256)
 HOSTS = {rank: f"node{rank // 8:02d}" for rank in RANKS}

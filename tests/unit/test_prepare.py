@@ -15,12 +15,12 @@ from PIL import Image
 from preparing import run, state
 from scipy.io import savemat
 
-from dali_pipeline.index import scan_splits
-from dali_pipeline.index_file import open_splits
+from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.dataset.index_file import open_splits
 from dali_pipeline.preparation import imagenet_tars
 from dali_pipeline.preparation.devkit import DEVKIT, GROUND_TRUTH, SYNSETS, read_devkit
 from dali_pipeline.preparation.imagenet_tars import TRAIN_TAR, VAL_TAR
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
 
 COUNTS = {"n01440764": 3, "n01443537": 2, "n02105855": 4}  # training images of each class
 VAL = (3, 1, 2, 1)  # ILSVRC2012_IDs of the validation images: places in COUNTS from 1

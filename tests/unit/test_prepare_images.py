@@ -16,9 +16,9 @@ from PIL import Image
 from preparing import run, state
 
 from dali_pipeline import prepare
-from dali_pipeline.index_file import open_splits
-from dali_pipeline.preparation import look, verify
-from hvd_utils.failure import BadInput
+from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.preparation import image_check, verify
+from hvd_utils.cli.errors import BadInput
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_failure_of_the_storage_is_not_remembered(odd, monkeypatch):
         return open(name, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(look, "open", failing, raising=False)
+        patch.setattr(image_check, "open", failing, raising=False)
         with pytest.raises(BadInput, match="no image of class ant in .*val can be decoded"):
             run(odd, "--drop-bad")
     assert "val/ant/000.JPEG\tundecodable\tInput/output error" in report(odd)

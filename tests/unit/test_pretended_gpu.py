@@ -7,14 +7,13 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from hvd_utils.agreement import Agreement
-from hvd_utils.batch_norm import normalise_by_worker
-from hvd_utils.guard import Guard
-from hvd_utils.models import build_model
-from hvd_utils.optimizer import build_optimizer
-from hvd_utils.settings import Settings
-from hvd_utils.training import train
-from hvd_utils.world import World
+from hvd_utils.config.settings import Settings
+from hvd_utils.horovod_backend.flags import SharedFlags
+from hvd_utils.horovod_backend.world import World
+from hvd_utils.nn.batch_norm import normalise_by_worker
+from hvd_utils.nn.models import build_model
+from hvd_utils.training.loops import train
+from hvd_utils.training.train_state import TrainState
 
 GPU = torch.device("cuda", 0)
 WORLD = World(0, 1, 0, 1, "here", GPU, 2)
@@ -48,11 +47,12 @@ def queue_steps(monkeypatch, precision, optimizer="sgd"):
     monkeypatch.setattr(torch, "_fused_sgd_", fused_sgd)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.empty(0, device="cpu"))
     monkeypatch.setattr(torch, "equal", lambda *states: True)
-    settings = Settings(recipe="test", precision=precision, optimizer=optimizer)
+    settings = Settings(
+        recipe="test", precision=precision, optimizer=optimizer, workers=4, batch_per_worker=4
+    )
     steps = train(
-        model, build_optimizer(model, settings, 2), lambda step: 0.1, endless_batches(), range(2),
-        passes=PASSES, workers=4, minibatch=16, seed=1, precision=precision, world=WORLD,
-        agreement=Agreement(1), guard=Guard(precision, 4, GPU),
+        TrainState.build(model, settings, 2), lambda step: 0.1, endless_batches(), range(2),
+        recipe=settings, passes=PASSES, world=WORLD, flags=SharedFlags(1),
     )  # fmt: skip
     assert {totals.device for totals in steps} == {GPU}
     return updates

@@ -10,11 +10,11 @@ import time
 import psutil
 import pytest
 
-from benchmarks.processes import REPOSITORY, Failed, finish, python
+from benchmarks.harness.processes import REPOSITORY, Failed, finish, python
 
 MEASURED = ("-c", "import time; time.sleep(600)")
 BENCHMARK = f"""
-from benchmarks.processes import finish, python
+from benchmarks.harness.processes import finish, python
 from hvd_utils import failure
 failure.run(lambda: finish(python(*{MEASURED})))
 """

@@ -13,19 +13,26 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dali_pipeline.augment import Stream, central_placement, flips, training_windows
-from dali_pipeline.bad_images import BadImages
-from dali_pipeline.index import Index, bad_image
-from dali_pipeline.order import images_at, pass_images, permutation, worker_images
-from dali_pipeline.resolution import MULTIPLE, ramp_side
-from hvd_utils.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint, save_checkpoint
-from hvd_utils.communication import LAST_BUCKET_MB, MB, buckets
-from hvd_utils.failure import BadInput
-from hvd_utils.interval import Interval, parse
-from hvd_utils.recipe import Recipe
-from hvd_utils.schedule import epoch_at, first_step, make_schedule
-from hvd_utils.settings import Settings, load_settings
-from hvd_utils.workers import passes, share
+from dali_pipeline.dataset.bad_images import BadImages
+from dali_pipeline.dataset.index import Index, bad_image
+from dali_pipeline.sampling.crops import Stream, central_placement, flips, training_windows
+from dali_pipeline.sampling.image_size import MULTIPLE, ramp_side
+from dali_pipeline.sampling.order import images_at, pass_images, permutation, worker_images
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.command_line import load_settings
+from hvd_utils.config.interval import Interval, parse
+from hvd_utils.config.recipe import Recipe
+from hvd_utils.config.settings import Settings
+from hvd_utils.horovod_backend.environment import MB
+from hvd_utils.horovod_backend.gradient_buckets import LAST_BUCKET_MB, buckets
+from hvd_utils.paper.logical_workers import passes, share
+from hvd_utils.paper.schedule import epoch_at, first_step, make_schedule
+from hvd_utils.run.checkpoint import (
+    checkpoint_path,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 # The same examples every time, however slow the machine is.
 settings.register_profile("repeatable", max_examples=60, deadline=None, derandomize=True)

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from hvd_utils.paper import BY_MINIBATCH, CONTROLS, VAL_IMAGES, find_reference
-from hvd_utils.schedule import make_schedule
-from hvd_utils.settings import RECIPES, known_recipes, load_settings
+from hvd_utils.config.command_line import RECIPES, known_recipes, load_settings
+from hvd_utils.paper.results import BY_MINIBATCH, CONTROLS, VAL_IMAGES, find_reference
+from hvd_utils.paper.schedule import make_schedule
 
 IMAGENET = 1_281_167
 TABLES = [name for name in known_recipes() if name.startswith("tables/")]

@@ -11,8 +11,7 @@ from helpers import REPOSITORY
 from made_up_runs import write_run
 from PIL import Image
 
-from hvd_utils.events import METRICS
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
 from hvd_utils.report.__main__ import main
 from hvd_utils.report.html import Html, tag
 from hvd_utils.report.panel import spread_out
@@ -20,6 +19,7 @@ from hvd_utils.report.pictures import draw
 from hvd_utils.report.series import differing, envelope, read_runs, short_names, thin
 from hvd_utils.report.series import tag as letter
 from hvd_utils.report.words import final_figures, percent, standing
+from hvd_utils.run.event_log import METRICS
 
 SHORT = {"epochs": 12, "decay_epochs": (4, 8)}
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from hvd_utils.failure import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_HANGS, EXIT_RESUME
-from hvd_utils.requeue import Ended, Restarts, finished, judge
+from hvd_utils.cli.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_HANGS, EXIT_RESUME
+from hvd_utils.inspect.requeue import Ended, Restarts, finished, judge
 
 
 def ended(code: int, *, told: bool = False, finished: bool = False, step: int = 0) -> Ended:

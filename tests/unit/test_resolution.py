@@ -2,10 +2,16 @@
 
 import pytest
 
-from dali_pipeline.resolution import largest_side, ramp_side, training_side, validation_side
-from hvd_utils.failure import BadInput
-from hvd_utils.schedule import epoch_at, first_step
-from hvd_utils.settings import Settings, load_settings
+from dali_pipeline.sampling.image_size import (
+    largest_side,
+    ramp_side,
+    training_side,
+    validation_side,
+)
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.command_line import load_settings
+from hvd_utils.config.settings import Settings
+from hvd_utils.paper.schedule import epoch_at, first_step
 
 IMAGENET = 1_281_167
 GROWING = Settings(

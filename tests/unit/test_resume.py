@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hvd_utils import resume
-from hvd_utils.checkpoint import checkpoint_path, list_checkpoints, save_checkpoint
-from hvd_utils.failure import BadInput
-from hvd_utils.recipe import Recipe
-from hvd_utils.resume import checkpointed_state, named_checkpoint
-from hvd_utils.settings import Settings
-from hvd_utils.world import World
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.recipe import Recipe
+from hvd_utils.config.settings import Settings
+from hvd_utils.horovod_backend.world import World
+from hvd_utils.run import resume
+from hvd_utils.run.checkpoint import checkpoint_path, list_checkpoints, save_checkpoint
+from hvd_utils.run.resume import find_state, named_checkpoint
 
 WORLD = World(0, 1, 0, 1, "here", torch.device("cpu"), 1)
 FACTS = {"num_classes": 10, "train_images": 100, "train_digest": "ab", "order": 2}
@@ -27,7 +27,7 @@ def save(output, *steps, keep=0, spared=None):
 def launch(output, choice):
     """Return the step from which a launch goes on, None at the beginning, and what it shows."""
     settings = Settings(recipe="demo", model="resnet8", resume=str(choice))
-    state, notes = checkpointed_state(settings, WORLD, output, FACTS)
+    state, notes = find_state(settings, WORLD, output, FACTS)
     return state and state["step"], " ".join(notes)
 
 
@@ -81,7 +81,7 @@ def test_a_checkpoint_that_does_not_fit_sets_nothing_aside(tmp_path):
         recipe="demo", model="resnet8", seed=2, resume=str(checkpoint_path(tmp_path, 30))
     )
     with pytest.raises(BadInput, match="--seed was 1, now 2"):
-        checkpointed_state(settings, WORLD, tmp_path, FACTS)
+        find_state(settings, WORLD, tmp_path, FACTS)
     assert len(list_checkpoints(tmp_path)) == 2
     assert not (tmp_path / resume.BEGUN_FROM).exists()
 

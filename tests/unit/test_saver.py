@@ -6,16 +6,16 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from hvd_utils import saver as saver_module
-from hvd_utils.checkpoint import (
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.run import async_checkpoint as saver_module
+from hvd_utils.run.async_checkpoint import AsyncCheckpointer, host_copy
+from hvd_utils.run.checkpoint import (
     best_path,
     checkpoint_path,
     list_checkpoints,
     load_checkpoint,
     save_checkpoint,
 )
-from hvd_utils.failure import BadInput
-from hvd_utils.saver import Saver, host_copy
 
 
 class Log:
@@ -41,7 +41,7 @@ def log():
 
 @pytest.fixture
 def saver(tmp_path, log):
-    return Saver(tmp_path, 2, log.say, log.record)
+    return AsyncCheckpointer(tmp_path, 2, log.say, log.record)
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def check_until_it_raises(saver):
 
 
 @pytest.mark.parametrize(
-    "notice", [check_until_it_raises, Saver.finish, lambda saver: saver.save(state(3))]
+    "notice", [check_until_it_raises, AsyncCheckpointer.finish, lambda saver: saver.save(state(3))]
 )
 def test_a_write_that_failed_ends_training_and_names_what_is_intact(tmp_path, saver, notice):
     saver.save(state(1))
@@ -203,7 +203,7 @@ def test_a_write_that_failed_ends_training_and_names_what_is_intact(tmp_path, sa
 def test_a_full_disk_is_named(small_disk, log):
     """Room for one checkpoint of 0.8 MB and not for two, even for a moment."""
     disk = small_disk("1100k")
-    saver = Saver(disk, 1, log.say, log.record)
+    saver = AsyncCheckpointer(disk, 1, log.say, log.record)
     saver.save({"step": 1, "w": torch.zeros(200_000)}, best=True)
     saver.save({"step": 2, "w": torch.zeros(200_000)})
     with pytest.raises(BadInput, match="00000002.*No space left.*intact: .*00000001.pt"):

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from hvd_utils.events import METRICS
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.run.event_log import METRICS
 from hvd_utils.scaling.__main__ import main
 from hvd_utils.scaling.measured import read_step
 from hvd_utils.scaling.stragglers import expected_maximum

@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from hvd_utils.schedule import (
+from hvd_utils.config.command_line import load_settings
+from hvd_utils.paper.schedule import (
     constant_warmup,
     cosine_decay,
     first_step,
@@ -16,7 +17,6 @@ from hvd_utils.schedule import (
     square_root_scaling,
     step_decay,
 )
-from hvd_utils.settings import load_settings
 
 IMAGENET = 1_281_167
 

@@ -5,13 +5,13 @@ import torch
 from helpers import write_jpegs
 from PIL import Image
 
-from dali_pipeline.dali_loader import DaliLoader
-from dali_pipeline.index import scan_splits
-from dali_pipeline.plan import Plan
-from dali_pipeline.self_check import CHECKED_PASSES, CheckedLoader
-from hvd_utils.failure import BadInput
-from hvd_utils.settings import Settings
-from hvd_utils.workers import passes
+from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.loading.dali.loader import DaliLoader
+from dali_pipeline.loading.self_check import CHECKED_PASSES, CheckedLoader
+from dali_pipeline.sampling.plan import Plan
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.settings import Settings
+from hvd_utils.paper.logical_workers import passes
 
 CPU = torch.device("cpu")
 

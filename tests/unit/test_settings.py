@@ -2,9 +2,10 @@
 
 import pytest
 
-from hvd_utils import failure
-from hvd_utils.failure import BadInput
-from hvd_utils.settings import RECIPES, Settings, known_recipes, load_settings
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.ranks import RANK_VARIABLES, launched_rank
+from hvd_utils.config.command_line import RECIPES, known_recipes, load_settings
+from hvd_utils.config.settings import Settings
 
 
 def load(*arguments, **environment):
@@ -148,7 +149,7 @@ def test_only_one_rank_prints_the_help(capsys, monkeypatch):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("variable", failure.RANK_VARIABLES)
+@pytest.mark.parametrize("variable", RANK_VARIABLES)
 def test_the_rank_is_known_before_horovod_starts(monkeypatch, variable):
     monkeypatch.setenv(variable, "5")
-    assert failure.launched_rank() == 5
+    assert launched_rank() == 5

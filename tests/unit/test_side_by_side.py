@@ -2,18 +2,18 @@
 
 import torch
 
-from hvd_utils.allocator import HUGE_PAGE
-from hvd_utils.layout import lay_out
-from hvd_utils.models import build_model
-from hvd_utils.optimizer import build_optimizer
-from hvd_utils.settings import Settings
-from hvd_utils.side_by_side import lay_side_by_side
+from hvd_utils.config.settings import Settings
+from hvd_utils.horovod_backend.gradient_buckets import lay_side_by_side
+from hvd_utils.nn.cpu_memory import HUGE_PAGE
+from hvd_utils.nn.memory_format import set_memory_format
+from hvd_utils.nn.models import build_model
+from hvd_utils.training.optimizer import build_optimizer
 
 
 def test_a_buckets_gradients_fill_one_block_in_its_order():
     model, other = (build_model("resnet8", 10, zero_gamma=False, seed=1) for _ in range(2))
     for network in (model, other):
-        lay_out(network, channels_last=True)
+        set_memory_format(network, channels_last=True)
     bucket = list(model.parameters())[::-1]
     lay_side_by_side([bucket[:5], bucket[5:]])
     images = torch.randn(4, 3, 24, 24)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hvd_utils.slow import LONG, SLOWER, SlowRanks, lines, own_ratios
+from hvd_utils.timing.stragglers import LONG, SLOWER, Stragglers, lines, own_ratios
 
 HOSTS = ["a", "a", "b", "b"]
 USUAL = [0.01, 0.10, 0.02]  # seconds reading, computing, waiting
@@ -17,7 +17,7 @@ class Job:
     """Windows of 20 steps, one after the other."""
 
     def __init__(self, loads=(1, 1, 1, 1), steps=20):
-        self.ranks, self.step, self.steps = SlowRanks(HOSTS[: len(loads)], loads), 0, steps
+        self.ranks, self.step, self.steps = Stragglers(HOSTS[: len(loads)], loads), 0, steps
         self.size = len(loads)
 
     def window(self, **slow):

@@ -6,14 +6,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hvd_utils.batch_norm import normalise_by_worker
-from hvd_utils.compiling import stages
-from hvd_utils.failure import BadInput
-from hvd_utils.layout import InMemoryOrder, in_memory_order, lay_out
-from hvd_utils.models import build_model
-from hvd_utils.precision import choose_products, computing, parameter_dtype
-from hvd_utils.settings import SpeedSettings
-from hvd_utils.speed import default_channels_last, quicken
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.settings import SpeedSettings
+from hvd_utils.horovod_backend.compression import ContiguousViews
+from hvd_utils.nn.batch_norm import normalise_by_worker
+from hvd_utils.nn.compile import stages, tune_model
+from hvd_utils.nn.memory_format import contiguous_view, default_channels_last, set_memory_format
+from hvd_utils.nn.models import build_model
+from hvd_utils.nn.precision import computing, parameter_dtype, set_matmul_precision
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ def gradients(model, precision="fp64"):
 def network(precision="fp64", channels_last=False):
     model = build_model("resnet8", 5, zero_gamma=False, seed=1).to(parameter_dtype(precision))
     normalise_by_worker(model, [range(2)], 4)
-    lay_out(model, channels_last=channels_last)
+    set_memory_format(model, channels_last=channels_last)
     return model
 
 
@@ -47,7 +47,7 @@ def test_horovod_is_handed_the_gradient_itself_whatever_its_layout(shape):
     gradient = torch.arange(float(torch.Size(shape).numel())).reshape(shape)
     if len(shape) == 4:
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-    compressor = InMemoryOrder(hvd.Compression.none)
+    compressor = ContiguousViews(hvd.Compression.none)
     sent, context = compressor.compress(gradient)
     assert sent.is_contiguous()
     sent *= 2  # in place, as Horovod sums
@@ -72,11 +72,11 @@ def test_sixteen_bits_are_for_products_alone():
 
 def test_products_of_float32_are_not_rounded_behind_ones_back():
     """PyTorch's convolutions would be in TF32."""
-    choose_products("fp32", CPU)
+    set_matmul_precision("fp32", CPU)
     assert not torch.backends.cudnn.allow_tf32
     assert torch.get_float32_matmul_precision() == "highest"
     with pytest.raises(BadInput, match="tf32 is arithmetic of NVIDIA's GPUs: set fp32"):
-        choose_products("tf32", CPU)
+        set_matmul_precision("tf32", CPU)
 
 
 def test_tensor_cores_and_cpus_take_channels_last():
@@ -96,7 +96,7 @@ def test_the_stages_are_found(name, count):
 
 def test_views_are_of_what_is_contiguous_or_channels_last_alone():
     images = torch.zeros(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
-    assert in_memory_order(images).is_contiguous()
+    assert contiguous_view(images).is_contiguous()
 
 
 @pytest.mark.parametrize("tries", [True, False])
@@ -104,6 +104,6 @@ def test_cudnn_tries_its_algorithms_or_repeats_to_the_bit(tries, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", not tries)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", tries)
     settings = SpeedSettings(cudnn_benchmark=tries, channels_last=False)
-    quicken(build_model("resnet8", 5, zero_gamma=False, seed=1), settings, CPU)
+    tune_model(build_model("resnet8", 5, zero_gamma=False, seed=1), settings, CPU)
     assert torch.backends.cudnn.benchmark is tries
     assert torch.backends.cudnn.deterministic is not tries

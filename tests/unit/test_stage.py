@@ -11,10 +11,10 @@ import pytest
 from helpers import REPOSITORY, write_jpegs
 
 from dali_pipeline import prepare, stage
-from dali_pipeline.index import UNFINISHED, check_splits
-from dali_pipeline.index_file import open_splits
+from dali_pipeline.dataset.index import UNFINISHED, check_splits
+from dali_pipeline.dataset.index_file import open_splits
 from dali_pipeline.staging.node import Staged
-from hvd_utils.failure import BadInput
+from hvd_utils.cli.errors import BadInput
 
 
 @pytest.fixture

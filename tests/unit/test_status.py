@@ -12,14 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from hvd_utils import status
-from hvd_utils.checkpoint import checkpoint_path
-from hvd_utils.events import METRICS
-from hvd_utils.failure import BadInput
-from hvd_utils.lock import FolderLock, is_held
-from hvd_utils.rank_files import FINISHED as RANK_FINISHED
-from hvd_utils.rank_files import Report, report_path, write_report
-from hvd_utils.run_state import DEAD, FINISHED, RUNNING, SILENT, STOPPED, launches, read_state
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.faults.folder_lock import FolderLock, is_held
+from hvd_utils.faults.heartbeat import FINISHED as RANK_FINISHED
+from hvd_utils.faults.heartbeat import Heartbeat, heartbeat_path, write_heartbeat
+from hvd_utils.inspect import status
+from hvd_utils.inspect.run_state import (
+    DEAD,
+    FINISHED,
+    RUNNING,
+    SILENT,
+    STOPPED,
+    launches,
+    read_state,
+)
+from hvd_utils.run.checkpoint import checkpoint_path
+from hvd_utils.run.event_log import METRICS
 
 NOW = 1_800_000_000.0
 SETTINGS = "recipe: paper\nmodel: resnet50\nbatch_per_worker: 32\nepochs: 90\nmax_steps: null\n"
@@ -93,9 +101,9 @@ def test_a_running_job_is_shown_with_all_that_is_known(write):
     checkpoint_path(run, 1800).parent.mkdir()
     checkpoint_path(run, 1800).touch()
     for rank in range(256):
-        write_report(run, Report(rank, f"node{rank // 8}", 1, 1, 1980, "computing", 0, 0.0))
+        write_heartbeat(run, Heartbeat(rank, f"node{rank // 8}", 1, 1, 1980, "computing", 0, 0.0))
     touch(run, 4)
-    os.utime(report_path(run, 9), (NOW - 300, NOW - 300))
+    os.utime(heartbeat_path(run, 9), (NOW - 300, NOW - 300))
     lock = FolderLock(run)
     lock.acquire()
     try:
@@ -154,9 +162,9 @@ def test_a_job_of_another_host_is_judged_by_its_signs_of_life(write):
     assert read_state(run, NOW).state == RUNNING
     touch(run, SILENT + 1)
     assert read_state(run, NOW).state == DEAD
-    report = Report(0, "elsewhere", 1, 1, 301, "computing", 0, 0.0)
-    write_report(run, report)
-    os.utime(report_path(run, 0), (NOW, NOW))
+    report = Heartbeat(0, "elsewhere", 1, 1, 301, "computing", 0, 0.0)
+    write_heartbeat(run, report)
+    os.utime(heartbeat_path(run, 0), (NOW, NOW))
     assert read_state(run, NOW).state == RUNNING
 
 
@@ -216,7 +224,7 @@ def test_a_job_that_has_only_just_begun(tmp_path):
 def test_ranks_that_are_done_are_no_silence(write):
     end = {"event": "end", "time": NOW, "step": 14075, "median_top1_error": None}
     run = write(start(processes=1), step(14075, 0), end)
-    write_report(run, Report(0, "a", 1, 1, 14075, RANK_FINISHED, 0, 0.0))
+    write_heartbeat(run, Heartbeat(0, "a", 1, 1, 14075, RANK_FINISHED, 0, 0.0))
     state = read_state(run, NOW)
     assert state.state == FINISHED
     assert STOPPED not in status.show(state)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.steady import (
+from benchmarks.harness.steady import (
     Clock,
     Mark,
     NotAtOnce,

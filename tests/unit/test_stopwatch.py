@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from hvd_utils.rank_files import COMPUTING, FINISHING, READING, WAITING
-from hvd_utils.stopwatch import DeviceStopwatch, HostStopwatch
+from hvd_utils.faults.heartbeat import COMPUTING, FINISHING, READING, WAITING
+from hvd_utils.timing.stopwatch import DeviceStopwatch, HostStopwatch
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_each_part_gets_its_seconds_and_what_is_between_steps_none(clock):
         (READING, 1), (COMPUTING, 2), (READING, 4), (COMPUTING, 8), (WAITING, 16),
         (COMPUTING, 32), (FINISHING, 64), (READING, 128), (FINISHING, 256),
     ]:  # fmt: skip
-        watch.turn_to(doing)
+        watch.switch_to(doing)
         clock[0] += seconds
     assert watch.read() == [1 + 4 + 128, 2 + 8 + 32, 16]
 
@@ -53,7 +53,7 @@ def test_a_device_is_asked_only_for_what_it_has_passed(monkeypatch):
     monkeypatch.setattr(watch, "_new_event", Event)
     for _ in range(3):
         for doing, ms in [(READING, 1), (COMPUTING, 20), (WAITING, 300), (FINISHING, 4000)]:
-            watch.turn_to(doing)
+            watch.switch_to(doing)
             Event.queued += ms
         Event.passed = Event.queued - 4100  # in the middle of waiting
         watch.read()

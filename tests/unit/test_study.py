@@ -13,9 +13,9 @@ from benchmarks.study.outcome import Curve, Outcome, read_outcome
 from benchmarks.study.rows import BY_NAME, BY_WORKERS, ROWS
 from benchmarks.study.tables import as_json, lines
 from benchmarks.study.verdicts import FAILS, HOLDS, NOISE, UNKNOWN, better, equal, judge
-from hvd_utils.failure import BadInput
-from hvd_utils.paper import BY_MINIBATCH
-from hvd_utils.settings import load_settings
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.command_line import load_settings
+from hvd_utils.paper.results import BY_MINIBATCH
 
 
 def test_images_follow_from_the_seed_and_belong_to_their_class(tmp_path):

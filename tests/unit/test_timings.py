@@ -5,15 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hvd_utils.slow import Slow
-from hvd_utils.timings import FIELDS, bound_by, make_timings, mean_split, split, split_text
+from hvd_utils.timing.step_times import (
+    FIELDS,
+    bound_by,
+    make_step_times,
+    mean_split,
+    split,
+    split_text,
+)
+from hvd_utils.timing.stragglers import Straggler
 
 # Seconds per step: data, compute, allreduce. Rank 1 reads for long; the others wait for it.
 READS = np.array([[0.01, 0.1, 0.4], [0.3, 0.1, 0.02], [0.01, 0.12, 0.39]])
 
 
 def test_a_step_carries_least_median_and_most_of_each_part_over_the_ranks():
-    fields = make_timings(READS, None).fields()
+    fields = make_step_times(READS, None).fields()
     assert fields["data_seconds"] == [0.01, 0.01, 0.3]
     assert fields["compute_seconds"] == [0.1, 0.1, 0.12]
     assert fields["allreduce_seconds"] == [0.02, 0.39, 0.4]
@@ -21,7 +28,7 @@ def test_a_step_carries_least_median_and_most_of_each_part_over_the_ranks():
 
 
 def test_who_is_slow_is_told_where_somebody_is():
-    fields = make_timings(READS, Slow(1, "node01", "data", 3.5, 120)).fields()
+    fields = make_step_times(READS, Straggler(1, "node01", "data", 3.5, 120)).fields()
     assert set(fields) == set(FIELDS)
     assert (fields["slow_rank"], fields["slow_host"], fields["slow_since"]) == (1, "node01", 120)
 

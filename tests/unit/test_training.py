@@ -7,21 +7,31 @@ import pytest
 import torch
 from torch import nn
 
-from hvd_utils.agreement import Agreement
-from hvd_utils.failure import BadInput
-from hvd_utils.guard import Guard, NotFinite
-from hvd_utils.optimizer import build_optimizer
-from hvd_utils.settings import Settings
-from hvd_utils.training import train, validate
-from hvd_utils.workers import passes
-from hvd_utils.world import World
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.settings import Settings
+from hvd_utils.horovod_backend.flags import SharedFlags
+from hvd_utils.horovod_backend.world import World
+from hvd_utils.nn.ema import AveragedWeights
+from hvd_utils.paper.logical_workers import passes
+from hvd_utils.training.loops import train, validate
+from hvd_utils.training.nonfinite import Guard, NonfiniteError
+from hvd_utils.training.optimizer import build_optimizer
+from hvd_utils.training.train_state import TrainState
 
 WORLD = World(0, 1, 0, 1, "here", torch.device("cpu"), 1)
 RECIPE = Settings(recipe="paper")
 
 
-def guard():
-    return Guard("fp64", 1, WORLD.device)
+def state(model, optimizer):
+    guard = Guard("fp64", 1, WORLD.device)
+    return TrainState(model, optimizer, guard, AveragedWeights(model, RECIPE))
+
+
+def recipe(workers, minibatch, **options):
+    batch = minibatch // workers
+    return Settings(
+        recipe="paper", workers=workers, batch_per_worker=batch, precision="fp64", **options
+    )
 
 
 def linear():
@@ -43,16 +53,15 @@ def run(
     return [
         totals.tolist()
         for totals in train(
-            model, optimizer, rate, source, steps,
-            passes=passes(range(workers), fuse), workers=workers, minibatch=minibatch, seed=1,
-            precision="fp64", world=WORLD, agreement=Agreement(1), guard=guard(),
-            **options,
+            state(model, optimizer), rate, source, steps,
+            recipe=recipe(workers, minibatch, **options), passes=passes(range(workers), fuse),
+            world=WORLD, flags=SharedFlags(1),
         )
     ]  # fmt: skip
 
 
 def validated(model, source, rounds):
-    return validate(model, source, rounds, precision="fp64", world=WORLD, agreement=Agreement(1))
+    return validate(model, source, rounds, precision="fp64", world=WORLD, flags=SharedFlags(1))
 
 
 def test_accumulated_workers_make_the_step_of_one_large_minibatch():
@@ -107,7 +116,7 @@ def test_a_loss_that_is_not_finite_is_found_on_its_step_before_the_update():
         for place, (images, labels) in enumerate(batches(6, 4)):
             yield (images * math.nan if place == 3 else images), labels
 
-    with pytest.raises(NotFinite) as error:
+    with pytest.raises(NonfiniteError) as error:
         run(model, optimizer, source(), range(6), 1, 4)
     assert error.value.step == 3
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
@@ -128,27 +137,23 @@ def test_a_gradient_that_is_not_finite_is_found_though_the_loss_is():
             return Steep.apply(super().forward(images.flatten(1)))
 
     model = Model(12, 7).double()
-    with pytest.raises(NotFinite):
+    with pytest.raises(NonfiniteError):
         run(model, build_optimizer(model, RECIPE, 1), batches(1, 4), range(1), 1, 4)
 
 
 def test_a_flag_is_seen_after_its_step_and_breaks_validation_off():
     model, wanted = linear(), []
-    agreement = Agreement(1, stop=lambda: bool(wanted))
+    flags = SharedFlags(1, stop=lambda: bool(wanted))
     steps = train(
-        model, build_optimizer(model, RECIPE, 1), lambda step: 0.1, batches(9, 4), range(9),
-        passes=[range(1)], workers=1, minibatch=4, seed=1, precision="fp64", world=WORLD,
-        agreement=agreement, guard=guard(),
+        state(model, build_optimizer(model, RECIPE, 1)), lambda step: 0.1, batches(9, 4), range(9),
+        recipe=recipe(1, 4), passes=[range(1)], world=WORLD, flags=flags,
     )  # fmt: skip
     next(steps)
-    assert not agreement["stop"]
+    assert not flags["stop"]
     wanted.append("a signal")
-    assert (
-        validate(model, batches(3, 4), 3, precision="fp64", world=WORLD, agreement=agreement)
-        is None
-    )
+    assert validate(model, batches(3, 4), 3, precision="fp64", world=WORLD, flags=flags) is None
     next(steps)
-    assert agreement["stop"]
+    assert flags["stop"]
 
 
 def test_validation_counts_every_image_and_both_errors():

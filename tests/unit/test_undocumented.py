@@ -76,7 +76,7 @@ def test_the_collector_can_be_stopped_while_modules_are_imported():
 
 def test_finalizers_run_when_the_last_reference_goes():
     """``buffers``: not promised. Without it batches get fresh memory: slower, never wrong."""
-    from dali_pipeline.buffers import Buffers
+    from dali_pipeline.loading.dali.buffers import Buffers
 
     buffers = Buffers()
     addresses = [buffers.take(8).data_ptr() for _ in range(3)]

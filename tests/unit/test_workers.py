@@ -2,7 +2,7 @@
 
 import pytest
 
-from hvd_utils.workers import default_fuse, passes, random_seed, share
+from hvd_utils.paper.logical_workers import default_fuse, passes, random_seed, share
 
 
 @pytest.mark.parametrize(("workers", "size"), [(8, 1), (8, 3), (7, 4), (256, 256), (256, 5)])

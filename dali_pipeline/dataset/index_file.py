@@ -1,0 +1,132 @@
+"""The prepared index: one NumPy ``.npz`` file a split, which saves a run the walk of the folders.
+
+``DATA/train.index.npz`` describes ``DATA/train/``, and likewise ``val``; ``prepare`` writes both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from dali_pipeline.dataset.index import Index, check_same_classes, check_splits, scan_splits
+from hvd_utils.cli.errors import BadInput
+
+FORMAT = 1  # raised whenever the meaning of the file changes
+SPLITS = ("train", "val")
+AGAIN = "prepare the data again (python -m dali_pipeline.prepare --help)"
+
+# Of every prepared index, and of a packed one besides.
+COLUMNS = {"labels": np.int32, "heights": np.int32, "widths": np.int32, "file_bytes": np.int64}
+PACKED_COLUMNS = {"shard": np.int32, "offset": np.int64}
+
+
+def index_path(data: Path, split: str) -> Path:
+    """Return where the prepared index of a split of ``data`` is."""
+    return data / f"{split}.index.npz"
+
+
+def save_index(path: Path, index: Index) -> None:
+    """Write a prepared index; under a temporary name and renamed, so that it is whole or absent."""
+    columns = COLUMNS | (PACKED_COLUMNS if index.packed else {})
+    arrays = {name: np.asarray(getattr(index, name), kind) for name, kind in columns.items()}
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        np.savez(
+            file,
+            format=FORMAT,
+            names=index.names,
+            classes=_as_bytes(index.classes),
+            shards=_as_bytes(index.shards),
+            note=np.array(index.note),
+            **arrays,
+        )
+    os.replace(temporary, path)
+
+
+def load_index(path: Path, root: Path) -> Index:
+    """Read the index of the split in ``root``.
+
+    Raises BadInput if the file is missing, damaged or not such an index.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            if stored["format"] != FORMAT:
+                raise ValueError(f"it has format {stored['format']}, this program {FORMAT}")
+            shards = _as_strings(stored["shards"])
+            columns = COLUMNS | (PACKED_COLUMNS if shards else {})
+            index = Index(
+                root=str(root),
+                classes=_as_strings(stored["classes"]),
+                names=stored["names"],
+                shards=shards,
+                note=str(stored["note"]),
+                **{name: stored[name].astype(kind, copy=False) for name, kind in columns.items()},
+            )
+        _check_columns(index, columns)
+    except FileNotFoundError as error:
+        raise BadInput(f"no index {path}: {AGAIN}") from error
+    except PermissionError as error:
+        raise BadInput(f"cannot read index {path}: {error.strerror}") from error
+    except Exception as error:  # zipfile and NumPy have a dozen ways of refusing damage
+        raise BadInput(f"index {path} is damaged or not an index ({error}): {AGAIN}") from error
+    return index
+
+
+def open_splits(data: Path) -> tuple[Index, Index]:
+    """Return the index of ``data/train`` and ``data/val``: prepared, or else by a walk.
+
+    Raises BadInput if an index does not fit its folder, and as ``scan_splits`` does.
+    """
+    check_splits(data)
+    if not any(index_path(data, split).exists() for split in SPLITS):
+        return scan_splits(data)
+    train, val = (load_index(index_path(data, split), data / split) for split in SPLITS)
+    check_same_classes(train, val)
+    for index in (train, val):
+        _check_fits(index)
+    return train, val
+
+
+def _check_columns(index: Index, columns: dict[str, type]) -> None:
+    """Raise ValueError where the arrays contradict each other, before anything indexes by them."""
+    if index.names.dtype.kind != "S" or not len(index):
+        raise ValueError("it names no images")
+    for name in columns:
+        if getattr(index, name).shape != index.names.shape:
+            raise ValueError(f"{name} does not fit the names")
+        if name in ("heights", "widths", "file_bytes") and getattr(index, name).min() < 1:
+            raise ValueError(f"{name} has nothing in it")
+    for column, end in (("labels", len(index.classes)), ("shard", len(index.shards))):
+        places = getattr(index, column)
+        if places is not None and not (places.min() >= 0 and places.max() < end):
+            raise ValueError(f"{column} out of range")
+
+
+def _check_fits(index: Index) -> None:
+    """Raise BadInput if a look at the folder shows that it changed: a few calls, no walk."""
+    if not index.packed:
+        with os.scandir(index.root) as entries:
+            folders = sum(entry.is_dir() for entry in entries)
+        if folders != len(index.classes):
+            raise BadInput(
+                f"{index.root} has {folders} class folders, its index {len(index.classes)}: {AGAIN}"
+            )
+    for image in (0, len(index) - 1):
+        least = int(index.file_bytes[image]) + (int(index.offset[image]) if index.packed else 0)
+        size = None
+        with contextlib.suppress(FileNotFoundError):
+            size = os.stat(index.path(image)).st_size
+        if size is None or size < least or (size > least and not index.packed):
+            state = "is missing" if size is None else "has changed"
+            raise BadInput(f"{index.path(image)} {state} since its index was made: {AGAIN}")
+
+
+def _as_bytes(strings: tuple[str, ...]) -> np.ndarray:
+    return np.array([os.fsencode(string) for string in strings], dtype=bytes)
+
+
+def _as_strings(array: np.ndarray) -> tuple[str, ...]:
+    return tuple(os.fsdecode(item) for item in array.tolist())

@@ -1,0 +1,85 @@
+"""The data set of a run: what ``--data`` names, indexed once and told to every process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dali_pipeline.dataset.digits import ensure_digits
+from dali_pipeline.dataset.index import Index, check_splits, synthetic_index
+from dali_pipeline.dataset.index_file import open_splits
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.settings import DIGITS, Settings
+
+if TYPE_CHECKING:
+    from hvd_utils.horovod_backend.world import World
+
+EMBEDDED = Path(__file__).resolve().parents[2] / "data" / DIGITS
+IMAGENET_TRAIN, IMAGENET_VAL, IMAGENET_CLASSES = 1_281_167, 50_000, 1000
+
+
+def check_data(settings: Settings) -> None:
+    """Raise BadInput where what --data names can be seen at once to be missing; cheap."""
+    if settings.loader == "synthetic" or settings.data == DIGITS:
+        return
+    if settings.data is None:
+        raise BadInput(
+            f"recipe {settings.recipe} needs images: set --data DIR or IMAGENET_DIR; "
+            "--recipe demo brings its own, --loader synthetic needs none"
+        )
+    check_splits(_folder(settings))
+
+
+def _folder(settings: Settings) -> Path:
+    if settings.data == DIGITS:
+        return EMBEDDED
+    try:
+        return Path(settings.data).expanduser().absolute()
+    except RuntimeError as error:  # ~no_heartbeat
+        raise BadInput(
+            f"data folder {settings.data} does not exist ({error}): set --data or IMAGENET_DIR"
+        ) from error
+
+
+def open_dataset(settings: Settings, world: World) -> tuple[Index, Index]:
+    """Return the training and validation index that ``settings`` name; collective.
+
+    Rank 0 reads the prepared index, or else walks the folders, so that a parallel file system is
+    walked once; every other process checks that it sees them. Raises BadInput where the data is
+    missing or not as expected.
+    """
+    if settings.loader == "synthetic":
+        held_out = max(1, round(settings.synthetic_images * IMAGENET_VAL / IMAGENET_TRAIN))
+        return (
+            synthetic_index(settings.synthetic_images, IMAGENET_CLASSES),
+            synthetic_index(held_out, IMAGENET_CLASSES),
+        )
+    data = _folder(settings)
+    if settings.data == DIGITS:
+        if world.local_rank == 0:  # on each node, in case the folder is not shared
+            ensure_digits(data)
+        world.gather(None)  # nobody looks before it is there
+    splits = world.broadcast(open_splits(data) if world.is_root else None)
+    for split in splits:
+        if not os.path.isdir(split.root):
+            raise BadInput(f"data folder {split.root} is on rank 0's host but not on {world.host}")
+    return splits
+
+
+def describe(settings: Settings, train: Index, val: Index) -> str:
+    """Return the line that says what the run reads."""
+    counts = f"{len(train):,} training and {len(val):,} validation images, "
+    counts += f"{len(train.classes)} classes"
+    if settings.loader == "synthetic":
+        return f"data: synthetic (no files): {counts}"
+    if settings.data == DIGITS:
+        return (
+            f"data: embedded handwritten digits in {EMBEDDED} "
+            f"(set --data or IMAGENET_DIR for your own): {counts}"
+        )
+    prepared = " (prepared index)" if train.prepared else ""
+    for name, index in (("training", train), ("validation", val)):
+        if index.note:
+            counts += f"; {name} images: {index.note}"
+    return f"data: {settings.data}{prepared}: {counts}"

@@ -1,0 +1,5 @@
+"""Carrying out a plan: batches on the device, by DALI, by torchvision, or made up.
+
+May import ``sampling``, ``dataset``, and ``cli`` and ``faults`` of ``hvd_utils``. Start with
+``loader``.
+"""

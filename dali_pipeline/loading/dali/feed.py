@@ -1,0 +1,114 @@
+"""What DALI is fed with: planned batches and their bytes, and where to begin again."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dali_pipeline.dataset.bad_images import BadImages
+from dali_pipeline.dataset.index import BadImage, Index, bad_image
+from dali_pipeline.loading.dali.diagnose import find_undecodable
+from dali_pipeline.loading.dali.reader import EncodedReader
+from dali_pipeline.loading.prefetch import prefetched
+from dali_pipeline.sampling.plan import TrainingBatch, ValidationBatch
+from hvd_utils.faults import in_flight
+
+READ_AHEAD = 4  # batches planned and read before DALI asks; an epoch's order takes 0.05 s
+
+
+class _Read(NamedTuple):
+    """A planned batch with the bytes of its images, and which of the places it is at."""
+
+    number: int
+    batch: TrainingBatch | ValidationBatch
+    encoded: list[np.ndarray]
+
+    def columns(self, on_gpu: bool) -> tuple[np.ndarray, ...]:
+        """Return what the graph takes beside the bytes."""
+        batch = self.batch
+        if isinstance(batch, ValidationBatch):
+            return (batch.placement.size, batch.placement.corner) if on_gpu else ()
+        window = batch.windows
+        start = np.stack([window.top, window.left], axis=1)
+        shape = np.stack([window.height, window.width], axis=1)
+        if not on_gpu:
+            return start, shape
+        return start, shape, np.full_like(shape, batch.side), batch.flips
+
+
+class Feed:
+    """Planned batches and their bytes on the way to DALI, until they are decoded.
+
+    ``places`` returns the places of the batches from the beginning, ``plan`` the batch of a place;
+    DALI decodes ``group`` batches at once.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        bad: BadImages,
+        places: Callable[[], Iterable],
+        plan: Callable[[Any], TrainingBatch | ValidationBatch],
+        group: int,
+        on_gpu: bool,
+    ) -> None:
+        self._index = index
+        self._bad = bad
+        self._places = places
+        self._plan = plan
+        self._group = group  # batches that DALI decodes at once
+        self._on_gpu = on_gpu
+        self._reader = EncodedReader(index)
+        self._pending: deque[list[_Read]] = deque()  # with DALI, which does not copy their bytes
+        self._done = 0  # places behind us
+
+    def __iter__(self) -> Iterator[tuple]:
+        """Yield the inputs of the graph, from the first place that was not delivered."""
+        self._pending.clear()
+        places = itertools.islice(enumerate(self._places()), self._done, None)
+        reads = prefetched(itertools.starmap(self._read, places), READ_AHEAD)
+        reads = (read for read in reads if len(read.batch.ids))
+        while group := list(itertools.islice(reads, self._group)):
+            self._pending.append(group)
+            in_flight.note(map(self._index.whereabouts, self._pending_ids()))
+            encoded = [image for read in group for image in read.encoded]
+            columns = zip(*(read.columns(self._on_gpu) for read in group), strict=True)
+            yield encoded, *map(np.concatenate, columns)
+
+    def _pending_ids(self) -> list[int]:
+        return [i for group in self._pending for read in group for i in read.batch.ids.tolist()]
+
+    def _read(self, number: int, place: Any) -> _Read:
+        while True:
+            batch = self._plan(place)
+            try:
+                return _Read(number, batch, self._reader.read(batch.ids))
+            except BadImage as error:
+                self._bad.add(error)
+
+    def rewind(self) -> None:
+        """Begin at the first place again."""
+        self._done = 0
+
+    def delivered(self) -> list[TrainingBatch | ValidationBatch]:
+        """Return the batches that DALI has just decoded, and do not read them again."""
+        group = self._pending.popleft()
+        self._done = group[-1].number + 1
+        return [read.batch for read in group]
+
+    def blame(self, error: RuntimeError) -> None:
+        """Find what stopped DALI, which does not name it; raise ``error`` if no image did."""
+        found = [
+            bad_image(self._index, image, reason)
+            for group in self._pending
+            for read in group
+            for image, reason in find_undecodable(read.batch.ids, read.encoded)
+        ]
+        if not found:
+            raise error
+        for bad in found:
+            self._bad.add(bad)

@@ -1,0 +1,173 @@
+"""The DALI loader: reads and decodes planned batches ahead of the trainer."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from nvidia.dali.pipeline import Pipeline
+
+from dali_pipeline.loading.dali.cpu_transforms import CpuTransforms
+from dali_pipeline.loading.dali.feed import Feed
+from dali_pipeline.loading.dali.graph import Target, training_graph, validation_graph
+from dali_pipeline.loading.interface import Batch
+from dali_pipeline.loading.prefetch import prefetched
+from dali_pipeline.loading.to_device import HeldBatches, upload
+from dali_pipeline.sampling.image_size import largest_side
+from dali_pipeline.sampling.plan import Plan, TrainingBatch, ValidationBatch
+
+CPU_GROUP = 64  # images that DALI decodes at once on a CPU, in whole batches, so that no core waits
+
+
+class DaliLoader:
+    """Decodes on the GPU where ``device`` is one, else on ``threads`` CPU threads.
+
+    On a CPU, ``finisher`` does what follows decoding.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        device: torch.device,
+        threads: int,
+        finisher: Callable[[int, int, bool], CpuTransforms] = CpuTransforms,
+    ) -> None:
+        self._plan = plan
+        settings = plan.settings
+        self._device = device
+        self._threads = threads
+        self._target = Target(
+            on_gpu=device.type == "cuda",
+            validation_side=plan.validation_side,
+            antialias=settings.antialias,
+            hw_decoder_load=settings.hw_decoder_load,
+            usual_height=settings.usual_height,
+            usual_width=settings.usual_width,
+        )
+        self._validation: _Decoder | None = None
+        self._finisher: CpuTransforms | None = None
+        if not self._target.on_gpu:
+            self._finisher = finisher(threads, largest_side(settings), settings.antialias)
+
+    def training(self, first_step: int, last_step: int) -> Iterator[Batch]:
+        """Yield training batches; see ``Loader``."""
+        plan = self._plan
+        feed = Feed(
+            plan.train,
+            plan.bad_train,
+            places=lambda: plan.training_places(first_step, last_step),
+            plan=lambda place: plan.training_batch(*place),
+            group=self._group(plan.training_size),
+            on_gpu=self._target.on_gpu,
+        )
+        return self._decoder(training_graph, feed, plan.training_size).batches()
+
+    def _group(self, largest: int) -> int:
+        return 1 if self._target.on_gpu else max(1, CPU_GROUP // largest)
+
+    def validation(self) -> Iterator[Batch]:
+        """Yield validation batches; see ``Loader``. The pipeline is built once and kept."""
+        plan = self._plan
+        if self._validation is None:
+            feed = Feed(
+                plan.val,
+                plan.bad_val,
+                plan.validation_ids,
+                plan.validation_batch,
+                group=self._group(plan.settings.val_batch),
+                on_gpu=self._target.on_gpu,
+            )
+            self._validation = self._decoder(validation_graph, feed, plan.settings.val_batch)
+        return self._validation.batches()
+
+    def _decoder(self, graph: Callable, feed: Feed, largest: int) -> _Decoder:
+        prefetch = self._plan.settings.prefetch
+
+        def build() -> Pipeline:
+            pipeline = graph(
+                feed,
+                self._target,
+                batch_size=largest * self._group(largest),
+                # On a CPU one more, so that no core waits for another's last image of a batch.
+                num_threads=self._threads + (self._finisher is not None),
+                device_id=self._device.index if self._target.on_gpu else None,
+                prefetch_queue_depth=prefetch,
+                exec_dynamic=True,  # in which DALI leaves a batch alone as long as it is held
+            )
+            pipeline.build()
+            return pipeline
+
+        return _Decoder(build, feed, self._finisher, self._device, prefetch)
+
+
+class _Decoder:
+    """A DALI pipeline that is built again behind a batch whose images it could not decode."""
+
+    def __init__(
+        self,
+        build: Callable[[], Pipeline],
+        feed: Feed,
+        finisher: CpuTransforms | None,
+        device: torch.device,
+        prefetch: int,
+    ) -> None:
+        self._build = build
+        self._feed = feed
+        self._finisher = finisher
+        self._device = device
+        self._prefetch = prefetch
+        self._pipeline: Pipeline | None = None
+        self._held = HeldBatches()
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield decoded batches until the feed ends; afterwards it can be run again."""
+        self._feed.rewind()
+        while True:
+            self._pipeline = self._pipeline or self._build()
+            try:
+                # On a GPU, DALI works ahead by itself; on a CPU, decoding and finishing have to.
+                if self._finisher is None:
+                    yield from map(self._on_gpu, self._decoded())
+                else:
+                    decoded = prefetched(self._decoded(), 1)
+                    yield from prefetched(map(self._finished, _one_by_one(decoded)), self._prefetch)
+                self._pipeline.reset()
+                return
+            except RuntimeError as error:
+                self._pipeline = None
+                self._feed.blame(error)
+
+    def _decoded(self) -> Iterator[tuple[Any, list[TrainingBatch | ValidationBatch]]]:
+        """Yield DALI's output with the batches that it is."""
+        while True:
+            try:
+                (images,) = self._pipeline.run()
+            except StopIteration:
+                return
+            yield images, self._feed.delivered()
+
+    def _on_gpu(self, decoded: tuple[Any, list[TrainingBatch | ValidationBatch]]) -> Batch:
+        images, (batch,) = decoded
+        pixels = torch.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2)
+        return self._held.hold(pixels), upload(batch.labels, self._device)
+
+    def _finished(self, decoded: tuple[list, TrainingBatch | ValidationBatch]) -> Batch:
+        pixels, batch = decoded
+        if isinstance(batch, TrainingBatch):
+            finished = self._finisher.training(pixels, batch.flips, batch.side)
+        else:
+            placement = batch.placement
+            finished = self._finisher.validation(
+                pixels, placement.size, placement.corner, batch.side
+            )
+        return finished, torch.from_numpy(batch.labels)
+
+
+def _one_by_one(decoded: Iterable) -> Iterator[tuple[list, TrainingBatch | ValidationBatch]]:
+    """Yield the images of each batch by themselves."""
+    for images, batches in decoded:
+        pixels = (torch.from_dlpack(image) for image in images)
+        for batch in batches:
+            yield list(itertools.islice(pixels, len(batch.ids))), batch

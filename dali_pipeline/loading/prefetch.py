@@ -1,0 +1,28 @@
+"""Work done beside the consumer, so that no step waits for it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+_END = object()
+
+
+def prefetched(items: Iterable[Item], depth: int) -> Iterator[Item]:
+    """Yield ``items`` in order, each made in a thread up to ``depth`` before it is asked for.
+
+    An exception is raised in the consumer where its item would have been. Closing the iterator
+    ends the thread after the item that it is at.
+    """
+    iterator = iter(items)
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        pending = deque(pool.submit(next, iterator, _END) for _ in range(depth))
+        while (item := pending.popleft().result()) is not _END:
+            pending.append(pool.submit(next, iterator, _END))
+            yield item
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,52 @@
+"""Made-up images in memory: the speed of everything but the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from dali_pipeline.loading.interface import Batch
+from dali_pipeline.loading.to_device import upload
+from dali_pipeline.sampling.plan import Plan
+
+POOL = 4  # different batches of noise
+
+
+class SyntheticLoader:
+    """Noise on ``device``, the same for the same seed, step and worker; labels as planned."""
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        self._plan = plan
+        self._device = device
+        self._pools: dict[int, torch.Tensor] = {}  # by side
+
+    def training(self, first_step: int, last_step: int) -> Iterator[Batch]:
+        """Yield training batches; see ``Loader``."""
+        settings = self._plan.settings
+        for step, fused in self._plan.training_places(first_step, last_step):
+            _, ids = self._plan.training_ids(step, fused)
+            pool = self._pool(self._plan.training_side(step))
+            noise = [pool[(step * settings.workers + worker) % POOL] for worker in fused]
+            images = noise[0] if len(fused) == 1 else torch.stack(noise, dim=1).flatten(0, 1)
+            yield images, self._labels(self._plan.train.labels[ids])
+
+    def validation(self) -> Iterator[Batch]:
+        """Yield validation batches; see ``Loader``."""
+        noise = self._pool(self._plan.validation_side).flatten(0, 1)
+        for ids in self._plan.validation_ids():
+            yield noise[ids % len(noise)], self._labels(self._plan.val.labels[ids])
+
+    def _pool(self, side: int) -> torch.Tensor:
+        """Return noise of this side, (POOL, n, 3, side, side)."""
+        if side not in self._pools:
+            settings = self._plan.settings
+            noise = torch.Generator().manual_seed(settings.seed)
+            shape = (POOL, settings.batch_per_worker, side, side, 3)  # channels-last in memory
+            made = torch.randn(shape, generator=noise).to(self._device)
+            self._pools[side] = made.permute(0, 1, 4, 2, 3)
+        return self._pools[side]
+
+    def _labels(self, labels: np.ndarray) -> torch.Tensor:
+        return upload(labels.astype(np.int64), self._device)

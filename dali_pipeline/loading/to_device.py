@@ -1,0 +1,45 @@
+"""Batches on their way to the device: the host waits for none of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return ``array`` on ``device``; a GPU copies it later, from pinned memory."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+class HeldBatches:
+    """The batches of one pipeline that a GPU may still read.
+
+    The host queues steps ahead of the GPU. PyTorch reuses its own memory in the order of that
+    queue. DALI reuses the memory of a batch as soon as the host drops it, while the step that reads
+    it may still be in the queue. So each batch is kept here until the GPU has passed it.
+    """
+
+    def __init__(self) -> None:
+        self._latest: torch.Tensor | None = None
+        self._earlier: deque[tuple[Any, torch.Tensor]] = deque()  # each behind its mark, in order
+
+    def hold(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return ``batch``, held from now on; whoever read the one before has been queued by now.
+
+        Lets go of those that the GPU has passed.
+        """
+        if self._latest is not None:
+            self._earlier.append((self._mark(), self._latest))
+        self._latest = batch
+        while self._earlier and self._earlier[0][0].query():
+            self._earlier.popleft()
+        return batch
+
+    def _mark(self) -> Any:
+        event = torch.cuda.Event()
+        event.record()
+        return event

@@ -1,0 +1,16 @@
+"""How a run ends when something is wrong: one line, and every rank leaves within seconds."""
+
+from __future__ import annotations
+
+EXIT_FAILED = 1  # an unexpected error: a bug, or a machine that broke
+EXIT_BAD_INPUT = 2  # what the user gave cannot work; a restart would not mend it
+EXIT_HANGS = 3  # no step was finished for too long; a restart may help
+EXIT_RESUME = 75  # told to stop; what can be saved is: start the same command again
+
+
+class BadInput(Exception):
+    """Something the user gave cannot work; the text names it and the remedy, in one line."""
+
+
+class Stopped(Exception):
+    """The job was told to stop and has saved; the text says how to go on. Raised by all ranks."""

@@ -1,0 +1,35 @@
+"""Ranks before Horovod has started: which one this is, and how messages name them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+# The rank as the launchers tell it, for failures before Horovod has started.
+RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+
+
+def launched_rank() -> int:
+    """Return this process's rank as its launcher set it, 0 without a launcher."""
+    ranks = (os.environ.get(name, "") for name in RANK_VARIABLES)
+    return next((int(rank) for rank in ranks if rank.isdecimal()), 0)
+
+
+SHOWN = 4  # ranks or hosts by name
+
+
+def some(names: Iterable[str]) -> str:
+    """Return a few names and how many more there are: ``a, b, c, d and 12 more``."""
+    names = list(names)
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def name_ranks(ranks: Iterable[int], hosts: Mapping[int, str]) -> str:
+    """Return ranks with their hosts, a few by name."""
+    return some(f"rank {rank} ({hosts.get(rank, 'host unknown')})" for rank in sorted(ranks))
+
+
+def name_hosts(ranks: Iterable[int], hosts: Mapping[int, str]) -> str:
+    """Return the hosts of these ranks, each once, a few by name."""
+    return some(dict.fromkeys(hosts.get(rank, f"host of rank {rank}") for rank in sorted(ranks)))

@@ -1,0 +1,167 @@
+"""From a recipe file and a command line to checked settings.
+
+A recipe file overrides the defaults, the command line the recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from pydantic import ValidationError
+
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.ranks import launched_rank
+from hvd_utils.config.recipe import ONLY_WITH, Recipe
+from hvd_utils.config.settings import SECTIONS, Settings
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+SHOWN = 100  # characters of a value that is wrong
+
+
+def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Return the settings of a command line: recipe file, then ``IMAGENET_DIR``, then flags.
+
+    Without --recipe the recipe is ``paper`` where data is named, ``demo`` where not.
+    Raises BadInput naming the setting, its value and its bound.
+    """
+    given = vars(_parser().parse_args(arguments))
+    imagenet = environment.get("IMAGENET_DIR")
+    if "" in (given.get("recipe"), given.get("output")):
+        raise BadInput("--recipe and --output take a name, not an empty text (--help)")
+    name = given.pop("recipe", None) or ("paper" if given.get("data") or imagenet else "demo")
+    values = read_recipe(name)
+    if imagenet and values.get("data") is None:
+        values["data"] = imagenet
+    check_effect(given, {**values, **given})
+    tuned = given.get("autotune") or values.get("autotune")
+    if tuned and Path(str(tuned)).exists():
+        values |= read_recipe(str(tuned))
+    return validate({**values, **given, "recipe": name}, f"recipe {name} or the command line")
+
+
+def known_recipes() -> list[str]:
+    """Return the names of the recipes in ``recipes/``, as --recipe takes them."""
+    files = (path.relative_to(RECIPES) for path in RECIPES.rglob("*.yaml"))
+    return sorted(str(file.with_suffix("")) for file in files)
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Return what a recipe sets. ``name`` is a file, or the name of one in ``recipes/``.
+
+    Raises BadInput if there is no such recipe or it is not a list of known settings.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise BadInput(
+            f"no recipe {name} ({path}: {error.strerror}): give one of "
+            f"{', '.join(known_recipes())}, or a .yaml file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"recipe {path} is not a text in UTF-8: {error.reason}") from error
+    except (yaml.YAMLError, ValueError, KeyError, RecursionError) as error:
+        raise BadInput(f"recipe {path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise BadInput(f"recipe {path} must be lines of the form 'setting: value'")
+    values = {str(key).replace("-", "_"): value for key, value in values.items()}
+    for key in values:
+        if key not in Settings.model_fields or key == "recipe":
+            raise BadInput(f"unknown setting {key} in recipe {path}{_suggest(key)}")
+    return values
+
+
+def check_effect(given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Raise BadInput if a flag is given that has no effect, all settings being as ``values``."""
+    for name, (other, needed) in ONLY_WITH.items():
+        value = values.get(other, Recipe.model_fields[other].default)
+        if name in given and value != needed:
+            flag, other_flag = (f"--{n.replace('_', '-')}" for n in (name, other))
+            raise BadInput(
+                f"{flag} has no effect with {other_flag} {value}: leave it out, or set "
+                f"{other_flag} {needed}"
+            )
+
+
+def validate(values: Mapping[str, Any], source: str) -> Settings:
+    """Return checked settings; raise BadInput naming each that is wrong and its value."""
+    try:
+        return Settings.model_validate(dict(values))
+    except ValidationError as error:
+        wrong = []
+        for item in error.errors():
+            reason = item["msg"].removeprefix("Value error, ")
+            if item["loc"]:
+                flag = "--" + str(item["loc"][0]).replace("_", "-")
+                value = str(item["input"])
+                value = f"{value[:SHOWN]}…" if len(value) > SHOWN else value
+                wrong.append(f"{flag} {value}: {reason}")
+            else:
+                wrong.append(reason)
+        raise BadInput(f"{'; '.join(wrong)} ({source}; --help lists all settings)") from None
+
+
+def _suggest(name: str) -> str:
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    return f": did you mean {close[0]}?" if close else ": --help lists all settings"
+
+
+class _Parser(argparse.ArgumentParser):
+    def print_help(self, file: Any = None) -> None:
+        if launched_rank() == 0:
+            super().print_help(file)
+
+    def error(self, message: str) -> NoReturn:
+        _, _, unknown = message.partition("unrecognized arguments: ")
+        if unknown:
+            flag = unknown.split()[0].partition("=")[0]
+            close = _suggest(flag.lstrip("-").replace("-", "_")).replace("_", "-")
+            raise BadInput(f"unknown setting {flag}{close.replace('mean ', 'mean --')}")
+        raise BadInput(f"{message} (--help lists all settings)")
+
+
+def _metavar(annotation: str) -> str:
+    for part, metavar in (("Path", "PATH"), ("tuple", "X,X"), ("int", "N"), ("float", "X")):
+        if part in annotation:
+            return metavar
+    return "NAME"
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Build the command line from the declarations; values are checked later, with the recipe's."""
+    parser = _Parser(
+        prog="train_imagenet.py",
+        description="Train a ResNet by the recipe of Goyal et al. 2017 on any number of workers.",
+        epilog="Launch with horovodrun, mpirun or srun; alone, it is one worker. "
+        "Defaults are the paper's; a recipe file overrides them, a flag overrides both.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="name of a file in recipes/ or path of one (default: paper with --data, else demo)",
+    )
+    for section in SECTIONS:
+        group = parser.add_argument_group(section.__doc__.rstrip("."))
+        for name, field in section.model_fields.items():
+            flag = "--" + name.replace("_", "-")
+            default = field.default
+            if isinstance(default, tuple):
+                default = ",".join(f"{value:g}" for value in default)
+            elif isinstance(default, float):
+                default = f"{default:.4g}"
+            text = f"{field.description} (default: {'none' if default is None else default})"
+            if "bool" in str(field.annotation):
+                group.add_argument(
+                    flag, dest=name, action=argparse.BooleanOptionalAction, help=text
+                )
+            else:
+                metavar = _metavar(str(field.annotation))
+                group.add_argument(flag, dest=name, metavar=metavar, help=text.replace("%", "%%"))
+    return parser

@@ -1,0 +1,189 @@
+"""The settings of a run: names, units, defaults and bounds; from recipe file and command line.
+
+A setting is declared once. Those of ``recipe.py`` are part of the experiment: together with the
+data they determine every weight. Those here say where and how it is carried out.
+A recipe file overrides the defaults, the command line the recipe.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.interval import parse
+from hvd_utils.config.recipe import (
+    AugmentationSettings,
+    AveragingSettings,
+    MinibatchSettings,
+    ModelSettings,
+    OptimizerSettings,
+    RateSettings,
+    Recipe,
+    Section,
+)
+
+DIGITS = "digits"  # the embedded data set's name, where a folder's would stand
+
+
+class SpeedSettings(Section):
+    """speed (the weights change by rounding alone)."""
+
+    channels_last: bool | None = Field(
+        None,
+        description="channels-last in memory; none: where it was measured to be quicker",
+    )
+    compile: Literal["none", "default", "cudagraphs"] = Field(
+        "none",
+        description="torch.compile, stage by stage: none, default or cudagraphs (a GPU's, fewer "
+        "launches); takes a minute or more before the first step",
+    )
+    cudnn_benchmark: bool = Field(
+        True,
+        description="on GPUs, let cuDNN try its algorithms at each size of images and keep the "
+        "quickest; without it, a run made twice on one GPU is the same to the bit",
+    )
+
+
+class RunSettings(Section):
+    """the run."""
+
+    data: str | None = Field(
+        None, description=f"folder with train/ and val/ in class folders, or '{DIGITS}'"
+    )
+    output: Path | None = Field(
+        None, description="folder of the run; none: a new one below runs/, named after the recipe"
+    )
+    loader: Literal["dali", "torchvision", "synthetic"] = Field(
+        "dali", description="dali, torchvision (the reference) or synthetic (no files)"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
+    fuse_workers: int | None = Field(
+        None,
+        gt=0,
+        description="most logical workers in one pass through the model, with the same result; "
+        "none: 1 on a CPU, as many as fill a GPU",
+    )
+    max_steps: int | None = Field(None, gt=0, description="stop after so many steps of the run")
+    log_every: int = Field(20, gt=0, description="between two logged steps, steps")
+    resume: str = Field(
+        "auto", description="auto: newest checkpoint of --output, if any; never; or a checkpoint"
+    )
+    eval_only: Path | None = Field(None, description="print the errors of this checkpoint and stop")
+    checkpoint_every: str = Field(
+        "10min", description="between two checkpoints in an epoch: steps, as 500, or time, as 10min"
+    )
+    keep_checkpoints: int = Field(
+        3, ge=0, description="newest checkpoints kept, and the best one; 0: all"
+    )
+    stall_timeout: float = Field(
+        300,
+        ge=0,
+        le=1e8,
+        description="without any progress, end the job after so many seconds; 0: never",
+    )
+    val_batch: int = Field(100, gt=0, description="validation images decoded at once in a process")
+    on_bad_image: Literal["stop", "skip"] = Field(
+        "stop",
+        description="when an image cannot be read: stop, or skip, which takes the next one instead",
+    )
+    prefetch: int = Field(3, gt=0, description="batches decoded ahead")
+    hw_decoder_load: float = Field(
+        0.75, ge=0, le=1, description="share of JPEGs for a GPU's hardware decoder, if it has one"
+    )
+    usual_height: int = Field(
+        375, ge=0, description="pixels of images that a GPU's decoder makes buffers for; 0: none"
+    )
+    usual_width: int = Field(500, ge=0, description="likewise")
+    pin: bool | None = Field(
+        None,
+        description="keep each process to its share of the node's cores, near its GPU; "
+        "none: with GPUs, where the launcher bound nothing",
+    )
+    loader_threads: int | None = Field(
+        None, gt=0, description="decoding threads of a process; none: its share of the cores"
+    )
+    synthetic_images: int = Field(
+        1_281_167, gt=0, le=10**9, description="length of an epoch of the synthetic loader, images"
+    )
+
+    @field_validator("checkpoint_every", mode="before")
+    @classmethod
+    def _is_interval(cls, value: str | int) -> str:
+        parse(value)
+        return str(value)
+
+
+class CommunicationSettings(Section):
+    """communication (§4); HOROVOD_* in the environment come first."""
+
+    bucket_mb: float | None = Field(
+        None,
+        ge=0,
+        description="gradients summed in one message, MB, the same ones in every launch; "
+        "0: whichever are ready, up to --fusion-mb; none: 8 on a CPU, 25 on GPUs",
+    )
+    fusion_mb: float | None = Field(
+        None, ge=0, description="Horovod's fusion buffer, MB; none: as --bucket-mb needs it"
+    )
+    cycle_ms: float | None = Field(
+        None, gt=0, description="between two looks for gradients; none: 1 on a CPU, 0.1 on GPUs"
+    )
+    allreduce: Literal["flat", "hierarchical", "torus"] = Field(
+        "flat",
+        description="over NCCL: flat, torus (between nodes by NCCL) or hierarchical (by MPI)",
+    )
+    nccl_streams: int | None = Field(
+        None, gt=0, description="sums under way at once on a GPU; none: Horovod's default, 1"
+    )
+    autotune: Path | None = Field(
+        None,
+        description="a recipe of tuned communication: taken if it is there, else this run tries "
+        "values out and writes it",
+    )
+
+    @field_validator("autotune")
+    @classmethod
+    def _is_a_recipe(cls, value: Path | None) -> Path | None:
+        if value is not None and value.suffix not in (".yaml", ".yml"):
+            raise ValueError("what is found becomes a recipe: give a name that ends in .yaml")
+        return value
+
+
+class Settings(CommunicationSettings, SpeedSettings, RunSettings, Recipe):
+    """All settings of a run."""
+
+    recipe: str
+
+    def experiment(self) -> dict[str, Any]:
+        """Return the settings that determine the weights, as plain values."""
+        return self.model_dump(mode="json", include=set(Recipe.model_fields))
+
+    def with_workers(self, processes: int, earlier: int | None = None) -> Settings:
+        """Return these settings with k decided: as many workers as processes, unless set.
+
+        ``earlier`` is the k of a run that goes on in another world. Raises BadInput where there are
+        more processes than workers to carry.
+        """
+        workers = self.workers or earlier or processes
+        if processes > workers:
+            raise BadInput(
+                f"{processes} processes cannot share --workers {workers}: start at most "
+                f"{workers}, or raise --workers"
+            )
+        return self.model_copy(update={"workers": workers})
+
+
+SECTIONS = (
+    RunSettings,
+    CommunicationSettings,
+    MinibatchSettings,
+    RateSettings,
+    OptimizerSettings,
+    AveragingSettings,
+    ModelSettings,
+    AugmentationSettings,
+    SpeedSettings,
+)

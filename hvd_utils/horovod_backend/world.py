@@ -1,0 +1,177 @@
+"""This process among the others: Horovod's ranks, its device and cores, and small sums over all."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import horovod.torch as hvd
+import numpy as np
+import torch
+
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.horovod_backend import affinity
+from hvd_utils.horovod_backend.broadcast import broadcast_object
+from hvd_utils.horovod_backend.consistency import require_equal
+from hvd_utils.horovod_backend.node import binding_hint, gpu_index, unused_gpu
+from hvd_utils.nn.cpu_memory import keep_freed_memory
+
+# Open MPI spins while it waits and would take the cores from the decoding threads.
+os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+
+HOROVOD_WARNS_AFTER = 60  # seconds, of ranks that do not join a sum
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of this job, seen from one of them."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    host: str
+    device: torch.device
+    cores: int  # for this process: its share of the node's
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return self.rank == 0
+
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's ``value`` (anything that pickles) on every rank; collective."""
+        return broadcast_object(value, 0, "world.broadcast") if self.size > 1 else value
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every rank's ``value``, in the order of ranks, on every rank; collective."""
+        return hvd.allgather_object(value, name="world.gather") if self.size > 1 else [value]
+
+    @property
+    def nccl_built(self) -> bool:
+        """Whether Horovod was built with NCCL."""
+        return bool(hvd.nccl_built())
+
+    @property
+    def gpu_memory(self) -> int | None:
+        """Bytes of this process's GPU, None on a CPU."""
+        if self.device.type != "cuda":
+            return None
+        return torch.cuda.get_device_properties(self.device).total_memory
+
+    def sum(self, values: torch.Tensor | Sequence[float], name: str) -> np.ndarray:
+        """Return element-wise sums over all ranks, float64, of a small vector; collective."""
+        total = torch.as_tensor(values, dtype=torch.float64).cpu().contiguous()
+        if self.size > 1:
+            total = hvd.allreduce(total, op=hvd.Sum, name=name)
+        return total.numpy()
+
+
+def start_world(
+    device: str,
+    stall_timeout: float = 0,
+    pin: bool | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> World:
+    """Start Horovod and settle on a device (``auto``, ``cpu`` or ``cuda``), one GPU a local rank.
+
+    ``pin`` keeps each process to its share of the cores; None: with GPUs only. ``facts`` have to be
+    the same on all ranks.
+
+    Horovod itself ends a sum that some rank does not join for twice ``stall_timeout`` seconds: the
+    watchdog, which tells more, comes first. Raises BadInput where the device asked for is not
+    there, or not for every rank, and where facts differ.
+    """
+    if 2 * stall_timeout > HOROVOD_WARNS_AFTER:
+        limit = str(math.ceil(2 * stall_timeout))
+        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", limit)
+    hvd.init()
+    allowed, present = len(affinity.allowed_cpus()), os.cpu_count() or 1
+    cores = max(1, min(allowed, present // hvd.local_size()))
+    hint = binding_hint(allowed, present, hvd.local_size())
+    if hint and hvd.rank() == 0:
+        print(hint, flush=True)
+    world = World(
+        rank=hvd.rank(),
+        size=hvd.size(),
+        local_rank=hvd.local_rank(),
+        local_size=hvd.local_size(),
+        host=socket.gethostname(),
+        device=_choose_device(device, hvd.local_rank(), hvd.local_size()),
+        cores=cores,
+    )
+    if facts is not None:
+        require_equal(world.gather((world.host, facts)), world.rank)
+    kinds = world.gather((world.device.type, world.host))
+    without = sorted({host for kind, host in kinds if kind != kinds[0][0]})
+    if without:
+        raise BadInput(
+            f"rank 0 ({kinds[0][1]}) runs on {kinds[0][0]} but ranks on {', '.join(without)} do "
+            "not: mend their GPUs, leave those hosts out, or set --device cpu"
+        )
+    if world.device.type == "cuda":
+        torch.cuda.set_device(world.device)
+        if world.size > 1 and not world.nccl_built:
+            raise BadInput(
+                "Horovod was built without NCCL: run tools/install_horovod.py --force where a CUDA "
+                "toolkit is, or set --device cpu"
+            )
+    if world.device.type == "cpu":
+        keep_freed_memory()
+    if pin or (pin is None and world.device.type == "cuda"):
+        world = _pin(world)
+    torch.set_num_threads(world.cores)
+    return world
+
+
+def _pin(world: World) -> World:
+    """Pin this process to its share of the node's cores, if it is less than it has; collective."""
+    allowed = affinity.allowed_cpus()
+    near = affinity.read_near(affinity.pci_address(world.device))
+    places = world.gather(affinity.Place(world.host, allowed, near))
+    cpus = affinity.share(places, world.rank, affinity.read_cores(allowed))
+    pinned = cpus < allowed
+    if pinned or frozenset(os.sched_getaffinity(0)) != allowed:  # or pinned in an earlier world
+        affinity.pin(cpus)
+    counts = [count for count in world.gather(len(cpus) if pinned else 0) if count]
+    if counts and world.is_root:
+        print(
+            f"pinned {len(counts)} of {world.size} processes to their share of cores, "
+            f"{min(counts)} to {max(counts)} CPUs each; rank 0 to "
+            f"{affinity.format_cpulist(os.sched_getaffinity(0))} (--no-pin leaves them free)",
+            flush=True,
+        )
+    return replace(world, cores=len(cpus)) if pinned else world
+
+
+def _choose_device(device: str, local_rank: int, local_size: int) -> torch.device:
+    if device == "cpu":
+        return torch.device("cpu")
+    if device == "auto" and not torch.cuda.is_available():
+        found = unused_gpu(Path("/"), os.environ)
+        if found is None:
+            return torch.device("cpu")
+        raise BadInput(
+            f"{socket.gethostname()} has an NVIDIA GPU ({found}) that PyTorch {torch.__version__} "
+            f"does not see ({_why_no_cuda()}): update the driver, take a PyTorch built for an "
+            "older CUDA, or set --device cpu to train without it"
+        )
+    if not torch.cuda.is_available():
+        raise BadInput(
+            f"no CUDA device on {socket.gethostname()}: set --device cpu, or ask the scheduler "
+            "for GPUs and check nvidia-smi"
+        )
+    return torch.device("cuda", gpu_index(local_rank, local_size, torch.cuda.device_count()))
+
+
+def _why_no_cuda() -> str:
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().partition("\n")[0].rstrip(".")
+    return "it gives no reason"

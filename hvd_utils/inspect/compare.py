@@ -1,0 +1,92 @@
+"""How far apart the ends of runs are: ``python -m hvd_utils.compare RUN RUN [RUN ...]``.
+
+Runs of the same recipe and k on any number of processes differ by rounding alone; this shows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.run.checkpoint import explained, list_checkpoints, load_checkpoint, require
+
+
+def tensors(state: Mapping[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
+    """Return a checkpoint's floating-point tensors by kind and name."""
+    floating = {n: value for n, value in state["model"].items() if value.is_floating_point()}
+    momenta = state["optimizer"]["state"]
+    averaged = state.get("averaged", {})
+    return {
+        "weights": {n: value for n, value in floating.items() if ".running_" not in n},
+        "momentum": {str(n): momenta[n]["momentum_buffer"] for n in sorted(momenta)},
+        "running averages": {n: value for n, value in floating.items() if ".running_" in n},
+        "averaged weights": {n: v for n, v in averaged.items() if v.is_floating_point()},
+    }
+
+
+def relative_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Return the largest difference of two tensors by the largest magnitude in the second."""
+    ours, theirs = ours.double(), theirs.double()
+    scale = theirs.abs().max()
+    return ((ours - theirs).abs().max() / scale).item() if scale > 0 else ours.abs().max().item()
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, float]:
+    """Return for each kind of tensor the largest relative difference of two checkpoints' tensors.
+
+    Raises BadInput where they are not of the same model and step.
+    """
+    mine, other = tensors(ours), tensors(theirs)
+    shapes = [
+        {kind: {n: v.shape for n, v in part.items()} for kind, part in state.items()}
+        for state in (mine, other)
+    ]
+    if ours["step"] != theirs["step"] or shapes[0] != shapes[1]:
+        raise BadInput(
+            f"steps {ours['step']} and {theirs['step']} of models {ours['experiment']['model']} "
+            f"and {theirs['experiment']['model']} cannot be compared: give runs of one experiment"
+        )
+    return {
+        kind: max((relative_difference(part[n], other[kind][n]) for n in part), default=0.0)
+        for kind, part in mine.items()
+    }
+
+
+def newest(path: Path) -> dict[str, Any]:
+    """Return the checkpoint ``path``, or the newest one of the run in the folder ``path``."""
+    if path.is_dir():
+        found = list_checkpoints(path)
+        if not found:
+            raise BadInput(f"no checkpoint in {path}: give a run's folder or a checkpoint")
+        path = found[0]
+    return load_checkpoint(path)
+
+
+def _comparable(path: Path) -> dict[str, Any]:
+    state = newest(path)
+    require(state, path, "model", "optimizer", "experiment")
+    with explained(path):
+        tensors(state)
+    return state
+
+
+def main() -> None:
+    """Print how far each run is from the first."""
+    parser = argparse.ArgumentParser(prog="python -m hvd_utils.compare", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder or checkpoint")
+    first, *others = parser.parse_args().runs
+    theirs = _comparable(first)
+    print(f"largest difference from {first} at step {theirs['step']}, relative to each tensor")
+    widths = {"weights": 10, "momentum": 10, "running averages": 17}
+    if theirs.get("averaged"):
+        widths["averaged weights"] = 17
+    print(" ".join(f"{kind:>{width}}" for kind, width in widths.items()) + "  run")
+    for path in others:
+        apart = differences(_comparable(path), theirs)
+        cells = (f"{apart[kind]:{width}.1e}" for kind, width in widths.items())
+        print(f"{' '.join(cells)}  {path}")

@@ -1,0 +1,117 @@
+"""Batch norm over logical workers (section 2.3): each normalises by its own n images.
+
+A batch norm normalises by the n images of one logical worker, never by those of a process or of the
+whole minibatch: n is a hyper-parameter of the loss. A worker that goes through the model by itself
+needs plain ``nn.BatchNorm2d``; where several are fused in one pass, ``WorkerBatchNorm2d`` does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from hvd_utils.cli.errors import BadInput
+
+
+class WorkerBatchNorm2d(nn.BatchNorm2d):
+    """``nn.BatchNorm2d`` for a batch of one or more logical workers, each normalised by itself.
+
+    In training it takes (workers · n, channels, height, width) with image i of worker j at place
+    i · workers + j, as ``order.pass_images`` lays them out. Elsewhere known as ghost batch norm
+    (Hoffer et al. 2017).
+    """
+
+    batch_per_worker: int  # n
+
+    @classmethod
+    def like(cls, norm: nn.BatchNorm2d, batch_per_worker: int) -> WorkerBatchNorm2d:
+        """Return the grouped form of ``norm``, with the same parameters and buffers."""
+        grouped = cls(norm.num_features, norm.eps, norm.momentum)
+        grouped.weight, grouped.bias = norm.weight, norm.bias
+        grouped.running_mean, grouped.running_var = norm.running_mean, norm.running_var
+        grouped.num_batches_tracked = norm.num_batches_tracked
+        grouped.batch_per_worker = batch_per_worker
+        return grouped.train(norm.training)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise each worker's images by their own statistics; update the running averages."""
+        workers = len(images) // self.batch_per_worker
+        if not self.training or workers == 1:
+            return super().forward(images)
+        # A compiler fuses plain operations, and with their neighbours; else one kernel does best.
+        normalise = spelled_out if torch.compiler.is_compiling() else by_one_kernel
+        normalised, mean, var = normalise(images, workers, self.weight, self.bias, self.eps)
+        with torch.no_grad():
+            self.running_mean.lerp_(mean.mean(dim=0), self.momentum)
+            self.running_var.lerp_(var.mean(dim=0), self.momentum)
+        return normalised
+
+
+Normalised = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def by_one_kernel(
+    images: torch.Tensor, workers: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
+) -> Normalised:
+    """Return normalised images, and each worker's mean and unbiased variance (workers, channels).
+
+    Workers become channels of a view, so that one call of PyTorch's kernel normalises all of them.
+    Images that are channels-last in memory are copied first.
+    """
+    batch, features, *size = images.shape
+    channels = workers * features
+    mean, var = weight.new_zeros(2, channels)
+    normalised = functional.batch_norm(
+        images.reshape(batch // workers, channels, *size),
+        mean,
+        var,
+        weight.repeat(workers),
+        bias.repeat(workers),
+        training=True,
+        momentum=1.0,  # leaves the statistics themselves in mean and var
+        eps=eps,
+    )
+    shape = workers, features
+    return normalised.reshape(images.shape), mean.view(shape), var.view(shape)
+
+
+def spelled_out(
+    images: torch.Tensor, workers: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
+) -> Normalised:
+    """Return the same by plain operations on a view, whichever way the images lie in memory."""
+    batch, features, *size = images.shape
+    split = images.reshape(batch // workers, workers, features, *size).to(weight.dtype)
+    dims, column = (0, 3, 4), (1, 1, features, 1, 1)
+    var, mean = torch.var_mean(split, dim=dims, correction=0, keepdim=True)
+    normalised = (split - mean) * torch.rsqrt(var + eps) * weight.view(column) + bias.view(column)
+    count = split.numel() // (workers * features)
+    shape = workers, features
+    unbiased = (var * (count / (count - 1))).view(shape)
+    return normalised.reshape(images.shape).to(images.dtype), mean.view(shape), unbiased
+
+
+def normalise_by_worker(model: nn.Module, passes: Sequence[range], batch_per_worker: int) -> None:
+    """Replace the model's batch norms in place if any pass fuses several workers.
+
+    Raises BadInput for a batch norm of another kind, which would mix the workers' images.
+    """
+    if max(map(len, passes)) == 1:
+        return
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.BatchNorm2d and child.affine and child.track_running_stats:
+                setattr(parent, name, WorkerBatchNorm2d.like(child, batch_per_worker))
+            elif isinstance(child, _BatchNorm) and not isinstance(child, WorkerBatchNorm2d):
+                raise BadInput(
+                    f"workers cannot be fused through {type(child).__name__} '{name}', only "
+                    "through an affine BatchNorm2d: set --fuse-workers 1"
+                )
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """Return the model's batch norms, by module type."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm)]

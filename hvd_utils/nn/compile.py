@@ -1,0 +1,69 @@
+"""``torch.compile``, stage by stage, so that sums still overlap with backprop.
+
+Compiled as one, a model hands out all its gradients at the end of the backward pass, and Horovod
+could begin only then. A break in the graph before each stage makes the backward pass several
+functions, each of which hands out its gradients when it is done.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sysconfig
+
+import torch
+from torch import nn
+
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.settings import SpeedSettings
+from hvd_utils.nn.memory_format import default_channels_last, set_memory_format
+
+MODES = {"default": None, "cudagraphs": "reduce-overhead"}  # of --compile, as PyTorch calls them
+
+
+def tune_model(model: nn.Module, settings: SpeedSettings, device: torch.device) -> None:
+    """Set memory format, cuDNN's kernels and compilation as the settings say, in place."""
+    channels_last = settings.channels_last
+    if channels_last is None:
+        channels_last = default_channels_last(settings.precision, device)
+    set_memory_format(model, channels_last=channels_last)
+    torch.backends.cudnn.benchmark = settings.cudnn_benchmark
+    torch.backends.cudnn.deterministic = not settings.cudnn_benchmark
+    if settings.compile != "none":
+        compile_stages(model, settings.compile)
+
+
+def compile_stages(model: nn.Module, mode: str) -> None:
+    """Have the model compiled in place when it is first called; see ``MODES``.
+
+    Raises BadInput where there is no C++ compiler, which PyTorch needs on every device.
+    """
+    compiler = (sysconfig.get_config_var("CXX") or "g++").split()[0]
+    if not any(map(shutil.which, (compiler, "g++", "clang++"))):
+        raise BadInput("--compile needs a C++ compiler: install g++, or set --compile none")
+    for stage in stages(model)[1:]:
+        stage.register_forward_pre_hook(_break_graph)
+    model.compile(mode=MODES[mode], dynamic=False)
+
+
+def stages(model: nn.Module) -> list[nn.Module]:
+    """Return the model's sequences of residual blocks, in the order of the forward pass."""
+    return [
+        module
+        for module in model.children()
+        if isinstance(module, nn.Sequential) and any(map(_is_block, module))
+    ]
+
+
+def _is_block(module: nn.Module) -> bool:
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+
+    return isinstance(module, BasicBlock | Bottleneck)
+
+
+def _break_graph(module: nn.Module, inputs: tuple) -> None:
+    torch._dynamo.graph_break()
+
+
+def uncompiled() -> torch.compiler.set_stance:
+    """Return a context in which models run as if they were not compiled: for shapes seen once."""
+    return torch.compiler.set_stance("force_eager")

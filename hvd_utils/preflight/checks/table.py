@@ -1,0 +1,341 @@
+"""Which checks there are, in which order; each asks the ranks and has the answers judged."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hvd_utils.cli.ranks import name_hosts
+from hvd_utils.preflight.checks import data as images
+from hvd_utils.preflight.checks import gpu, node, software
+from hvd_utils.preflight.checks.horovod_build import judge as judge_build
+from hvd_utils.preflight.checks.network import SIZES, exchange_gbit, flatten, ring
+from hvd_utils.preflight.checks.network_verdicts import (
+    Timed,
+    judge_clocks,
+    judge_link,
+    judge_slow,
+    judge_slow_node,
+    judge_sums,
+)
+from hvd_utils.preflight.checks.throughput_verdicts import (
+    estimate,
+    judge_loading,
+    judge_training,
+    reduce_seconds,
+)
+from hvd_utils.preflight.coordinator import Answers, Lead
+from hvd_utils.preflight.this_rank import leaders
+from hvd_utils.preflight.verdict import FAIL, OK, SKIP, WARN, Verdict
+
+QUICK_SIZE = 2**26  # bytes
+
+
+class Preflight:
+    """The checks of one launch, on rank 0: verdicts so far, and figures for programs."""
+
+    def __init__(self, lead: Lead) -> None:
+        self.lead = lead
+        self.options, self.settings = lead.here.options, lead.here.settings
+        self.quick = self.options.quick
+        self.verdicts: list[Verdict] = []
+        self.figures: dict[str, Any] = {}
+        self._sums: list[Timed] = []
+        self._images: int | None = None
+        self._classes = 1000
+
+    def run(self) -> None:
+        """Make all checks that were asked for, one after the other."""
+        limit = self.options.time_limit
+        self.lead.meet(min(30, limit / 4))
+        self._without_torch()
+        for name, check in self._later().items():
+            if name not in self.options.checks:
+                continue
+            if self.lead.time_left < 1:
+                self._add(Verdict(name, WARN, "no time was left for it", "raise --time-limit"))
+                continue
+            check()
+
+    def _later(self) -> dict[str, Callable[[], None]]:
+        return {
+            "output": self._output,
+            "horovod": self._horovod,
+            "data": self._data,
+            "clock": self._clock,
+            "allreduce": self._allreduce,
+            "compute": self._compute,
+            "input": self._input,
+            "estimate": self._estimate,
+        }
+
+    def _add(self, *verdicts: Verdict) -> None:
+        self.verdicts += verdicts
+
+    def _limit(self, seconds: float, quick: float) -> float:
+        return quick if self.quick else seconds
+
+    @property
+    def _leaders(self) -> list[int]:
+        return leaders({rank: self.lead.hosts[rank] for rank in self.lead.alive})
+
+    @property
+    def _nodes(self) -> list[list[int]]:
+        """The ranks of each node."""
+        hosts = self.lead.hosts
+        alive = self.lead.alive
+        return [[r for r in alive if hosts[r] == hosts[leader]] for leader in self._leaders]
+
+    def _without_torch(self) -> None:
+        checks = {"software", "node", "gpu"} & set(self.options.checks)
+        if not checks:
+            return
+        limit = max(self._limit(20, 8), self.options.time_limit / 5)
+        answers = self.lead.ask("local", limit, "software, node and GPU facts")
+        self._add(*answers.trouble("facts", self.lead.hosts))
+
+        def facts(name: str) -> dict[int, Any]:
+            return {rank: fact[name] for rank, fact in answers.facts.items() if name in fact}
+
+        hosts = self.lead.hosts
+        if facts("software"):
+            self._add(*software.judge(facts("software"), hosts, software.git_revision()))
+        if facts("node"):
+            self._add(*node.judge(facts("node"), hosts))
+        if "gpu" in checks:
+            local = {}
+            for ranks in self._nodes:
+                local |= {rank: (number, len(ranks)) for number, rank in enumerate(ranks)}
+            self._add(*gpu.judge(facts("gpu"), hosts, local, self.options.device))
+
+    def _output(self) -> None:
+        folder = self.options.output
+        if folder is None:
+            self._add(Verdict("output", SKIP, "no --output"))
+            return
+        token = folder.absolute() / f".preflight-{os.getpid()}-{time.time_ns()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            token.write_text("seen\n")
+        except OSError as error:
+            seen = f"rank 0 cannot write to {folder}: {error.strerror}"
+            self._add(Verdict("output", FAIL, seen, "set --output to a folder that can be written"))
+            return
+        answers = self.lead.ask("sees", self._limit(10, 4), "the output folder", self._leaders,
+                                path=str(token))  # fmt: skip
+        with contextlib.suppress(OSError):
+            token.unlink()
+        self._add(*answers.trouble("output", self.lead.hosts))
+        if answers.facts:
+            self._add(judge_output(answers.facts, self.lead.hosts, folder))
+
+    def _child(
+        self, check: str, task: str, limit: float, ranks: list[int] | None = None, **arguments: Any
+    ) -> Answers:
+        answers = self.lead.ask("child", limit, check, ranks, job=task, **arguments)
+        self._add(*answers.trouble(check, self.lead.hosts))
+        return answers
+
+    def _horovod(self) -> None:
+        limit = self._limit(max(60, self.options.time_limit / 3), self.options.time_limit / 2)
+        answers = self._child("imports", "imports", limit)
+        if answers.facts:
+            self._add(judge_build(answers.facts, self.lead.hosts, self.options.device))
+
+    def _data(self) -> None:
+        answers = self._child("data", "data", self._limit(60, 12), self._leaders,
+                              decode=self._limit(64, 32))  # fmt: skip
+        if answers.facts:
+            self._add(*images.judge(answers.facts, self.lead.hosts, self.settings.on_bad_image))
+            fact = next(iter(answers.facts.values()))["train"]
+            self._images, self._classes = fact["images"], fact["classes"]
+            self.figures["data"] = {key: fact[key] for key in ("images", "classes", "bytes", "how")}
+
+    def _clock(self) -> None:
+        offsets = {}
+        for rank in self._leaders:
+            if rank == self.lead.here.rank:
+                continue
+            trips = []
+            for _ in range(4):
+                began = time.time()
+                told = self.lead.ask("now", 2, "clocks", [rank]).facts.get(rank)
+                ended = time.time()
+                if told is None:
+                    break
+                trips.append(((ended - began) / 2, told - (began + ended) / 2))
+            if trips:
+                error, ahead = min(trips)
+                offsets[rank] = (ahead, error)
+        self._add(judge_clocks(offsets, self.lead.hosts))
+        self.figures["clock_seconds_ahead"] = {rank: ahead for rank, (ahead, _) in offsets.items()}
+
+    def _allreduce(self) -> None:
+        hosts = self.lead.hosts
+        ready = self.lead.ask("ready", 5, "allreduce")
+        self._add(*ready.trouble("allreduce", hosts))
+        if len(self.lead.alive) < 2 or not ready.facts:
+            self._add(Verdict("allreduce", SKIP, "one rank"))
+            return
+        spare = min(fact["bytes"] for fact in ready.facts.values())
+        self._sums, note = self._measure("all", lambda: [self.lead.alive], self._limit(8, 4), spare)
+        self._add(judge_sums("allreduce, all ranks", self._sums, note))
+        self.figures["allreduce"] = [
+            {"bytes": one.size, "ranks": one.ranks, "seconds": one.seconds, "bus_gbit": one.gbit}
+            for one in self._sums
+        ]
+        if self._shared_nodes() and len(self._nodes) > 1:
+            sums, note = self._measure("node", self._shared_nodes, self._limit(5, 3), spare)
+            self._add(judge_sums("allreduce, in a node", sums, note))
+        self._slowest(ready)
+
+    def _shared_nodes(self) -> list[list[int]]:
+        return [ranks for ranks in self._nodes if len(ranks) > 1]
+
+    def _measure(
+        self, group: str, choose: Callable[[], list[list[int]]], seconds: float, spare: int
+    ) -> tuple[list[Timed], str]:
+        """Time sums of growing size over the groups of ranks that ``choose`` returns.
+
+        As long as the time lasts; when a rank falls silent, the others go on without it.
+        """
+        until = time.monotonic() + min(seconds, self.lead.time_left / 3)
+        sums: list[Timed] = []
+        for size in SIZES:
+            if self.quick and size > QUICK_SIZE:
+                break
+            if size > spare:
+                return sums, f"no larger: memory is short ({spare >> 20} MB a rank)"
+            guess = 0.0
+            if sums:
+                guess = sums[-1].seconds * max(1, size / sums[-1].size)
+            left = until - time.monotonic()
+            repetitions = int(min(10, left / guess / 3)) if guess else 3  # a third: guesses err
+            if repetitions < 1:
+                return sums, "no larger: it would take too long"
+            groups = choose()
+            timed = self._timed(group, groups, size, repetitions, max(3.0, left), not sums)
+            if timed is None and choose() != groups:
+                until += max(3.0, left)  # which the silent one took
+                timed = self._timed(group, choose(), size, repetitions, max(3.0, left), not sums)
+            if timed is None:
+                return sums, f"no larger: {size:,} bytes were not summed in time"
+            sums.append(timed)
+        return sums, ""
+
+    def _timed(
+        self,
+        group: str,
+        groups: list[list[int]],
+        size: int,
+        repetitions: int,
+        limit: float,
+        first: bool,
+    ) -> Timed | None:
+        """Sum in all ``groups`` at once; return the slowest of them, None if one was not done.
+
+        If it is the ``first`` sum, a failure is a verdict.
+        """
+        alive = self.lead.alive
+        member = {rank: ranks for ranks in groups for rank in ranks}
+        if not member:
+            return None
+        answers = self.lead.ask("allreduce", limit, "allreduce", list(member), group=group,
+                                groups=groups, size=size, repetitions=repetitions)  # fmt: skip
+        if answers.errors and first and self.lead.alive == alive:  # else that rank is to blame
+            self._add(*answers.trouble(f"allreduce of {size >> 10} KB", self.lead.hosts))
+        if answers.errors or set(answers.facts) != set(member):
+            return None
+        slowest = max(answers.facts, key=answers.facts.get)
+        return Timed(size, len(member[slowest]), answers.facts[slowest])
+
+    def _slowest(self, ready: Answers) -> None:
+        hosts, nodes = self.lead.hosts, self._nodes
+        work = self.lead.ask("work", 10, "adding up", repetitions=self._limit(4000, 2000)).facts
+        rounds = [[pair for pairs in each for pair in pairs] for each in _together(nodes)]
+        swaps = self.lead.ask("exchange", 8, "exchanges in a node", rounds=rounds, repetitions=5)
+        self._add(*swaps.trouble("exchanges", hosts))
+        self._add(judge_slow("slowest rank", work, swaps.facts, hosts))
+        if len(nodes) < 2:
+            return
+        between = self.lead.ask("exchange", 8, "exchanges between nodes", self._leaders,
+                                rounds=ring(self._leaders), repetitions=5)  # fmt: skip
+        self._add(*between.trouble("exchanges", hosts))
+        self._add(judge_slow_node(between.facts, hosts))
+        speeds = [fact["gbit"] for fact in ready.facts.values() if fact["gbit"]]
+        expected = self.options.expected_gbit or min(speeds, default=None)
+        measured = [exchange_gbit(seconds) for seconds in flatten(between.facts.values())]
+        best = max([min(measured)] if measured else [], default=None)
+        if self._sums:
+            best = max(best or 0.0, self._sums[-1].gbit)
+        source = "--expected-gbit" if self.options.expected_gbit else "what its devices say"
+        self._add(judge_link(best, expected, source, len(nodes)))
+
+    def _compute(self) -> None:
+        if self.options.gpu_rate:
+            self._add(Verdict("training alone", SKIP, f"--gpu-rate {self.options.gpu_rate:g}"))
+            return
+        answers = self._child("training alone", "compute", self._limit(30, 10),
+                              classes=self._classes, seconds=self._limit(3, 1))  # fmt: skip
+        if answers.facts:
+            hosts = self.lead.hosts
+            self._add(judge_training(answers.facts, hosts, self.settings.model))
+            self.figures["training"] = {rank: fact["rate"] for rank, fact in answers.facts.items()}
+            self.figures["parameters"] = next(iter(answers.facts.values()))["parameters"]
+
+    def _input(self) -> None:
+        if self.settings.loader == "synthetic" or self.settings.data is None:
+            self._add(Verdict("input alone", SKIP, "no images to load"))
+            return
+        opened = self.lead.ask("child", self._limit(30, 8), "opening the images", job="look")
+        begin = opened.trouble("input alone", self.lead.hosts)
+        if begin:
+            self._add(*begin)
+            return
+        answers = self._child("input alone", "load", self._limit(20, 8), list(opened.facts),
+                              seconds=self._limit(3, 1))  # fmt: skip
+        if answers.facts:
+            rate = self.options.gpu_rate
+            eaten = {rank: rate or self.figures.get("training", {}).get(rank, 0.0)
+                     for rank in answers.facts}  # fmt: skip
+            self._add(judge_loading(answers.facts, self.lead.hosts, eaten))
+            self.figures["loading"] = {rank: fact["rate"] for rank, fact in answers.facts.items()}
+
+    def _estimate(self) -> None:
+        ranks = self.lead.here.size
+        parameters = self.figures.get("parameters")
+        gradients = 0.0 if ranks == 1 else None
+        if parameters and self._sums:
+            gradients = reduce_seconds(self._sums, 4 * parameters)
+        training = self.figures.get("training", {}).values()
+        loading = self.figures.get("loading", {}).values()
+        verdict, figures = estimate(
+            self.settings, ranks, self._images,
+            self.options.gpu_rate or min(training, default=None),
+            min(loading, default=None), gradients,
+        )  # fmt: skip
+        self._add(verdict)
+        self.figures["estimate"] = figures
+
+
+def judge_output(facts: dict[int, bool], hosts: dict[int, str], folder: Path) -> Verdict:
+    """Judge which nodes see the file that rank 0 wrote."""
+    blind = [rank for rank, seen in facts.items() if not seen]
+    if blind:
+        seen = f"what rank 0 writes to {folder} is not seen on {name_hosts(blind, hosts)}"
+        return Verdict("output", FAIL, seen, "set --output to a folder on a shared file system")
+    nodes = f", shared by {len(facts)} nodes" if len(facts) > 1 else ""
+    return Verdict("output", OK, f"{folder} is writable{nodes}")
+
+
+def _together(nodes: list[list[int]]) -> list[list[list[tuple[int, int]]]]:
+    """Return the rounds of all nodes' rings, those with the same number side by side."""
+    rings = [ring(ranks) for ranks in nodes]
+    return [
+        [one[number] for one in rings if number < len(one)]
+        for number in range(max(map(len, rings), default=0))
+    ]

@@ -1,0 +1,137 @@
+"""What a run writes, on rank 0: the log, the checkpoints, the settings and the environment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hvd_utils.config.interval import Timer, parse
+from hvd_utils.config.settings import Settings
+from hvd_utils.horovod_backend.world import World
+from hvd_utils.run import provenance
+from hvd_utils.run.async_checkpoint import AsyncCheckpointer
+from hvd_utils.run.event_log import forget_after
+from hvd_utils.run.progress import Progress
+from hvd_utils.run.resume import named_checkpoint
+from hvd_utils.run.run_log import RunLog, final_line
+from hvd_utils.training.metrics import Errors, Window
+
+
+class Records:
+    """The files of one launch, which goes on from ``progress`` up to ``last_step``."""
+
+    def __init__(
+        self, output: Path, settings: Settings, progress: Progress, last_step: int
+    ) -> None:
+        """Open the log; drop from it what will be logged again."""
+        self._output, self._settings = output, settings
+        self._progress, self._last_step = progress, last_step
+        forget_after(output, progress.step, progress.epoch)
+        self._log = RunLog(
+            output, step=progress.step, total_steps=last_step, epochs=settings.epochs
+        )
+        self.say = self._log.say
+        self._checkpoints = AsyncCheckpointer(
+            output,
+            settings.keep_checkpoints,
+            self._log.say,
+            self._log.write,
+            spared=named_checkpoint(settings.resume, output),
+        )
+        self._timer = Timer(parse(settings.checkpoint_every), progress.step)
+        self._first = progress.step
+        self._began = time.monotonic()
+
+    def begin(self, world: World, facts: Mapping[str, Any], notes: Sequence[str]) -> None:
+        """Record what the launch was made with; show ``notes`` and what will be trained."""
+        settings, step = self._settings, self._progress.step
+        provenance.record(self._output, settings, facts)
+        for note in notes:
+            self.say(note)
+        self.say(
+            f"run: {self._output}: {settings.model}, recipe {Path(settings.recipe).stem}, "
+            f"{world.size} processes on {len(facts['hosts'])} hosts "
+            f"({world.device.type}), {settings.workers} workers of "
+            f"{settings.batch_per_worker} images, kn = {settings.minibatch}"
+        )
+        if step < self._last_step:
+            self._log.write(
+                "start",
+                step=step,
+                total_steps=self._last_step,
+                epochs=settings.epochs,
+                workers=settings.workers,
+                minibatch=settings.minibatch,
+                **{name: fact for name, fact in facts.items() if name != "ranks"},
+            )
+            self.say(f"if it is interrupted: {how_to_go_on(self._output)}")
+
+    @property
+    def removed(self) -> bool:
+        """Whether the log was removed while the run goes on."""
+        return self._log.removed
+
+    def window(self, window: Window, *, partial: bool = False) -> None:
+        """Log a window of steps, ``partial`` where the launch ends in the middle of it."""
+        self._log.step(window, self._progress.epoch, partial=partial)
+
+    def epoch(self, errors: Errors, images_per_second: float) -> None:
+        """Log the epoch that ends here."""
+        done = self._progress
+        self._log.epoch(
+            epoch=done.epoch,
+            step=done.step,
+            train_loss=done.epoch_loss / done.epoch_steps,
+            errors=errors,
+            lr=done.lr,
+            images_per_second=images_per_second,
+        )
+
+    def bad_images(self, reasons: Mapping[str, str]) -> None:
+        """Log the images that were left out so far, if any."""
+        if reasons:
+            self._log.bad_images(self._progress.epoch, self._progress.step, reasons)
+
+    def checkpoint_due(self) -> bool:
+        """Whether a checkpoint is to be saved now; raises BadInput if the last one failed."""
+        self._checkpoints.check()
+        return self._timer.due(self._progress.step)
+
+    def save(self, state: Mapping[str, Any], *, best: bool = False) -> None:
+        """Hand a checkpoint to the thread that writes it."""
+        self._checkpoints.save(state, best=best)
+        self._timer.done(self._progress.step)
+
+    def wait_for_checkpoint(self) -> None:
+        """Wait until what was handed over is on the disk; raise BadInput if that failed."""
+        self._checkpoints.finish()
+
+    def stop(self) -> None:
+        """Log that the launch was told to stop."""
+        self._log.write("stop", step=self._progress.step)
+
+    def end(self) -> None:
+        """Log the end of the run and show its figure."""
+        done = self._progress
+        final = done.final_error()
+        if done.step > self._first:
+            seconds = time.monotonic() - self._began
+            self.say(f"trained to step {done.step} in {seconds:.0f} s, validation included")
+            self._log.write(
+                "end", step=done.step, epochs=done.epoch, median_top1_error=final, seconds=seconds
+            )
+        else:
+            self.say("this run was already finished: nothing to do")
+        self.say(final_line(final, done.epoch))
+
+    def close(self) -> None:
+        """Wait for the last checkpoint and close the log."""
+        self._checkpoints.finish()
+        self._log.close()
+
+
+def how_to_go_on(output: Path) -> str:
+    """Return how a run that was broken off is continued, as a sentence."""
+    return f"the same command with --output {output} goes on from the newest checkpoint"

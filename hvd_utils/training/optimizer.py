@@ -1,0 +1,94 @@
+"""SGD as the paper runs it, or LARS, inside Horovod's allreduce (sections 2.1, 3 and 5.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from hvd_utils.config.recipe import Recipe
+from hvd_utils.horovod_backend.distributed_optimizer import distribute
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, *, decay_batch_norm: bool = False
+) -> list[dict]:
+    """Split parameters into those that decay and batch norms' γ and β, which do not (section 5.1).
+
+    By module type: a test of names misses the batch norm of a downsampling shortcut.
+    """
+    if decay_batch_norm:
+        return [{"params": list(model.parameters()), "weight_decay": weight_decay}]
+    exempt = {
+        parameter
+        for module in model.modules()
+        if isinstance(module, _BatchNorm)
+        for parameter in module.parameters(recurse=False)
+    }
+    decayed = [parameter for parameter in model.parameters() if parameter not in exempt]
+    kept = [parameter for parameter in model.parameters() if parameter in exempt]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
+
+
+def make_sgd(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the paper's Nesterov SGD (section 5.1).
+
+    PyTorch's momentum keeps the rate out of its buffer, u ← m·u + g and w ← w − η·u, so a changing
+    rate needs no momentum correction (Remark 2). The update is one fused kernel, which can leave
+    itself out; see ``guard``.
+    """
+    return torch.optim.SGD(
+        parameter_groups(model, recipe.weight_decay, decay_batch_norm=recipe.decay_batch_norm),
+        lr=recipe.reference_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        fused=True,
+    )
+
+
+def build_optimizer(
+    model: nn.Module, recipe: Recipe, passes: int, bucket_mb: float = 0
+) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer, whose gradients Horovod sums while backprop still runs (§4).
+
+    ``passes`` is how many backward passes this process makes a step, not the same number on every
+    process; the sums start in the last. The rate is set at every step by ``set_rate``.
+
+    Gradients travel in buckets of ``bucket_mb``, or as Horovod fuses them if that is 0.
+    """
+    if recipe.optimizer == "lars":
+        from hvd_utils.training.lars import make_lars  # slow: it imports timm
+
+        optimizer = make_lars(model, recipe)
+    else:
+        optimizer = make_sgd(model, recipe)
+    distributed = distribute(optimizer, model, recipe, passes, bucket_mb)
+    if recipe.momentum:  # begins at 0, also where the first update is left out
+        for parameter in model.parameters():
+            distributed.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return distributed
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters for the next update."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def minibatch_loss(
+    logits: torch.Tensor, labels: torch.Tensor, minibatch: int, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """Return one worker's part of the loss: its sum over images, by the total kn (Remark 3).
+
+    The gradients of all workers are then summed, not averaged, so shares may be uneven. ``logits``
+    has shape (n, classes), ``labels`` (n,); the result is a scalar. ``label_smoothing`` is the
+    share of each label that is spread evenly over all classes (Szegedy et al. 2016).
+    """
+    loss = functional.cross_entropy(
+        logits, labels, reduction="sum", label_smoothing=label_smoothing
+    )
+    return loss / minibatch

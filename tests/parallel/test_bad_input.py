@@ -165,13 +165,13 @@ def breaking_job(action: str, *arguments: object) -> list[str]:
     program = f"""
 import os, runpy, signal, sys
 import horovod.torch as hvd
-from hvd_utils import training
-whole = training.validate
+from hvd_utils.training import loops
+whole = loops.validate
 def breaks(*arguments, **options):
     if hvd.rank() == 1:
         {action}
     return whole(*arguments, **options)
-training.validate = breaks
+loops.validate = breaks
 sys.argv = {["job", *map(str, arguments)]!r}
 runpy.run_path({JOB!r}, run_name="__main__")
 """

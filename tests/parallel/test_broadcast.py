@@ -7,7 +7,7 @@ from helpers import launch
 
 PROGRAM = """
 import horovod.torch as hvd, torch
-from hvd_utils import broadcast
+from hvd_utils.horovod_backend import broadcast
 hvd.init()
 broadcast.PIECE = 1000
 for length in (0, 1, 999, 1000, 1001, 123_456):

@@ -43,7 +43,7 @@ def test_names_outlive_the_process_and_long_lists_are_cut(tmp_path):
     program = f"""
 import os, signal
 from pathlib import Path
-from dali_pipeline import in_flight
+from hvd_utils.faults import in_flight
 in_flight.note(["ignored before there is a file"])
 in_flight.keep_in(Path({str(path)!r}))
 in_flight.note(f"a/{{number}}.jpg" for number in range(20_000))

@@ -133,13 +133,14 @@ def poisoned_job(rank: int, after: int, *arguments: object) -> list[str]:
     program = f"""
 import runpy, sys
 import horovod.torch as hvd
-from hvd_utils import not_finite, training
-whole, made = training.minibatch_loss, 0
+from hvd_utils.run import nonfinite_trace
+from hvd_utils.training import loops
+whole, made = loops.minibatch_loss, 0
 def poisoned(*arguments):
     global made
     made += 1
     return whole(*arguments) * (float("nan") if hvd.rank() == {rank} and made > {after} else 1)
-training.minibatch_loss = not_finite.minibatch_loss = poisoned
+loops.minibatch_loss = nonfinite_trace.minibatch_loss = poisoned
 sys.argv = {["job", *map(str, arguments)]!r}
 runpy.run_path({JOB!r}, run_name="__main__")
 """

@@ -84,8 +84,8 @@ def test_a_stop_between_an_epochs_last_step_and_its_validation_changes_nothing(t
     assert train(*options, "--output", whole, by="python").code == 0
     program = f"""
 import os, runpy, signal, sys, time
-from hvd_utils import training
-whole, made = training.minibatch_loss, 0
+from hvd_utils.training import loops
+whole, made = loops.minibatch_loss, 0
 def told_to_stop(*arguments):
     global made
     made += 1
@@ -93,7 +93,7 @@ def told_to_stop(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
     return whole(*arguments)
-training.minibatch_loss = told_to_stop
+loops.minibatch_loss = told_to_stop
 sys.argv = {["job", *map(str, options), "--output", str(parts)]!r}
 runpy.run_path({JOB!r}, run_name="__main__")
 """

@@ -212,7 +212,7 @@ def test_the_cost_of_an_index_is_measured_with_the_real_functions(tmp_path, caps
 
 
 JOBS = ["allreduce", "gpu", "loop_tax", "peers", "scaling", "startup"]
-PARTS = ["fuse", "sampling", "stopwatch"]
+PARTS = ["fuse", "stopwatch"]
 
 
 @pytest.mark.parametrize("name", JOBS + PARTS)

@@ -113,7 +113,7 @@ def test_what_a_killed_writer_left_is_removed_at_the_next_save(tmp_path):
 import os, signal
 import torch
 from pathlib import Path
-from hvd_utils import checkpoint
+from hvd_utils.run import checkpoint
 whole = os.fsync
 def die(descriptor):
     os.kill(os.getpid(), signal.SIGKILL)

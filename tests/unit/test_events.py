@@ -108,7 +108,8 @@ def test_an_epochs_loss_is_the_mean_over_its_steps():
 @pytest.mark.parametrize("looked_at", [True, False])
 def test_a_bar_is_drawn_on_the_terminal_that_somebody_looks_at(launched, looked_at):
     """Open MPI gives a rank a terminal even when its own output is a file: the launcher decides."""
-    ask = [sys.executable, "-c", "from hvd_utils.run.event_log import terminal; print(terminal())"]
+    program = "from hvd_utils.cli.progress_bar import terminal; print(terminal())"
+    ask = [sys.executable, "-c", program]
     ours, screen = pty.openpty()
     ranks, rank_screen = pty.openpty()  # what Open MPI makes for its rank
     rank_output = f"stdout={rank_screen}" if launched else ""

@@ -13,8 +13,8 @@ from hvd_utils.horovod_backend.node import binding_hint, gpu_index
 
 def fail(raising: str, rank: int = 0, before: str = ""):
     code = (
-        f"from pathlib import Path\nfrom hvd_utils import failure\n{before}\n"
-        f"def main():\n    {raising}\nfailure.run(main)"
+        f"from pathlib import Path\nfrom hvd_utils.cli import errors, run_main\n{before}\n"
+        f"def main():\n    {raising}\nrun_main.run_main(main)"
     )
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -25,20 +25,20 @@ def fail(raising: str, rank: int = 0, before: str = ""):
 
 
 def test_bad_input_is_one_line_without_a_traceback():
-    ended = fail("raise failure.BadInput('no such\\n thing: set it')")
+    ended = fail("raise errors.BadInput('no such\\n thing: set it')")
     assert (ended.returncode, ended.stderr) == (EXIT_BAD_INPUT, "error: no such thing: set it\n")
 
 
 def test_another_rank_waits_for_rank_0_to_speak_and_says_who_it_is():
     began = time.monotonic()
-    ended = fail("raise failure.BadInput('no such thing')", rank=3)
+    ended = fail("raise errors.BadInput('no such thing')", rank=3)
     assert time.monotonic() - began > GRACE_SECONDS
     assert ended.stderr.startswith("error on rank 3 (")
     assert ended.stderr.count("\n") == 1
 
 
 def test_an_unexpected_error_keeps_its_traceback_in_the_run(tmp_path):
-    ended = fail("1 / 0", before=f"failure.keep_tracebacks_in(Path({str(tmp_path)!r}))")
+    ended = fail("1 / 0", before=f"run_main.keep_tracebacks_in(Path({str(tmp_path)!r}))")
     report = tmp_path / "error-rank0.txt"
     assert ended.returncode == EXIT_FAILED
     assert ended.stderr == (

@@ -15,8 +15,8 @@ from benchmarks.harness.processes import REPOSITORY, Failed, finish, python
 MEASURED = ("-c", "import time; time.sleep(600)")
 BENCHMARK = f"""
 from benchmarks.harness.processes import finish, python
-from hvd_utils import failure
-failure.run(lambda: finish(python(*{MEASURED})))
+from hvd_utils.cli.run_main import run_main
+run_main(lambda: finish(python(*{MEASURED})))
 """
 
 

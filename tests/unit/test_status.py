@@ -234,12 +234,13 @@ def test_the_command_needs_no_torch_and_names_what_is_no_run(tmp_path, write):
     run = write(start(), step(300, 3))
     program = f"""
 import sys
-from hvd_utils import failure, status
+from hvd_utils import status
+from hvd_utils.cli.run_main import run_main
 sys.argv = ["status", {str(run)!r}, *sys.argv[1:]]
 if len(sys.argv) == 2:
     status.main()
     assert not {{"torch", "horovod", "pydantic"}} & set(sys.modules), sorted(sys.modules)
-failure.run(status.main)
+run_main(status.main)
 """
 
     def ask(*more):

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = read_options(arguments)
     try:
         source, dest = options.source.expanduser(), (options.dest or options.source).expanduser()
-    except RuntimeError as error:  # ~no_heartbeat
+    except RuntimeError as error:  # ~nobody: no such user
         raise BadInput(f"folder {options.source} or its copy cannot be: {error}") from error
     if options.pack:
         check_folder(options.pack.expanduser(), dest)

@@ -12,7 +12,7 @@ import numpy as np
 from dali_pipeline.benchmarking.jpegs import VERSION, make_jpegs
 from dali_pipeline.dataset.index import Index
 from dali_pipeline.dataset.index_file import open_splits
-from hvd_utils.horovod_backend.world import World
+from hvd_utils.cli.ranks import Processes
 
 COLUMNS = ("names", "labels", "heights", "widths", "file_bytes", "shard", "offset")
 
@@ -23,7 +23,7 @@ def cache_folder() -> Path:
     return Path(base) / "imagenet-in-1-hour"
 
 
-def open_images(data: Path | None, images: int, world: World) -> tuple[Index, Index]:
+def open_images(data: Path | None, images: int, world: Processes) -> tuple[Index, Index]:
     """Return ``images`` training images and a few validation images; collective.
 
     They come from the folder ``data``, evenly, or are made, by one process of each node.

@@ -18,7 +18,7 @@ def taking_turns(
 ) -> dict[str, list[float]]:
     """Return each candidate's results, one a round, after ``uncounted`` rounds.
 
-    Every second round goes backwards, so that a machine that slows down is unfair to no_heartbeat.
+    Every second round goes backwards, so that a machine that slows down is unfair to no candidate.
     """
     results: dict[str, list[float]] = {name: [] for name in candidates}
     for round_number in range(uncounted + rounds):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dali_pipeline.dataset.digits import ensure_digits
 from dali_pipeline.dataset.index import Index, check_splits, synthetic_index
 from dali_pipeline.dataset.index_file import open_splits
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.ranks import Processes
 from hvd_utils.config.settings import DIGITS, Settings
-
-if TYPE_CHECKING:
-    from hvd_utils.horovod_backend.world import World
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "data" / DIGITS
 IMAGENET_TRAIN, IMAGENET_VAL, IMAGENET_CLASSES = 1_281_167, 50_000, 1000
@@ -36,13 +33,13 @@ def _folder(settings: Settings) -> Path:
         return EMBEDDED
     try:
         return Path(settings.data).expanduser().absolute()
-    except RuntimeError as error:  # ~no_heartbeat
+    except RuntimeError as error:  # ~nobody: no such user
         raise BadInput(
             f"data folder {settings.data} does not exist ({error}): set --data or IMAGENET_DIR"
         ) from error
 
 
-def open_dataset(settings: Settings, world: World) -> tuple[Index, Index]:
+def open_dataset(settings: Settings, world: Processes) -> tuple[Index, Index]:
     """Return the training and validation index that ``settings`` name; collective.
 
     Rank 0 reads the prepared index, or else walks the folders, so that a parallel file system is

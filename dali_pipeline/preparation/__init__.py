@@ -1,1 +1,5 @@
-"""What `python -m dali_pipeline.prepare` is made of: from tars or folders to an index or shards."""
+"""From tar files or folders to an index or shards, every image decoded once.
+
+May import ``dataset``, and ``cli`` of ``hvd_utils``. Start with ``dali_pipeline/prepare.py``, the
+command.
+"""

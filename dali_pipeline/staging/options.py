@@ -69,7 +69,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     try:
         options.source = options.source.expanduser().absolute()
         options.destination = options.destination.expanduser().absolute()
-    except RuntimeError as error:  # ~no_heartbeat
+    except RuntimeError as error:  # ~nobody: no such user
         parser.error(f"folder {options.source} or {options.destination} cannot be: {error}")
     _check_folders(options.source, options.destination)
     return options

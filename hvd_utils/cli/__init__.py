@@ -1,4 +1,4 @@
 """What every command shares: one-line errors, exit codes, ranks, argument types, progress bars.
 
-Imports nothing of this project. Start with ``errors`` and ``run_main``.
+May import nothing of this project. Start with ``errors`` and ``run_main``.
 """

@@ -4,9 +4,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 # The rank as the launchers tell it, for failures before Horovod has started.
 RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+
+
+class Processes(Protocol):
+    """What the input pipeline needs of a job's processes: a part of ``horovod_backend.World``."""
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is rank 0."""
+
+    @property
+    def local_rank(self) -> int:
+        """The number of this process on its node, from 0."""
+
+    @property
+    def local_size(self) -> int:
+        """How many processes the node has."""
+
+    @property
+    def cores(self) -> int:
+        """How many cores this process may use."""
+
+    @property
+    def host(self) -> str:
+        """The name of the node."""
+
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's ``value``; collective."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every rank's ``value``, by rank; collective."""
 
 
 def launched_rank() -> int:

@@ -72,6 +72,15 @@ class World:
         return total.numpy()
 
 
+def built_with() -> dict[str, bool]:
+    """Return with which of MPI, Gloo and NCCL Horovod was built."""
+    return {
+        "mpi": bool(hvd.mpi_built()),
+        "gloo": bool(hvd.gloo_built()),
+        "nccl": bool(hvd.nccl_built()),
+    }
+
+
 def start_world(
     device: str,
     stall_timeout: float = 0,

@@ -18,8 +18,7 @@ import yaml
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.recipe import Recipe
-from hvd_utils.run.event_fields import what_is_wrong
-from hvd_utils.run.event_log import METRICS, read_events
+from hvd_utils.run.event_log import METRICS, read_events, what_is_wrong
 from hvd_utils.run.progress import Progress
 
 NEEDED = {"epoch": ("epoch", "val_top1_error", "val_images")}

@@ -15,8 +15,7 @@ import yaml
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.faults.folder_lock import is_held, last_holder
 from hvd_utils.faults.heartbeat import FOLDER, Heartbeat, read_heartbeats
-from hvd_utils.run import event_fields
-from hvd_utils.run.event_log import METRICS, read_events
+from hvd_utils.run.event_log import ALL_FIELDS, METRICS, Fields, read_events
 from hvd_utils.run.folder import list_checkpoints
 from hvd_utils.timing.step_times import mean_split
 
@@ -126,9 +125,7 @@ class RunState:
         return max(0.0, pace * (self.total_steps - last["step"]) - since)
 
 
-def read_state(
-    folder: Path, now: float, fields: event_fields.Fields = event_fields.ALL
-) -> RunState:
+def read_state(folder: Path, now: float, fields: Fields = ALL_FIELDS) -> RunState:
     """Read a run's folder; raise BadInput if it is none, or its events have not the ``fields``."""
     if not (folder / METRICS).exists() and not (folder / "lock").exists():
         raise BadInput(f"{folder} is not the folder of a run: give what --output named")

@@ -18,15 +18,14 @@ _seen: dict[str, Any] = {}  # the images, between two requests
 
 def imports(settings: Settings, place: Mapping[str, int]) -> dict[str, Any]:
     """Import what the job imports; return what Horovod was built with and how many GPUs it sees."""
-    import horovod.torch as hvd
     import nvidia.dali  # noqa: F401
     import torch
 
+    from hvd_utils.horovod_backend.world import built_with
+
     gpus = torch.cuda.device_count() if settings.device != "cpu" else 0
     return {
-        "mpi": bool(hvd.mpi_built()),
-        "gloo": bool(hvd.gloo_built()),
-        "nccl": bool(hvd.nccl_built()),
+        **built_with(),
         "gpus": gpus,
         "unused": None if gpus else unused_gpu(Path("/"), os.environ),
     }

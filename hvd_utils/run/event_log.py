@@ -1,17 +1,31 @@
-"""Reading a run's log of events, ``metrics.jsonl``."""
+"""Reading a run's log of events, ``metrics.jsonl``, which may come from anywhere."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.files import replace_text
-from hvd_utils.run.event_fields import Fields, what_is_wrong
 
 METRICS = "metrics.jsonl"
+
+Fields = Mapping[str, Sequence[str]]  # of each kind of event
+
+_PLACE = ("time", "step")
+ALL_FIELDS: Fields = {
+    "start": (*_PLACE, "total_steps", "epochs", "workers", "minibatch", "processes", "hosts"),
+    "step": (*_PLACE, "loss", "lr", "images_per_second"),
+    "epoch": (*_PLACE, "epoch", "val_top1_error", "val_top5_error", "val_images"),
+    "end": _PLACE,
+}
+_OTHERS = ("time",)  # the fields of every other event
+_OPTIONAL = {"total_steps", "epochs", "train_top1_error", "val_images"}  # old logs lack them
+_PARTS = ("data", "compute")  # where a rank can be slow
+_WHOLE = {"step", "total_steps", "epochs", "epoch", "workers", "minibatch", "processes"}
+
 _NONE: Fields = {}
 _PLACES: Fields = {"step": ("step",), "epoch": ("step", "epoch"), "bad_images": ("step", "epoch")}
 
@@ -73,3 +87,38 @@ def _is_before(event: Mapping[str, Any], step: int, epoch: int) -> bool:
     if event.get("partial") or event.get("step", 0) > step:
         return False
     return event["event"] not in ("epoch", "bad_images") or event["epoch"] < epoch
+
+
+def what_is_wrong(event: Mapping[str, Any], fields: Fields) -> str | None:
+    """Return which of its ``fields`` an event lacks or has of another kind; None if none."""
+    names = fields.get(event["event"], _OTHERS if fields is ALL_FIELDS else ())
+    optional = _OPTIONAL if fields is ALL_FIELDS else ()
+    there = (name for name in names if name in event or name not in optional)
+    wrong = [name for name in there if not _is_right(name, event.get(name))]
+    wrong += [
+        name for name in (event if fields is ALL_FIELDS else ()) if not _is_known(name, event[name])
+    ]
+    if event["event"] == "end" and fields is ALL_FIELDS and "median_top1_error" not in event:
+        wrong.append("median_top1_error")
+    return f"an event '{event['event']}' without a right '{wrong[0]}'" if wrong else None
+
+
+def _is_right(name: str, value: Any) -> bool:
+    if name == "hosts":
+        return isinstance(value, Mapping)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return name not in _WHOLE or isinstance(value, int)
+
+
+def _is_known(name: str, value: Any) -> bool:
+    """Whether a field that an event may have is of its kind."""
+    if name in ("loss", "lr", "train_top1_error", "val_images"):
+        return isinstance(value, (int, float))
+    if name == "step_split":
+        return isinstance(value, Mapping)
+    if name == "slow_at":
+        return value in _PARTS
+    if name in ("data_seconds", "compute_seconds", "allreduce_seconds"):
+        return isinstance(value, list) and all(isinstance(n, (int, float)) for n in value)
+    return True

@@ -63,9 +63,7 @@ class Run:
         self._epoch_ends = epoch_ends(settings.epochs, len(plan.train), settings.minibatch)
         self.last_step = min(self._epoch_ends[-1], settings.max_steps or self._epoch_ends[-1])
         self.flags = SharedFlags(
-            world.size,
-            stop=lambda: stop.requested,
-            hosts_changed=lambda: elastic.hosts_changed,
+            world.size, stop=lambda: stop.requested, hosts_changed=lambda: elastic.hosts_changed
         )
         self._lock: FolderLock | None = None
         self._records: Records | None = None  # on rank 0
@@ -74,14 +72,9 @@ class Run:
         except BaseException:
             self._release()  # a rank was lost meanwhile: the next world needs the folder
             raise
-        self.watchdog = Watchdog(
-            self.output,
-            world.rank,
-            world.size,
-            world.host,
-            settings.stall_timeout,
-            how_to_go_on(self.output),
-        )
+        place = (world.rank, world.size, world.host)
+        remedy = how_to_go_on(self.output)
+        self.watchdog = Watchdog(self.output, *place, settings.stall_timeout, remedy)
         self.watchdog.start()
         crash_report.prepare(self.output, world.rank)
         stop.forget_actions()  # those of the start: from here on a run is saved
@@ -98,11 +91,8 @@ class Run:
         if earlier is None:
             earlier, notes = find_state(settings, world, self.output, self._data_facts)
         self.progress = restore_state(earlier, self.training, self._epoch_ends)
-        self._totals = torch.tensor(
-            [self.progress.window_loss, self.progress.window_wrong],
-            dtype=torch.float64,
-            device=world.device,
-        )
+        totals = [self.progress.window_loss, self.progress.window_wrong]
+        self._totals = torch.tensor(totals, dtype=torch.float64, device=world.device)
         self._first = self.step
         self._window_rate = Throughput(self.step, settings.minibatch)
         self._epoch_rate = Throughput(self.step, settings.minibatch)

@@ -59,7 +59,7 @@ REFUSED = [
     ("benchmarks.loop_tax --precision fp8", "--precision"),
     ("benchmarks.loop_tax --rounds 0", "--rounds"),
     ("benchmarks.peers --json /none/such.json", "--json", "no folder"),
-    ("benchmarks.peers --only no_heartbeat", "--only no_heartbeat"),
+    ("benchmarks.peers --only nobody", "--only nobody"),
     ("benchmarks.peers --data tapes", "--data tapes", "memory, jpegs"),
     ("benchmarks.peers --data memory --rounds 0", "--rounds"),
     ("benchmarks.scaling --json /none/such.json", "--json", "no folder"),

@@ -143,7 +143,7 @@ def test_names_of_data_folders(data, here, name):
         ("/none/such", ["/none/such does not exist", "IMAGENET_DIR"]),
         ("/etc/passwd", ["/etc/passwd is no folder", "IMAGENET_DIR"]),
         ("/dev/null", ["/dev/null is no folder", "--data"]),
-        ("~no_heartbeat-of-that-name/data", ["~no_heartbeat-of-that-name", "--data"]),
+        ("~nobody-of-that-name/data", ["~nobody-of-that-name", "--data"]),
         ("file:///data", ["file:", "does not exist"]),
         (f"/{'x' * 300}", ["xxx", "--data"]),
         (" ", ["does not exist", "--data"]),

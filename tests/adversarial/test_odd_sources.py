@@ -42,7 +42,7 @@ PREPARE = [
     ("{here}/file", "file"),
     ("{here}/loop", "loop"),
     ("{here}/empty", "neither ILSVRC2012_img_train.tar nor train/"),
-    ("~no_heartbeat-of-that-name", "~no_heartbeat-of-that-name"),
+    ("~nobody-of-that-name", "~nobody-of-that-name"),
     ("{data} {here}/file", "file"),
     ("{data} {here}/file/below", "file"),
     ("{data} /proc/prepared", "/proc/prepared"),
@@ -228,8 +228,8 @@ STAGE = [
     ("{data} {here}/file/below", "file"),
     ("{data} {here}/loop", "loop"),
     ("{data} /proc/staged", "/proc/staged"),
-    ("~no_heartbeat-of-that-name to", "~no_heartbeat-of-that-name"),
-    ("{data} ~no_heartbeat-of-that-name/to", "~no_heartbeat-of-that-name"),
+    ("~nobody-of-that-name to", "~nobody-of-that-name"),
+    ("{data} ~nobody-of-that-name/to", "~nobody-of-that-name"),
 ]
 
 

@@ -108,7 +108,7 @@ MUTATIONS = {
         UNIT + "test_batch_norm.py",
     ),
     "running averages follow the last worker": Mutation(
-        "hvd_utils/nn/batch_norm.py",
+        "hvd_utils/training/running_statistics.py",
         "self._sum.add_(self._buffers, alpha=workers / self._workers)",
         "self._sum.copy_(self._buffers)",
         UNIT + "test_batch_norm.py",
@@ -126,11 +126,11 @@ MUTATIONS = {
         UNIT + "test_guard.py",
     ),
     "gradients are averaged over processes": Mutation(
-        "hvd_utils/training/optimizer.py", "op=hvd.Sum", "op=hvd.Average", JOB
+        "hvd_utils/horovod_backend/distributed_optimizer.py", "op=hvd.Sum", "op=hvd.Average", JOB
     ),
     "running averages are averaged over processes": Mutation(
         "hvd_utils/training/loops.py",
-        "RunningStatistics(model, workers, world.size)",
+        "RunningStatistics(model, recipe.workers, world.size)",
         "RunningStatistics(model, sum(map(len, passes)) * world.size, world.size)",
         JOB,
     ),

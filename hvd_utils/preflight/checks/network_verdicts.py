@@ -34,6 +34,15 @@ class Timed:
         """Bus bandwidth, Gbit/s."""
         return bus_gbit(self.size, self.ranks, self.seconds)
 
+    def facts(self) -> dict[str, float]:
+        """Return the figures for programs."""
+        return {
+            "bytes": self.size,
+            "ranks": self.ranks,
+            "seconds": self.seconds,
+            "bus_gbit": self.gbit,
+        }
+
 
 def judge_clocks(offsets: Mapping[int, tuple[float, float]], hosts: Mapping[int, str]) -> Verdict:
     """Judge clocks against rank 0's: by rank, seconds ahead and how far that may be off."""

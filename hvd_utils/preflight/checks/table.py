@@ -12,16 +12,9 @@ from typing import Any
 from hvd_utils.cli.ranks import name_hosts
 from hvd_utils.preflight.checks import data as images
 from hvd_utils.preflight.checks import gpu, node, software
+from hvd_utils.preflight.checks.allreduce import NetworkCheck
 from hvd_utils.preflight.checks.horovod_build import judge as judge_build
-from hvd_utils.preflight.checks.network import SIZES, exchange_gbit, flatten, ring
-from hvd_utils.preflight.checks.network_verdicts import (
-    Timed,
-    judge_clocks,
-    judge_link,
-    judge_slow,
-    judge_slow_node,
-    judge_sums,
-)
+from hvd_utils.preflight.checks.network_verdicts import Timed, judge_clocks
 from hvd_utils.preflight.checks.throughput_verdicts import (
     estimate,
     judge_loading,
@@ -31,8 +24,6 @@ from hvd_utils.preflight.checks.throughput_verdicts import (
 from hvd_utils.preflight.coordinator import Answers, Lead
 from hvd_utils.preflight.this_rank import leaders
 from hvd_utils.preflight.verdict import FAIL, OK, SKIP, WARN, Verdict
-
-QUICK_SIZE = 2**26  # bytes
 
 
 class Preflight:
@@ -83,7 +74,6 @@ class Preflight:
     def _leaders(self) -> list[int]:
         return leaders({rank: self.lead.hosts[rank] for rank in self.lead.alive})
 
-    @property
     def _nodes(self) -> list[list[int]]:
         """The ranks of each node."""
         hosts = self.lead.hosts
@@ -108,7 +98,7 @@ class Preflight:
             self._add(*node.judge(facts("node"), hosts))
         if "gpu" in checks:
             local = {}
-            for ranks in self._nodes:
+            for ranks in self._nodes():
                 local |= {rank: (number, len(ranks)) for number, rank in enumerate(ranks)}
             self._add(*gpu.judge(facts("gpu"), hosts, local, self.options.device))
 
@@ -175,105 +165,9 @@ class Preflight:
         self.figures["clock_seconds_ahead"] = {rank: ahead for rank, (ahead, _) in offsets.items()}
 
     def _allreduce(self) -> None:
-        hosts = self.lead.hosts
-        ready = self.lead.ask("ready", 5, "allreduce")
-        self._add(*ready.trouble("allreduce", hosts))
-        if len(self.lead.alive) < 2 or not ready.facts:
-            self._add(Verdict("allreduce", SKIP, "one rank"))
-            return
-        spare = min(fact["bytes"] for fact in ready.facts.values())
-        self._sums, note = self._measure("all", lambda: [self.lead.alive], self._limit(8, 4), spare)
-        self._add(judge_sums("allreduce, all ranks", self._sums, note))
-        self.figures["allreduce"] = [
-            {"bytes": one.size, "ranks": one.ranks, "seconds": one.seconds, "bus_gbit": one.gbit}
-            for one in self._sums
-        ]
-        if self._shared_nodes() and len(self._nodes) > 1:
-            sums, note = self._measure("node", self._shared_nodes, self._limit(5, 3), spare)
-            self._add(judge_sums("allreduce, in a node", sums, note))
-        self._slowest(ready)
-
-    def _shared_nodes(self) -> list[list[int]]:
-        return [ranks for ranks in self._nodes if len(ranks) > 1]
-
-    def _measure(
-        self, group: str, choose: Callable[[], list[list[int]]], seconds: float, spare: int
-    ) -> tuple[list[Timed], str]:
-        """Time sums of growing size over the groups of ranks that ``choose`` returns.
-
-        As long as the time lasts; when a rank falls silent, the others go on without it.
-        """
-        until = time.monotonic() + min(seconds, self.lead.time_left / 3)
-        sums: list[Timed] = []
-        for size in SIZES:
-            if self.quick and size > QUICK_SIZE:
-                break
-            if size > spare:
-                return sums, f"no larger: memory is short ({spare >> 20} MB a rank)"
-            guess = 0.0
-            if sums:
-                guess = sums[-1].seconds * max(1, size / sums[-1].size)
-            left = until - time.monotonic()
-            repetitions = int(min(10, left / guess / 3)) if guess else 3  # a third: guesses err
-            if repetitions < 1:
-                return sums, "no larger: it would take too long"
-            groups = choose()
-            timed = self._timed(group, groups, size, repetitions, max(3.0, left), not sums)
-            if timed is None and choose() != groups:
-                until += max(3.0, left)  # which the silent one took
-                timed = self._timed(group, choose(), size, repetitions, max(3.0, left), not sums)
-            if timed is None:
-                return sums, f"no larger: {size:,} bytes were not summed in time"
-            sums.append(timed)
-        return sums, ""
-
-    def _timed(
-        self,
-        group: str,
-        groups: list[list[int]],
-        size: int,
-        repetitions: int,
-        limit: float,
-        first: bool,
-    ) -> Timed | None:
-        """Sum in all ``groups`` at once; return the slowest of them, None if one was not done.
-
-        If it is the ``first`` sum, a failure is a verdict.
-        """
-        alive = self.lead.alive
-        member = {rank: ranks for ranks in groups for rank in ranks}
-        if not member:
-            return None
-        answers = self.lead.ask("allreduce", limit, "allreduce", list(member), group=group,
-                                groups=groups, size=size, repetitions=repetitions)  # fmt: skip
-        if answers.errors and first and self.lead.alive == alive:  # else that rank is to blame
-            self._add(*answers.trouble(f"allreduce of {size >> 10} KB", self.lead.hosts))
-        if answers.errors or set(answers.facts) != set(member):
-            return None
-        slowest = max(answers.facts, key=answers.facts.get)
-        return Timed(size, len(member[slowest]), answers.facts[slowest])
-
-    def _slowest(self, ready: Answers) -> None:
-        hosts, nodes = self.lead.hosts, self._nodes
-        work = self.lead.ask("work", 10, "adding up", repetitions=self._limit(4000, 2000)).facts
-        rounds = [[pair for pairs in each for pair in pairs] for each in _together(nodes)]
-        swaps = self.lead.ask("exchange", 8, "exchanges in a node", rounds=rounds, repetitions=5)
-        self._add(*swaps.trouble("exchanges", hosts))
-        self._add(judge_slow("slowest rank", work, swaps.facts, hosts))
-        if len(nodes) < 2:
-            return
-        between = self.lead.ask("exchange", 8, "exchanges between nodes", self._leaders,
-                                rounds=ring(self._leaders), repetitions=5)  # fmt: skip
-        self._add(*between.trouble("exchanges", hosts))
-        self._add(judge_slow_node(between.facts, hosts))
-        speeds = [fact["gbit"] for fact in ready.facts.values() if fact["gbit"]]
-        expected = self.options.expected_gbit or min(speeds, default=None)
-        measured = [exchange_gbit(seconds) for seconds in flatten(between.facts.values())]
-        best = max([min(measured)] if measured else [], default=None)
+        self._sums = NetworkCheck(self.lead, self.options, self._nodes, self._add).run()
         if self._sums:
-            best = max(best or 0.0, self._sums[-1].gbit)
-        source = "--expected-gbit" if self.options.expected_gbit else "what its devices say"
-        self._add(judge_link(best, expected, source, len(nodes)))
+            self.figures["allreduce"] = [one.facts() for one in self._sums]
 
     def _compute(self) -> None:
         if self.options.gpu_rate:
@@ -330,12 +224,3 @@ def judge_output(facts: dict[int, bool], hosts: dict[int, str], folder: Path) ->
         return Verdict("output", FAIL, seen, "set --output to a folder on a shared file system")
     nodes = f", shared by {len(facts)} nodes" if len(facts) > 1 else ""
     return Verdict("output", OK, f"{folder} is writable{nodes}")
-
-
-def _together(nodes: list[list[int]]) -> list[list[list[tuple[int, int]]]]:
-    """Return the rounds of all nodes' rings, those with the same number side by side."""
-    rings = [ring(ranks) for ranks in nodes]
-    return [
-        [one[number] for one in rings if number < len(one)]
-        for number in range(max(map(len, rings), default=0))
-    ]

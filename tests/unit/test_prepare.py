@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 import torchvision
 from helpers import write_jpegs
-from PIL import Image
-from preparing import run, state
-from scipy.io import savemat
+from preparing import COUNTS, VAL, jpeg, run, state, tar_of, write_tars
 
 from dali_pipeline.dataset.index import scan_splits
 from dali_pipeline.dataset.index_file import open_splits
@@ -22,67 +20,10 @@ from dali_pipeline.preparation.devkit import DEVKIT, GROUND_TRUTH, SYNSETS, read
 from dali_pipeline.preparation.imagenet_tars import TRAIN_TAR, VAL_TAR
 from hvd_utils.cli.errors import BadInput
 
-COUNTS = {"n01440764": 3, "n01443537": 2, "n02105855": 4}  # training images of each class
-VAL = (3, 1, 2, 1)  # ILSVRC2012_IDs of the validation images: places in COUNTS from 1
-
-
-def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    tar.addfile(member, io.BytesIO(data))
-
-
-def tar_of(files: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        for name, data in files.items():
-            add(tar, name, data)
-    return file.getvalue()
-
-
-def jpeg(seed: int) -> bytes:
-    file = io.BytesIO()
-    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    Image.fromarray(coarse).resize((40 + seed, 30), Image.BICUBIC).save(file, "JPEG")
-    return file.getvalue()
-
-
-def synsets() -> bytes:
-    """ImageNet's own structure: the leaves, and one of their ancestors."""
-    kind = [
-        (name, object)
-        for name in (
-            *("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children"),
-            *("wordnet_height", "num_train_images"),
-        )
-    ]
-    rows = [
-        (number, wnid, "a, b", "gloss", 0, np.zeros(0), 0, count)
-        for number, (wnid, count) in enumerate(COUNTS.items(), start=1)
-    ]
-    rows.append((4, "n00001740", "entity", "gloss", 3, np.array([1, 2, 3]), 1, 0))
-    file = io.BytesIO()
-    savemat(file, {"synsets": np.array(rows, dtype=kind).reshape(-1, 1)})
-    return file.getvalue()
-
 
 @pytest.fixture
 def tars(tmp_path) -> Path:
-    """ImageNet's three files in miniature."""
-    source = tmp_path / "tars"
-    source.mkdir()
-    seeds = iter(range(100))
-    classes = {
-        f"{wnid}.tar": tar_of({f"{wnid}_{i}.JPEG": jpeg(next(seeds)) for i in range(count)})
-        for wnid, count in COUNTS.items()
-    }
-    (source / TRAIN_TAR).write_bytes(tar_of(classes))
-    flat = {f"ILSVRC2012_val_{i + 1:08d}.JPEG": jpeg(next(seeds)) for i in range(len(VAL))}
-    (source / VAL_TAR).write_bytes(tar_of(flat))
-    with tarfile.open(source / DEVKIT, "w:gz") as tar:
-        add(tar, SYNSETS, synsets())
-        add(tar, GROUND_TRUTH, "".join(f"{number}\n" for number in VAL).encode())
-    return source
+    return write_tars(tmp_path / "tars")
 
 
 def images(folder: Path) -> list[str]:

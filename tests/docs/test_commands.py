@@ -1,0 +1,115 @@
+"""Every command of the pages works: run as it stands, but for sizes and places of this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers import kill_tree, write_jpegs
+from preparing import write_tars
+
+from docs.pages import PAGES, REPOSITORY, commands
+
+# Too long for a test, or of a machine that this one is not; where they are tested instead.
+ELSEWHERE = {
+    "make ": "the target exists",
+    "sbatch ": "tests/slurm",
+    "scancel ": "tests/slurm",
+    "python -m benchmarks.study --quick": "tests/unit/benchmarks/test_study.py",
+}
+SMALL = "--model resnet8 --resolution 16 --val-resize 16 --batch-per-worker 64 --epochs 1"
+SMALLER = [  # what stands in a page, and what is run
+    (r"-np (8|16|256)\b", "-np 2"),
+    (r"-H node01:8,node02:8,\.\.\. ", ""),
+    (r"--hostfile hosts|--map-by ppr:\d:node", ""),
+    (r"--network-interface eth0", "--network-interface lo"),
+    (r"--min-np 8 --max-np 32", "--min-np 1 --max-np 2"),
+    (r"NCCL_SOCKET_IFNAME=eth0", "NCCL_SOCKET_IFNAME=lo"),
+    (r"--workers (256|32)\b", "--workers 4"),
+    (r"--max-steps 100\b", "--max-steps 2"),
+    (r"--eval-only runs/hour/\S+", "--eval-only runs/small/checkpoints/best.pt"),
+    (r"resnet50_5seeds-JOBID/seed-\*", "demo"),
+    (r"/shared/run\b", "shared/run"),
+    (r"/shared/", "shared/"),
+    (r"\bTARS /data/imagenet\b", "tars data/from-tars"),
+    (r"/(data|local)/", r"\1/"),
+    (r"train_imagenet\.py", f"train_imagenet.py {SMALL}"),
+    (r"(hvd_utils\.preflight)", r"\1 --quick --gpu-rate 100"),
+    (r"(dali_pipeline\.prepare) tars", r"\1 --any-count tars"),
+    (r"(dali_pipeline\.prepare)", r"\1 --processes 1"),
+    (r"(dali_pipeline\.benchmark)", r"\1 --images 40 --rounds 1 --batch 8"),
+    (r"runs/p\$p", "runs/p$p --resume never"),
+]
+
+ALL = {command: page for page in reversed(PAGES) for command in commands(page)}  # each once
+
+
+def smaller(command: str) -> str:
+    """Return a page's command for this machine."""
+    for pattern, instead in SMALLER:
+        command = re.sub(pattern, instead, command)
+    return command
+
+
+def run(command: str, folder: Path, timeout: float = 240) -> str:
+    """Run a command by bash in a folder; return what it printed, or fail."""
+    process = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        kill_tree(process)
+        pytest.fail(f"not finished after {timeout} s: {command}")
+    assert process.returncode == 0, f"{command}\n{output[-3000:]}"
+    return output
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """A checkout with data sets and finished runs at the places that the pages name."""
+    root = tmp_path_factory.mktemp("checkout")
+    for entry in REPOSITORY.iterdir():
+        if entry.name not in ("runs", "data", ".git"):
+            (root / entry.name).symlink_to(entry)
+    imagenet = root / "data/imagenet"
+    write_jpegs(imagenet / "train", {"ant": 100, "bee": 100, "cat": 100}, seed=1)
+    write_jpegs(imagenet / "val", {"ant": 10, "bee": 20, "cat": 20}, seed=2)
+    write_tars(root / "tars")
+    script = root / "discover.sh"
+    script.write_text("#!/bin/sh\necho localhost:1\necho 127.0.0.1:1\n")
+    script.chmod(0o755)
+    (root / "local").mkdir()
+    for page_command in (
+        "horovodrun -np 2 python train_imagenet.py --output runs/demo",
+        "python train_imagenet.py --data /data/imagenet --output runs/small",
+    ):
+        run(smaller(page_command), root)
+    return root
+
+
+@pytest.mark.parametrize(
+    "command", ALL, ids=[f"{page.stem}-{command[:60]}" for command, page in ALL.items()]
+)
+def test_a_command_works(command, folder):
+    first = next((start for start in ELSEWHERE if command.startswith(start)), None)
+    if first == "make ":
+        target = command.split()[1]
+        assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    elif first == "sbatch ":
+        script = next(word for word in command.split() if word.endswith(".sh"))
+        run(f"bash -n {script}", folder)
+        used = (REPOSITORY / "tests/slurm").rglob("*.py")
+        assert any(Path(script).name in path.read_text(encoding="utf-8") for path in used)
+    elif first is None:
+        run(smaller(command), folder)

@@ -1,6 +1,7 @@
 # make demo     set up, then two Horovod workers train on real JPEGs
 # make test     set up, then every test; as root on Debian it installs what tests need beside .venv
 # make check    the fast tier: lint and unit tests
+# make lint     ruff, the type checker, and the links of the pages
 # make study    the paper's tables and figures in miniature: three quarters of an hour on 2 cores
 # make nightly  a run killed 200 times, at other moments each time
 # make distributions    as root: the demo and the fast tests on three Debians, an hour
@@ -42,7 +43,8 @@ distributions:
 	@for suite in bookworm trixie testing; do tools/try_distribution.sh $$suite || exit; done
 
 lint: setup
-	@$(ACTIVATE) && ruff check . && ruff format --check .
+	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy && \
+		python -m pytest -q tests/docs/test_links.py
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -67,7 +67,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
     facts = shared_facts(settings)  # before k is decided, which follows the world
     world = start_world(settings.device, settings.stall_timeout, settings.pin, facts)
     earlier = elastic.recall()  # the state of the processes that were here before, if any
-    settings = settings.with_workers(world.size, earlier and earlier["experiment"]["workers"])
+    settings = settings.with_workers(world.size, earlier)
     mine = share(settings.workers, world.rank, world.size)
     fuse = settings.fuse_workers or default_fuse(settings.batch_per_worker, world.gpu_memory)
 

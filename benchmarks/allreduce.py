@@ -133,13 +133,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="2 ranks, once, no slow link")
     options = parser.parse_args()
     check_files(options)
-    rounds, repeats, step = options.rounds, 7, ()
+    rounds, repeats = options.rounds, 7
+    step: tuple = ()
     if options.quick:
         options.ranks, rounds, repeats, step = [2], 1, 1, ("--images", 2, "--side", 32)
 
     step = (*step, "--repeats", repeats)
     found = {ranks: bandwidths(ranks, rounds, repeats) for ranks in options.ranks}
-    behind = {IN_MEMORY: hidden(mpirun(2), rounds, *step)}
+    behind: dict[str, Any] = {IN_MEMORY: hidden(mpirun(2), rounds, *step)}
     name = f"a link of {options.gbit:g} Gbit/s"
     if options.quick:
         behind[name] = "not with --quick"

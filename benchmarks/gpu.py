@@ -104,8 +104,8 @@ def measure(
             began = time.perf_counter()
             loop.run(options.steps)
             case.seconds.append((time.perf_counter() - began) / options.steps)
-    for case, loop, before in running:
-        spent = {part: now - before[part] for part, now in loop.split().items()}
+    for case, loop, earlier in running:
+        spent = {part: now - earlier[part] for part, now in loop.split().items()}
         case.facts["split"] = {part: s / sum(spent.values()) for part, s in spent.items()}
     return [case for case, _, _ in running]
 

@@ -106,7 +106,7 @@ def main() -> None:
             f"{name}, 2 jobs apart": partial(apart, of, cores),
         }
 
-    candidates = {
+    candidates: dict[str, Callable[[], float]] = {
         **ranks(case, "paper's"),
         **({} if options.quick else ranks(small, "small")),
         f"small, k = {WORKERS}": partial(job_rate, few, [], WORKERS, cores[:1]),

@@ -61,7 +61,7 @@ def by_mpi(sizes: list[int], repeats: int) -> dict[str, float]:
         for part in parts:
             comm.Allreduce(MPI.IN_PLACE, part)
 
-    candidates = {
+    candidates: dict[str, Callable[[], object]] = {
         "copy": lambda: np.copyto(other, flat),
         "mpi_flat": lambda: add([flat]),
         "mpi_tensors": lambda: add(tensors),

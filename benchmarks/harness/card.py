@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hvd_utils.nn.models import build_model
 
 # Dense products of matrices, TFLOP/s, from NVIDIA's data sheets (SXM forms; PCIe ones are slower).
-PEAKS = {
+PEAKS: dict[str, dict[str, float]] = {
     "H200": {"fp16": 989, "bf16": 989, "tf32": 494, "fp32": 67},
     "H100": {"fp16": 989, "bf16": 989, "tf32": 494, "fp32": 67},
     "A100": {"fp16": 312, "bf16": 312, "tf32": 156, "fp32": 19.5},
@@ -23,7 +23,7 @@ def peak(device: torch.device, precision: str) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    found = next((peaks for card, peaks in PEAKS.items() if card in name), {})
+    found: dict[str, float] = next((p for card, p in PEAKS.items() if card in name), {})
     return found[precision] * 1e12 if precision in found else None
 
 

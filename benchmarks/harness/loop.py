@@ -47,7 +47,8 @@ class Loop:
         made_up = synthetic_index(settings.synthetic_images, CLASSES)
         self._settings, self._world = settings, world
         self._parts = passes(range(settings.workers), fuse)
-        plan = Plan(*(splits or (made_up, made_up)), settings, self._parts, 0, 1)
+        train, val = splits or (made_up, made_up)
+        plan = Plan(train, val, settings, self._parts, 0, 1)
         self._loader = make_loader(
             settings.loader,
             plan,

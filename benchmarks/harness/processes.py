@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import psutil
 
@@ -109,7 +109,7 @@ def _output(process: subprocess.Popen, limit: float) -> str:
 
 
 def _describe(process: subprocess.Popen, output: str) -> str:
-    return f"{' '.join(process.args)}: {output[-SHOWN:]}"
+    return f"{' '.join(map(str, cast(list, process.args)))}: {output[-SHOWN:]}"
 
 
 def end(process: subprocess.Popen) -> None:

@@ -57,11 +57,11 @@ def main() -> None:
                 file.write_text(json.dumps(found))
             finish_step(run, *step)
 
-        Run.finish_step = first
+        Run.finish_step = first  # type: ignore[assignment]
         job(*arguments)
 
     wrap([part for part in PARTS if part[1] == "train_imagenet"], marks)
-    train_imagenet.job = timed_job
+    train_imagenet.job = timed_job  # type: ignore[assignment]
     train_imagenet.main()
 
 

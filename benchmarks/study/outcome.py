@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,5 +66,5 @@ def read_curve(run: Path) -> Curve:
 
 
 def _weighted_mean(pairs: Sequence[tuple[int, float]]) -> float:
-    weights, values = zip(*pairs, strict=True)
-    return statistics.fmean(values, weights)
+    total = sum(weight for weight, _ in pairs)
+    return sum(weight * value for weight, value in pairs) / total

@@ -104,7 +104,8 @@ class _Images(Dataset):
 
 def _loader(bench: Bench, decode: Callable, transform: Callable) -> Iterator[torch.Tensor]:
     dataset = _Images(bench.plan.train, decode, transform)
-    return on_device(DataLoader(dataset, batch_sampler=bench.ids(), **workers(bench)), bench)
+    batches: Any = bench.ids()
+    return on_device(DataLoader(dataset, batch_sampler=batches, **workers(bench)), bench)
 
 
 def workers(bench: Bench) -> dict:

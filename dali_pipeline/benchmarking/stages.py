@@ -7,6 +7,7 @@ done after decoding; on a GPU, graphs with less in them. The difference of two i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def _loader(kind: str, bench: Bench) -> Iterator:
 class Undone(CpuTransforms):
     """Leaves crops as they were decoded."""
 
-    def training(self, crops: Sequence[torch.Tensor], mirrored: np.ndarray, side: int) -> Sequence:
+    def training(self, crops: Sequence[torch.Tensor], mirrored: np.ndarray, side: int) -> Any:
         """Return the crops."""
         return crops
 
@@ -66,7 +67,7 @@ class Undone(CpuTransforms):
 class Unnormalised(CpuTransforms):
     """Resizes and mirrors, no more."""
 
-    def _normalised(self, count: int, side: int, finish: Callable[[int], torch.Tensor]) -> list:
+    def _normalised(self, count: int, side: int, finish: Callable[[int], torch.Tensor]) -> Any:
         return list(self._pool.map(finish, range(count)))
 
 
@@ -100,7 +101,7 @@ def _graph(bench: Bench, resolution: int | None):
         dtype=[types.UINT8] + 3 * [types.INT32],
         ndim=[1, 1, 1, 0],
     )
-    images = fn.decoders.image_slice(
+    images: Any = fn.decoders.image_slice(
         encoded,
         start=start,
         shape=shape,

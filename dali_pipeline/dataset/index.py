@@ -102,8 +102,8 @@ class Index:
                     raise bad_image(self, image, CHANGED)
                 return data
             length = int(self.file_bytes[image])
-            file = _shard(self.path(image))  # held, lest another thread's reading closes it
-            data = os.pread(file.fileno(), length, int(self.offset[image]))
+            shard = _shard(self.path(image))  # held, lest another thread's reading closes it
+            data = os.pread(shard.fileno(), length, int(self.offset[image]))
             if len(data) < length:
                 raise OSError("its shard ends too early")
             return data

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +33,9 @@ def index_path(data: Path, split: str) -> Path:
 def save_index(path: Path, index: Index) -> None:
     """Write a prepared index; under a temporary name and renamed, so that it is whole or absent."""
     columns = COLUMNS | (PACKED_COLUMNS if index.packed else {})
-    arrays = {name: np.asarray(getattr(index, name), kind) for name, kind in columns.items()}
+    arrays: dict[str, Any] = {
+        name: np.asarray(getattr(index, name), kind) for name, kind in columns.items()
+    }
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
         np.savez(
@@ -90,7 +94,7 @@ def open_splits(data: Path) -> tuple[Index, Index]:
     return train, val
 
 
-def _check_columns(index: Index, columns: dict[str, type]) -> None:
+def _check_columns(index: Index, columns: Mapping[str, type]) -> None:
     """Raise ValueError where the arrays contradict each other, before anything indexes by them."""
     if index.names.dtype.kind != "S" or not len(index):
         raise ValueError("it names no images")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Protocol
 
 import torch
@@ -19,7 +19,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 class Loader(Protocol):
     """A source of batches on the run's device."""
 
-    def training(self, first_step: int, last_step: int) -> Iterator[Batch]:
+    def training(self, first_step: int, last_step: int) -> Generator[Batch]:
         """Yield the batches of these steps, one for each pass of the plan in turn."""
 
     def validation(self) -> Iterator[Batch]:

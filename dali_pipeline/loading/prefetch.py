@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
-_END = object()
+_END: Any = object()
 
 
 def prefetched(items: Iterable[Item], depth: int) -> Iterator[Item]:

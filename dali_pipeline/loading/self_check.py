@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import itertools
 import platform
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ CHECKED_IMAGES = 5  # of each
 LIMIT = 8.0  # mean difference of an image, in grey levels of 255: decoders differ by less than 1
 
 
+Planned = TypeVar("Planned", TrainingBatch, ValidationBatch)
+
+
 class CheckedLoader:
     """A loader whose first batches are compared; it raises BadInput where they are wrong.
 
@@ -39,7 +43,7 @@ class CheckedLoader:
         self._plan = plan
         self._validation_checked = False
 
-    def training(self, first_step: int, last_step: int) -> Iterator[Batch]:
+    def training(self, first_step: int, last_step: int) -> Generator[Batch]:
         """Yield training batches; see ``Loader``."""
         from dali_pipeline.loading.torchvision_loader import training_images
 
@@ -101,15 +105,16 @@ class CheckedLoader:
             )
 
 
-def _first_images(batch: TrainingBatch | ValidationBatch) -> TrainingBatch | ValidationBatch:
+def _first_images(batch: Planned) -> Planned:
     """Return the first few images of a planned batch."""
     few = slice(CHECKED_IMAGES)
-    changes = {"ids": batch.ids[few], "labels": batch.labels[few]}
+    changes: dict[str, Any] = {"ids": batch.ids[few], "labels": batch.labels[few]}
     if isinstance(batch, TrainingBatch):
-        windows = Windows(*(part[few] for part in batch.windows))
-        return replace(batch, **changes, windows=windows, flips=batch.flips[few])
-    placement = type(batch.placement)(*(part[few] for part in batch.placement))
-    return replace(batch, **changes, placement=placement)
+        changes["windows"] = Windows(*(part[few] for part in batch.windows))
+        changes["flips"] = batch.flips[few]
+    else:
+        changes["placement"] = type(batch.placement)(*(part[few] for part in batch.placement))
+    return replace(batch, **changes)
 
 
 def _remedy() -> str:

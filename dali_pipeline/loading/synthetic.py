@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ class SyntheticLoader:
         self._device = device
         self._pools: dict[int, torch.Tensor] = {}  # by side
 
-    def training(self, first_step: int, last_step: int) -> Iterator[Batch]:
+    def training(self, first_step: int, last_step: int) -> Generator[Batch]:
         """Yield training batches; see ``Loader``."""
         settings = self._plan.settings
         for step, fused in self._plan.training_places(first_step, last_step):

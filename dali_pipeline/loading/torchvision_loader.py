@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class TorchvisionLoader:
         self._device = device
         self._processes = processes
 
-    def training(self, first_step: int, last_step: int) -> Iterator[Batch]:
+    def training(self, first_step: int, last_step: int) -> Generator[Batch]:
         """Yield training batches; see ``Loader``."""
         places = list(self._plan.training_places(first_step, last_step))
         return self._batches(places, _decode_training, self._plan.bad_train)
@@ -37,7 +37,7 @@ class TorchvisionLoader:
         """Yield validation batches; see ``Loader``."""
         return self._batches(self._plan.validation_ids(), _decode_validation, self._plan.bad_val)
 
-    def _batches(self, keys: Sequence, decode: Callable, bad: BadImages) -> Iterator[Batch]:
+    def _batches(self, keys: Sequence, decode: Callable, bad: BadImages) -> Generator[Batch]:
         if not keys:
             return
         processes = multiprocessing.get_context("forkserver")  # forking an MPI process is not safe

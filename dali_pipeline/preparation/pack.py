@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,9 @@ def pack(
             bar.update(len(found["offset"]))
     for index, own in zip(splits, shards, strict=True):
         mine, measured = measured[: len(own)], measured[len(own) :]
-        columns = {name: np.concatenate([found[name] for found in mine]) for name in MEASURED}
+        columns: dict[str, Any] = {
+            name: np.concatenate([found[name] for found in mine]) for name in MEASURED
+        }
         split = os.path.basename(index.root)
         packed = replace(
             index,

@@ -11,9 +11,10 @@ import hashlib
 import math
 import os
 import tarfile
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -42,7 +43,8 @@ class Encoding(NamedTuple):
         )
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """What goes into a shard: the images of ``index``, called ``keys`` there."""
 
     path: Path
@@ -52,7 +54,7 @@ class Shard(NamedTuple):
     encoding: Encoding
 
 
-def write_shard(shard: Shard) -> dict[str, np.ndarray]:
+def write_shard(shard: Shard) -> dict[str, Any]:
     """Write a shard, unless it is there, whole and of the same images.
 
     Returns the columns in ``MEASURED``, (images,) each. It is written under a temporary name and
@@ -68,7 +70,7 @@ def write_shard(shard: Shard) -> dict[str, np.ndarray]:
     shard.path.parent.mkdir(parents=True, exist_ok=True)
     shard.memory.parent.mkdir(parents=True, exist_ok=True)
     temporary = shard.path.with_name(f".{shard.path.name}.tmp")
-    measured = _write(temporary, shard)
+    measured: dict[str, Any] = _write(temporary, shard)
     size = temporary.stat().st_size
     shard.memory.unlink(missing_ok=True)  # of the shard that is replaced
     os.replace(temporary, shard.path)

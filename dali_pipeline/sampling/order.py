@@ -25,7 +25,7 @@ def permutation(seed: int, epoch: int, num_images: int) -> np.ndarray:
     unlike the shuffle of its ``Generator`` (NEP 19). Each word has the id in its lowest bits, so no
     two are equal and any sorting algorithm gives the same order.
     """
-    words = np.random.Philox(key=np.uint64([seed, epoch])).random_raw(num_images)
+    words = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw(num_images)
     id_bits = np.uint64(num_images.bit_length())
     words = (words >> id_bits << id_bits) | np.arange(num_images, dtype=np.uint64)
     words.sort()

@@ -7,6 +7,7 @@ A recipe file overrides the defaults, the command line the recipe.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,13 +162,14 @@ class Settings(CommunicationSettings, SpeedSettings, RunSettings, Recipe):
         """Return the settings that determine the weights, as plain values."""
         return self.model_dump(mode="json", include=set(Recipe.model_fields))
 
-    def with_workers(self, processes: int, earlier: int | None = None) -> Settings:
+    def with_workers(self, processes: int, earlier: Mapping[str, Any] | None = None) -> Settings:
         """Return these settings with k decided: as many workers as processes, unless set.
 
-        ``earlier`` is the k of a run that goes on in another world. Raises BadInput where there are
-        more processes than workers to carry.
+        ``earlier`` is the state of a run that goes on in another world: it keeps its k. Raises
+        BadInput where there are more processes than workers to carry.
         """
-        workers = self.workers or earlier or processes
+        k = earlier["experiment"]["workers"] if earlier else processes
+        workers = self.workers or k
         if processes > workers:
             raise BadInput(
                 f"{processes} processes cannot share --workers {workers}: start at most "

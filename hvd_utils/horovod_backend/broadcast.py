@@ -18,8 +18,8 @@ PIECE = 1 << 30  # bytes
 
 def broadcast_bytes(data: torch.Tensor | None, root: int, name: str) -> torch.Tensor:
     """Return the uint8 vector of rank ``root`` on every rank; collective."""
-    length = torch.tensor([0 if data is None else len(data)])
-    length = int(hvd.broadcast(length, root, name=f"{name}.length"))
+    own = torch.tensor([0 if data is None else len(data)])
+    length = int(hvd.broadcast(own, root, name=f"{name}.length"))
     if data is None:
         data = torch.empty(length, dtype=torch.uint8)
     for first in range(0, length, PIECE):
@@ -33,7 +33,7 @@ def broadcast_object(value: Any, root: int, name: str) -> Any:
         packed = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
         broadcast_bytes(torch.frombuffer(bytearray(packed), dtype=torch.uint8), root, name)
         return value
-    return pickle.loads(broadcast_bytes(None, root, name).numpy())
+    return pickle.loads(broadcast_bytes(None, root, name).numpy().data)
 
 
 def broadcast_parameters(parameters: Mapping[str, torch.Tensor]) -> None:

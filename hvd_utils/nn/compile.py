@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sysconfig
+from contextlib import AbstractContextManager
 
 import torch
 from torch import nn
@@ -64,6 +65,6 @@ def _break_graph(module: nn.Module, inputs: tuple) -> None:
     torch._dynamo.graph_break()
 
 
-def uncompiled() -> torch.compiler.set_stance:
+def uncompiled() -> AbstractContextManager:
     """Return a context in which models run as if they were not compiled: for shapes seen once."""
     return torch.compiler.set_stance("force_eager")

@@ -26,7 +26,7 @@ def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
 
 def join(*children: Any) -> Html:
     """Return text, elements and lists of them, one after the other."""
-    parts = []
+    parts: list[str] = []
     for child in children:
         if child is None:
             continue

@@ -38,7 +38,7 @@ VARIABLES = {colour: f"--run-{n}" for n, colour in enumerate(RUNS)} | {
     PAPER: "--paper",
 }
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small, sharp, and read aloud
     "svg.hashsalt": "report",
     "font.family": "sans-serif",

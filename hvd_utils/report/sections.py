@@ -59,7 +59,8 @@ def final_table(runs: Sequence[Shown]) -> Html:
     """What the runs of each setting reached, and the paper."""
     figures = final_figures(runs)
     firsts = [list(runs).index(figure.runs[0]) for figure in figures]
-    columns = {"runs": [[(key(run, runs), " ") for run in figure.runs] for figure in figures]}
+    columns: dict[str, list[Any]] = {}
+    columns["runs"] = [[(key(run, runs), " ") for run in figure.runs] for figure in figures]
     for name, values in differing(runs).items():
         if name in runs[0].result.experiment and name != "seed":
             columns[name] = [value_text(values[first]) for first in firsts]

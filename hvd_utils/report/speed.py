@@ -72,7 +72,7 @@ def split_bars(runs: Sequence[Shown]) -> Panel | None:
         for place, begin, width in zip(places, left, share, strict=True):
             if width >= 9:
                 shown.axes.text(
-                    begin + width / 2, place, f"{width:.0f}", color="#ffffff", ha="center",
+                    begin + width / 2, float(place), f"{width:.0f}", color="#ffffff", ha="center",
                     va="center", fontsize=8.5,
                 )  # fmt: skip
         left += share

@@ -65,6 +65,7 @@ class AsyncCheckpointer:
         if again and not best:
             return
         self._wait_before(step)
+        future: Future
         if again:
             future = self._thread.submit(self._mark, step)
         else:

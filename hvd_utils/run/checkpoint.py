@@ -215,7 +215,7 @@ def _written_or_explained(output: Path, path: Path) -> Iterator[Path]:
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     while error.__cause__ or error.__context__:
         if isinstance(error, OSError) and error.strerror:
             break

@@ -44,7 +44,7 @@ class Records:
         self._first = progress.step
         self._began = time.monotonic()
 
-    def begin(self, world: World, facts: Mapping[str, Any], notes: Sequence[str]) -> None:
+    def begin(self, world: World, facts: dict[str, Any], notes: Sequence[str]) -> None:
         """Record what the launch was made with; show ``notes`` and what will be trained."""
         settings, step = self._settings, self._progress.step
         provenance.record(self._output, settings, facts)

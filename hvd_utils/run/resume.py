@@ -27,7 +27,8 @@ def find_state(
     Rank 0 finds and reads it and tells the others. Raises BadInput if it is damaged or of another
     run.
     """
-    state, notes = None, []
+    state: dict[str, Any] | None = None
+    notes: list[str] = []
     if world.is_root:
         path, state, notes = _find(settings.resume, output)
         if state is not None:
@@ -52,7 +53,7 @@ def named_checkpoint(resume: str, output: Path) -> Path | None:
     return own if own.exists() and path.exists() and own.samefile(path) else path
 
 
-def _find(resume: str, output: Path) -> tuple[Path | None, State | None, list[str]]:
+def _find(resume: str, output: Path) -> tuple[Path | None, dict[str, Any] | None, list[str]]:
     """Return the checkpoint to go on from, its content, and lines to show about the choice."""
     if resume == "never":
         if list_checkpoints(output):
@@ -100,7 +101,7 @@ def _begun_from(output: Path) -> str | None:
         return None
 
 
-def _newest(output: Path) -> tuple[Path | None, State | None, list[str]]:
+def _newest(output: Path) -> tuple[Path | None, dict[str, Any] | None, list[str]]:
     path, state, damaged = checkpoint.newest_valid(output)
     notes = [f"checkpoint {file} is damaged: passed over" for file in damaged]
     if state is not None:

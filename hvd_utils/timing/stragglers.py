@@ -97,7 +97,7 @@ def lines(change: Change, step: int, hosts: Sequence[str]) -> list[str]:
             f"{more}"
         )
     if change.over:
-        first, *others = change.over
-        more = f", nor are {len(others)} more" if others else ""
-        shown.append(f"rank {first} ({hosts[first]}) is not slow any more at step {step}{more}")
+        rank, *ranks = change.over
+        more = f", nor are {len(ranks)} more" if ranks else ""
+        shown.append(f"rank {rank} ({hosts[rank]}) is not slow any more at step {step}{more}")
     return shown

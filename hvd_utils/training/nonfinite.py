@@ -105,7 +105,7 @@ class Guard:
         """Raise NonfiniteError if an update so far was left out as not finite."""
         failed = self._failed.item()
         if failed != NEVER:
-            raise NonfiniteError(failed)
+            raise NonfiniteError(int(failed))
 
     def facts(self) -> dict[str, float]:
         """Return what the log tells of fp16: the scale, and how many updates were left out."""

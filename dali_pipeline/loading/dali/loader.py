@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ class DaliLoader:
         if not self._target.on_gpu:
             self._finisher = finisher(threads, largest_side(settings), settings.antialias)
 
-    def training(self, first_step: int, last_step: int) -> Iterator[Batch]:
+    def training(self, first_step: int, last_step: int) -> Generator[Batch]:
         """Yield training batches; see ``Loader``."""
         plan = self._plan
         feed = Feed(
@@ -121,7 +121,7 @@ class _Decoder:
         self._pipeline: Pipeline | None = None
         self._held = HeldBatches()
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Generator[Batch]:
         """Yield decoded batches until the feed ends; afterwards it can be run again."""
         self._feed.rewind()
         while True:

@@ -32,7 +32,7 @@ def see(data: Path) -> tuple[dict[str, Any], tuple[Index, Index]]:
         facts = {index.root: _facts_of_index(index) for index in splits}
     else:
         looks = [look_into(data / split) for split in SPLITS]
-        splits = tuple(index for index, _ in looks)
+        splits = (looks[0][0], looks[1][0])
         facts = {index.root: fact for index, fact in looks}
     train, val = facts.values()
     return {"train": train, "val": val}, splits

@@ -85,7 +85,7 @@ def estimate(
     training: float | None,
     loading: float | None,
     gradients: float | None,
-) -> tuple[Verdict, dict[str, float]]:
+) -> tuple[Verdict, dict[str, object]]:
     """Estimate epoch and run, and return the figures in seconds.
 
     ``training`` and ``loading`` are the slowest rank's images/s, ``gradients`` the seconds to sum
@@ -105,19 +105,21 @@ def estimate(
     parts += [gradients] if gradients else []
     steps = first_step(settings.epochs, images, minibatch)
     low, high = max(parts), sum(parts)
+    epoch = [low * steps / settings.epochs, high * steps / settings.epochs]
+    total = [low * steps, high * steps]
     figures = {
         "steps": steps,
         "step_seconds": [low, high],
-        "epoch_seconds": [low * steps / settings.epochs, high * steps / settings.epochs],
-        "total_seconds": [low * steps, high * steps],
+        "epoch_seconds": epoch,
+        "total_seconds": total,
     }
     unknown = [
         text for value, text in ((loading, "input"), (gradients, "allreduce")) if value is None
     ]
     left_out = f"{', '.join(unknown)} left out, " if unknown else ""
     seen = (
-        f"epoch {_range(figures['epoch_seconds'])}, {settings.epochs} epochs "
-        f"{_range(figures['total_seconds'])} ({steps:,} steps at kn = {minibatch:,}; computing, "
+        f"epoch {_range(epoch)}, {settings.epochs} epochs "
+        f"{_range(total)} ({steps:,} steps at kn = {minibatch:,}; computing, "
         f"input and sums from all at once to one by one; {left_out}validation not counted)"
     )
     return Verdict("estimate", OK, seen), figures

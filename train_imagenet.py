@@ -93,7 +93,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
 
     # The run: its folder, its log, and where an earlier launch stopped.
     run = Run(settings, world, state, plan, earlier=earlier, stop=stop, elastic=elastic)
-    run.say(describe(settings, train_set, val_set))
+    run.print_line(describe(settings, train_set, val_set))
 
     with (
         run,

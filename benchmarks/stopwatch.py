@@ -128,7 +128,7 @@ def seconds_of_logging(timings: StepTimes | None) -> float:
     """Return the seconds that rank 0 needs to log a window, TensorBoard included."""
     with tempfile.TemporaryDirectory() as folder:
         log = RunLog(Path(folder), step=0, total_steps=1000, epochs=1)
-        log.say = lambda text: None
+        log.print_line = lambda text: None
         times = [time.perf_counter()]
         for step in range(300):
             log.step(Window(step, 1, 1.0, 1.0, 0.1, 1.0, 1.0, timings), 0)

@@ -16,7 +16,7 @@ import numpy as np
 
 from dali_pipeline.dataset.index import Index, scan_splits
 from dali_pipeline.dataset.index_file import SPLITS, index_path, save_index
-from dali_pipeline.preparation.class_folders import set_memory_format
+from dali_pipeline.preparation.class_folders import arrange_folders
 from dali_pipeline.preparation.counts import differences
 from dali_pipeline.preparation.devkit import DEVKIT, read_devkit
 from dali_pipeline.preparation.image_check import UNDECODABLE
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.pack:
         check_folder(options.pack.expanduser(), dest)
     try:
-        set_memory_format(source, dest, dest / WORK / "partial")
+        arrange_folders(source, dest, dest / WORK / "partial")
         train, val = scan_splits(dest)
         _check_counts(train, val, source / DEVKIT, options.any_count)
 

@@ -71,10 +71,10 @@ class Unnormalised(CpuTransforms):
         return list(self._pool.map(finish, range(count)))
 
 
-def _partly(bench: Bench, finisher: type[CpuTransforms], resolution: int | None) -> Iterator:
+def _partly(bench: Bench, cpu_transforms: type[CpuTransforms], resolution: int | None) -> Iterator:
     if bench.device.type == "cuda":
         return _run(bench, resolution)
-    loader = DaliLoader(bench.plan, bench.device, bench.threads, finisher)
+    loader = DaliLoader(bench.plan, bench.device, bench.threads, cpu_transforms)
     return loader.training(0, STEPS)
 
 

@@ -18,7 +18,7 @@ from dali_pipeline.preparation.imagenet_tars import (
 from hvd_utils.cli.errors import BadInput
 
 
-def set_memory_format(source: Path, dest: Path, work: Path) -> None:
+def arrange_folders(source: Path, dest: Path, work: Path) -> None:
     """Bring ``source`` into class folders of ``dest``; what is there already stays as it is.
 
     ``source`` has ImageNet's tars, or train/ and val/ in class folders, or val/ flat with the

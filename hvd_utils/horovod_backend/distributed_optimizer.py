@@ -8,7 +8,7 @@ from torch import nn
 
 from hvd_utils.config.recipe import Recipe
 from hvd_utils.horovod_backend.compression import ContiguousViews, make_compression
-from hvd_utils.horovod_backend.gradient_buckets import buckets, lay_side_by_side
+from hvd_utils.horovod_backend.gradient_buckets import buckets, place_contiguously
 
 
 def distribute(
@@ -28,7 +28,7 @@ def distribute(
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
     in_place = groups and on_cpu and hvd.size() > 1 and recipe.compression == "none"
     if in_place or recipe.compile == "cudagraphs":
-        lay_side_by_side(groups or [[parameter] for parameter, _ in sizes])
+        place_contiguously(groups or [[parameter] for parameter, _ in sizes])
     compression = make_compression(recipe.compression, scaled=recipe.precision == "fp16")
     return hvd.DistributedOptimizer(
         optimizer,

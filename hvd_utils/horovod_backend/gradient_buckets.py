@@ -69,7 +69,7 @@ def buckets(sizes: Sequence[tuple[Parameter, int]], limit_mb: float) -> list[lis
     return groups
 
 
-def lay_side_by_side(buckets: Sequence[Sequence[nn.Parameter]]) -> None:
+def place_contiguously(buckets: Sequence[Sequence[nn.Parameter]]) -> None:
     """Have each gradient kept at its place in one block of memory a bucket.
 
     Backprop's own tensor is copied there, on a CPU while it is still in cache, and dropped; later

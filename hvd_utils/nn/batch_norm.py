@@ -43,7 +43,7 @@ class WorkerBatchNorm2d(nn.BatchNorm2d):
         if not self.training or workers == 1:
             return super().forward(images)
         # A compiler fuses plain operations, and with their neighbours; else one kernel does best.
-        normalise = spelled_out if torch.compiler.is_compiling() else by_one_kernel
+        normalise = traceable_batch_norm if torch.compiler.is_compiling() else fused_batch_norm
         normalised, mean, var = normalise(images, workers, self.weight, self.bias, self.eps)
         with torch.no_grad():
             self.running_mean.lerp_(mean.mean(dim=0), self.momentum)
@@ -54,7 +54,7 @@ class WorkerBatchNorm2d(nn.BatchNorm2d):
 Normalised = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def by_one_kernel(
+def fused_batch_norm(
     images: torch.Tensor, workers: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
 ) -> Normalised:
     """Return normalised images, and each worker's mean and unbiased variance (workers, channels).
@@ -79,7 +79,7 @@ def by_one_kernel(
     return normalised.reshape(images.shape), mean.view(shape), var.view(shape)
 
 
-def spelled_out(
+def traceable_batch_norm(
     images: torch.Tensor, workers: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
 ) -> Normalised:
     """Return the same by plain operations on a view, whichever way the images lie in memory."""

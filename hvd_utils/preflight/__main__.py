@@ -19,7 +19,7 @@ from hvd_utils.preflight.options import NEED_A_CHILD, read_options
 from hvd_utils.preflight.start import check_launch, start_mpi
 
 if TYPE_CHECKING:
-    from hvd_utils.preflight.messages import Mail
+    from hvd_utils.preflight.messages import Mailbox
     from hvd_utils.preflight.this_rank import Here
 
 FAILED = 2
@@ -37,12 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     child = Child() if NEED_A_CHILD & set(options.checks) else None  # imports while MPI starts
     comm = start_mpi(options.time_limit)
 
-    from hvd_utils.preflight.messages import Mail
+    from hvd_utils.preflight.messages import Mailbox
     from hvd_utils.preflight.this_rank import Here
 
     here = Here(comm.Get_rank(), comm.Get_size(), options, settings, comm, child)
     crowd = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", 1)) // (os.cpu_count() or 1)
-    mail = Mail(comm, crowd)
+    mail = Mailbox(comm, crowd)
     # MPI's start waits for the slowest, so the ranks' clocks agree from here on.
     until = max(began + options.time_limit, time.monotonic() + options.time_limit / 2)
     if here.rank == 0:
@@ -50,13 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _serve(here, mail, until)
 
 
-def _lead(here: Here, mail: Mail, began: float, until: float) -> NoReturn:
+def _lead(here: Here, mail: Mailbox, began: float, until: float) -> NoReturn:
     """Ask, judge and print; whatever happens, the table is printed before the time is over."""
     from hvd_utils.preflight.checks.table import Preflight
-    from hvd_utils.preflight.coordinator import Lead
+    from hvd_utils.preflight.coordinator import Coordinator
     from hvd_utils.preflight.report import show
 
-    lead = Lead(here, mail, until)
+    lead = Coordinator(here, mail, until)
     preflight = Preflight(lead)
     once = threading.Lock()
 
@@ -77,7 +77,7 @@ def _lead(here: Here, mail: Mail, began: float, until: float) -> NoReturn:
     _end(here, code, everybody=not lead.silent)
 
 
-def _serve(here: Here, mail: Mail, until: float) -> NoReturn:
+def _serve(here: Here, mail: Mailbox, until: float) -> NoReturn:
     """Do as rank 0 asks; if it falls silent, say so and leave."""
     from hvd_utils.preflight.coordinator import serve
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hvd_utils.cli.ranks import name_ranks, some
 from hvd_utils.preflight import tasks
-from hvd_utils.preflight.messages import Mail
+from hvd_utils.preflight.messages import Mailbox
 from hvd_utils.preflight.this_rank import Here
 from hvd_utils.preflight.verdict import FAIL, OK, WARN, Verdict, groups_of
 
@@ -41,14 +41,14 @@ class Answers:
         return [Verdict(check, FAIL, told, remedy)]
 
 
-class Lead:
+class Coordinator:
     """Rank 0's conversation with all ranks, itself included.
 
     ``hosts`` are the ranks that ever answered; ``silent`` are those that did not answer the last
     time they were asked, with what it was; ``late`` answered after their time.
     """
 
-    def __init__(self, here: Here, mail: Mail, until: float) -> None:
+    def __init__(self, here: Here, mail: Mailbox, until: float) -> None:
         self.here, self._mail, self._until = here, mail, until
         self.hosts: dict[int, str] = {here.rank: here.host}
         self.silent: dict[int, str] = {}
@@ -183,7 +183,7 @@ def _sorted_out(answers: Mapping[int, Mapping[str, Any]]) -> Answers:
     return found
 
 
-def serve(here: Here, mail: Mail, until: float) -> int | None:
+def serve(here: Here, mail: Mailbox, until: float) -> int | None:
     """Do what rank 0 asks for until it says leave; return its exit code, None if it fell silent."""
     mail.send(0, {"number": 0, "answer": here.host})
     arrived: list[Any] = []

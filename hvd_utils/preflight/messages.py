@@ -11,7 +11,7 @@ from mpi4py import MPI
 TAG = 11
 
 
-class Mail:
+class Mailbox:
     """Sends and takes messages of one rank; waiting sleeps, since ranks may share a core.
 
     ``crowd`` is how many ranks share this node's cores: the more, the longer the naps.

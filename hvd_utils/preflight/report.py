@@ -11,12 +11,12 @@ from hvd_utils.preflight.verdict import FAIL, OK, WARN, Verdict, table, worst
 
 if TYPE_CHECKING:
     from hvd_utils.preflight.checks.table import Preflight
-    from hvd_utils.preflight.coordinator import Lead
+    from hvd_utils.preflight.coordinator import Coordinator
 
 WORDS = {OK: "all is well", WARN: "warnings: it will run, see above", FAIL: "failed: see above"}
 
 
-def show(lead: Lead, preflight: Preflight, began: float, broken_off: str = "") -> int:
+def show(lead: Coordinator, preflight: Preflight, began: float, broken_off: str = "") -> int:
     """Print the table, write --json, and return the exit code: 2 if something failed, else 0.
 
     ``broken_off`` says why not all checks were made.
@@ -32,7 +32,9 @@ def show(lead: Lead, preflight: Preflight, began: float, broken_off: str = "") -
     return 2 if worst(verdicts) == FAIL else 0
 
 
-def _write(lead: Lead, preflight: Preflight, verdicts: Sequence[Verdict], seconds: float) -> None:
+def _write(
+    lead: Coordinator, preflight: Preflight, verdicts: Sequence[Verdict], seconds: float
+) -> None:
     content = {
         "verdict": worst(verdicts),
         "ranks": lead.here.size,

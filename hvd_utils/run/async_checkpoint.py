@@ -30,8 +30,8 @@ class _Write:
 class AsyncCheckpointer:
     """Copies the state of a run and has one thread write it; used by one thread of rank 0.
 
-    ``keep`` newest checkpoints stay (0: all), and ``spared``. ``say`` shows a line; ``record``
-    takes an event's name and values. Both are only called from within the methods, never by the
+    The ``keep`` newest checkpoints stay (0: all), and so does ``spared``. ``print_line`` shows a
+    line; ``record`` takes an event's name and values. Only the methods call them, never the
     writing thread.
     """
 
@@ -39,12 +39,12 @@ class AsyncCheckpointer:
         self,
         output: Path,
         keep: int,
-        say: Callable[[str], None],
+        print_line: Callable[[str], None],
         record: Callable[..., None],
         spared: Path | None = None,
     ) -> None:
         self._output, self._keep, self._spared = output, keep, spared
-        self._say, self._record = say, record
+        self._print_line, self._record = print_line, record
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._write: _Write | None = None
         self._last: tuple[int, Any] | None = None
@@ -88,7 +88,7 @@ class AsyncCheckpointer:
         self._collect()
         waited = time.monotonic() - began
         if before and waited > SHOWN_WAIT:
-            self._say(
+            self._print_line(
                 f"the disk is slow: step {step} waited {waited:.1f} s for checkpoint {before.path}"
             )
 

@@ -150,10 +150,10 @@ class Run:
         """The step at which the epoch under way ends."""
         return self._epoch_ends[self.epoch]
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Show a line, once."""
         if self._records:
-            self._records.say(text)
+            self._records.print_line(text)
 
     def heartbeat(self, step: int, doing: str) -> None:
         """Tell where this process stands in training: to the watchdog and to the stopwatch."""
@@ -257,7 +257,7 @@ class Run:
         self.watchdog.beat(self.step, FINISHING)
         window = self._window(times)
         for note in notes:
-            self.say(note)
+            self.print_line(note)
         if self._records:
             self._records.window(window)
             if self._records.removed:

@@ -27,7 +27,7 @@ REPORT = "not-finite.json"
 
 
 @dataclass(frozen=True)
-class Culprit:
+class NonfiniteSource:
     """A logical worker whose own loss or gradient is not finite in a step."""
 
     rank: int
@@ -55,23 +55,23 @@ def trace_nonfinite(
         yield
     except NonfiniteError as error:
         rate = schedule(error.step)
-        own = list(find_culprits(model, loader, plan, error.step, world))
-        culprits = [culprit for part in world.gather(own) for culprit in part]
+        own = list(find_sources(model, loader, plan, error.step, world))
+        sources = [culprit for part in world.gather(own) for culprit in part]
         if world.is_root:
-            found = [vars(culprit) for culprit in culprits]
-            report = {"step": error.step + 1, "lr": rate, "culprits": found}
+            found = [vars(culprit) for culprit in sources]
+            report = {"step": error.step + 1, "lr": rate, "sources": found}
             write_text(output / REPORT, json.dumps(report, indent=1) + "\n")
         raise BadInput(
-            f"{_describe(culprits)} at step {error.step + 1}, learning rate {rate:.4g}"
-            f"{_where(culprits)}: lower --reference-rate, lengthen --warmup-epochs, or check "
+            f"{_describe(sources)} at step {error.step + 1}, learning rate {rate:.4g}"
+            f"{_where(sources)}: lower --reference-rate, lengthen --warmup-epochs, or check "
             "--scaling and --weight-decay; that update was not made, and the checkpoints saved "
             f"before are intact ({output / REPORT})"
         ) from None
 
 
-def find_culprits(
+def find_sources(
     model: nn.Module, loader: Loader, plan: Plan, step: int, world: World
-) -> Iterator[Culprit]:
+) -> Iterator[NonfiniteSource]:
     """Yield this process's passes of ``step`` whose own loss or gradient is not finite."""
     model.train()
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -87,23 +87,23 @@ def find_culprits(
             continue
         what = "a gradient" if torch.isfinite(loss) else "the loss"
         ids = plan.training_batch(step, fused).ids.tolist()
-        yield Culprit(world.rank, world.host, fused.start, f"{what} became not finite", ids)
+        yield NonfiniteSource(world.rank, world.host, fused.start, f"{what} became not finite", ids)
 
 
-def _describe(culprits: list[Culprit]) -> str:
-    if not culprits:
+def _describe(sources: list[NonfiniteSource]) -> str:
+    if not sources:
         return "the sum of the gradients, each of them finite, became not finite"
-    whats = sorted({culprit.what for culprit in culprits})
+    whats = sorted({culprit.what for culprit in sources})
     return whats[-1]  # the loss, if it is among them
 
 
-def _where(culprits: list[Culprit]) -> str:
-    if not culprits:
+def _where(sources: list[NonfiniteSource]) -> str:
+    if not sources:
         return ""
-    first = culprits[0]
+    first = sources[0]
     shown = ", ".join(map(str, first.images[:SHOWN]))
     more = ", …" if len(first.images) > SHOWN else ""
-    others = f" and {len(culprits) - 1} more" if len(culprits) > 1 else ""
+    others = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
     return (
         f", on rank {first.rank} ({first.host}), logical worker {first.worker}, images {shown}"
         f"{more}{others}"

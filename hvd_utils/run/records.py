@@ -32,11 +32,11 @@ class Records:
         self._log = RunLog(
             output, step=progress.step, total_steps=last_step, epochs=settings.epochs
         )
-        self.say = self._log.say
+        self.print_line = self._log.print_line
         self._checkpoints = AsyncCheckpointer(
             output,
             settings.keep_checkpoints,
-            self._log.say,
+            self._log.print_line,
             self._log.write,
             spared=named_checkpoint(settings.resume, output),
         )
@@ -49,8 +49,8 @@ class Records:
         settings, step = self._settings, self._progress.step
         provenance.record(self._output, settings, facts)
         for note in notes:
-            self.say(note)
-        self.say(
+            self.print_line(note)
+        self.print_line(
             f"run: {self._output}: {settings.model}, recipe {Path(settings.recipe).stem}, "
             f"{world.size} processes on {len(facts['hosts'])} hosts "
             f"({world.device.type}), {settings.workers} workers of "
@@ -66,7 +66,7 @@ class Records:
                 minibatch=settings.minibatch,
                 **{name: fact for name, fact in facts.items() if name != "ranks"},
             )
-            self.say(f"if it is interrupted: {how_to_go_on(self._output)}")
+            self.print_line(f"if it is interrupted: {how_to_go_on(self._output)}")
 
     @property
     def removed(self) -> bool:
@@ -118,13 +118,13 @@ class Records:
         final = done.final_error()
         if done.step > self._first:
             seconds = time.monotonic() - self._began
-            self.say(f"trained to step {done.step} in {seconds:.0f} s, validation included")
+            self.print_line(f"trained to step {done.step} in {seconds:.0f} s, validation included")
             self._log.write(
                 "end", step=done.step, epochs=done.epoch, median_top1_error=final, seconds=seconds
             )
         else:
-            self.say("this run was already finished: nothing to do")
-        self.say(final_line(final, done.epoch))
+            self.print_line("this run was already finished: nothing to do")
+        self.print_line(final_line(final, done.epoch))
 
     def close(self) -> None:
         """Wait for the last checkpoint and close the log."""

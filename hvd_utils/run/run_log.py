@@ -34,7 +34,7 @@ class RunLog:
         except OSError as error:
             raise cannot_write(self._path, error) from error
         try:
-            self._board = TensorBoard(run, step, self.say)
+            self._board = TensorBoard(run, step, self.print_line)
         except OSError as error:
             raise cannot_write(run / "tensorboard", error) from error
         looked_at = terminal()
@@ -49,7 +49,7 @@ class RunLog:
             dynamic_ncols=True,
         )
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Show a line to the user, if the screen is still there: a run does not end with it."""
         with contextlib.suppress(OSError):
             self._bar.write(text, file=self._screen)
@@ -99,7 +99,7 @@ class RunLog:
         )
         split = f"  {split_text(window.timings.split)}" if window.timings else ""
         if self._bar.disable:
-            self.say(
+            self.print_line(
                 f"epoch {epoch + 1}/{self._epochs}  step {window.step}/{self._total}  {numbers}"
                 f"  left {self._time_left(window.step)}{split}"
             )
@@ -130,7 +130,7 @@ class RunLog:
         )
         self._board.scalars(step, "val", top1_error=errors.top1, top5_error=errors.top5)
         self._board.flush()
-        self.say(
+        self.print_line(
             f"epoch {epoch + 1}/{self._epochs}  train loss {train_loss:.4f}  "
             f"val top-1 error {errors.top1:.2f} %  top-5 {errors.top5:.2f} %  "
             f"({errors.images} images)"
@@ -147,7 +147,7 @@ class RunLog:
         )
         shown = [f"{image} ({reasons[image]})" for image in sorted(reasons)[:SHOWN]]
         more = "; all are in the metrics" if len(reasons) > SHOWN else ""
-        self.say(
+        self.print_line(
             f"epoch {epoch + 1}/{self._epochs}  bad images passed over so far: {len(reasons)}: "
             f"{', '.join(shown)}{more}"
         )

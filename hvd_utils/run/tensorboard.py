@@ -8,9 +8,12 @@ from pathlib import Path
 
 
 class TensorBoard:
-    """Writes scalars below a run's ``tensorboard/``; ``say`` tells once if that stops working."""
+    """Writes scalars below a run's ``tensorboard/``.
 
-    def __init__(self, run: Path, step: int, say: Callable[[str], None]) -> None:
+    ``print_line`` shows one line if that stops working.
+    """
+
+    def __init__(self, run: Path, step: int, print_line: Callable[[str], None]) -> None:
         """Begin at ``step``: what is there of later steps is not shown any more.
 
         Raises OSError if the folder cannot be written.
@@ -18,7 +21,7 @@ class TensorBoard:
         # Imported here: slow to load, and only one rank writes.
         from torch.utils.tensorboard import SummaryWriter
 
-        self._say = say
+        self._print_line = print_line
         self._writer: SummaryWriter | None = None
         try:
             self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step)
@@ -50,7 +53,7 @@ class TensorBoard:
             write(self._writer)
         except (OSError, ValueError) as error:  # ValueError: its file was closed by a failure
             self._writer = None
-            self._say(f"warning: TensorBoard's files cannot be written any more: {error}")
+            self._print_line(f"warning: TensorBoard's files cannot be written any more: {error}")
 
 
 def _without_the_writers_own(show: Callable) -> Callable:

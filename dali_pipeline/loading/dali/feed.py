@@ -100,7 +100,7 @@ class Feed:
         self._done = group[-1].number + 1
         return [read.batch for read in group]
 
-    def blame(self, error: RuntimeError) -> None:
+    def raise_undecodable(self, error: RuntimeError) -> None:
         """Find what stopped DALI, which does not name it; raise ``error`` if no image did."""
         found = [
             bad_image(self._index, image, reason)

@@ -24,7 +24,7 @@ CPU_GROUP = 64  # images that DALI decodes at once on a CPU, in whole batches, s
 class DaliLoader:
     """Decodes on the GPU where ``device`` is one, else on ``threads`` CPU threads.
 
-    On a CPU, ``finisher`` does what follows decoding.
+    On a CPU, ``cpu_transforms`` does what follows decoding.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class DaliLoader:
         plan: Plan,
         device: torch.device,
         threads: int,
-        finisher: Callable[[int, int, bool], CpuTransforms] = CpuTransforms,
+        cpu_transforms: Callable[[int, int, bool], CpuTransforms] = CpuTransforms,
     ) -> None:
         self._plan = plan
         settings = plan.settings
@@ -47,9 +47,11 @@ class DaliLoader:
             usual_width=settings.usual_width,
         )
         self._validation: _Decoder | None = None
-        self._finisher: CpuTransforms | None = None
+        self._cpu_transforms: CpuTransforms | None = None
         if not self._target.on_gpu:
-            self._finisher = finisher(threads, largest_side(settings), settings.antialias)
+            self._cpu_transforms = cpu_transforms(
+                threads, largest_side(settings), settings.antialias
+            )
 
     def training(self, first_step: int, last_step: int) -> Generator[Batch]:
         """Yield training batches; see ``Loader``."""
@@ -91,7 +93,7 @@ class DaliLoader:
                 self._target,
                 batch_size=largest * self._group(largest),
                 # On a CPU one more, so that no core waits for another's last image of a batch.
-                num_threads=self._threads + (self._finisher is not None),
+                num_threads=self._threads + (self._cpu_transforms is not None),
                 device_id=self._device.index if self._target.on_gpu else None,
                 prefetch_queue_depth=prefetch,
                 exec_dynamic=True,  # in which DALI leaves a batch alone as long as it is held
@@ -99,7 +101,7 @@ class DaliLoader:
             pipeline.build()
             return pipeline
 
-        return _Decoder(build, feed, self._finisher, self._device, prefetch)
+        return _Decoder(build, feed, self._cpu_transforms, self._device, prefetch)
 
 
 class _Decoder:
@@ -109,13 +111,13 @@ class _Decoder:
         self,
         build: Callable[[], Pipeline],
         feed: Feed,
-        finisher: CpuTransforms | None,
+        cpu_transforms: CpuTransforms | None,
         device: torch.device,
         prefetch: int,
     ) -> None:
         self._build = build
         self._feed = feed
-        self._finisher = finisher
+        self._cpu_transforms = cpu_transforms
         self._device = device
         self._prefetch = prefetch
         self._pipeline: Pipeline | None = None
@@ -128,7 +130,7 @@ class _Decoder:
             self._pipeline = self._pipeline or self._build()
             try:
                 # On a GPU, DALI works ahead by itself; on a CPU, decoding and finishing have to.
-                if self._finisher is None:
+                if self._cpu_transforms is None:
                     yield from map(self._on_gpu, self._decoded())
                 else:
                     decoded = prefetched(self._decoded(), 1)
@@ -137,7 +139,7 @@ class _Decoder:
                 return
             except RuntimeError as error:
                 self._pipeline = None
-                self._feed.blame(error)
+                self._feed.raise_undecodable(error)
 
     def _decoded(self) -> Iterator[tuple[Any, list[TrainingBatch | ValidationBatch]]]:
         """Yield DALI's output with the batches that it is."""
@@ -156,10 +158,10 @@ class _Decoder:
     def _finished(self, decoded: tuple[list, TrainingBatch | ValidationBatch]) -> Batch:
         pixels, batch = decoded
         if isinstance(batch, TrainingBatch):
-            finished = self._finisher.training(pixels, batch.flips, batch.side)
+            finished = self._cpu_transforms.training(pixels, batch.flips, batch.side)
         else:
             placement = batch.placement
-            finished = self._finisher.validation(
+            finished = self._cpu_transforms.validation(
                 pixels, placement.size, placement.corner, batch.side
             )
         return finished, torch.from_numpy(batch.labels)

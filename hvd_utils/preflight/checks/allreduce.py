@@ -14,7 +14,7 @@ from hvd_utils.preflight.checks.network_verdicts import (
     judge_slow_node,
     judge_sums,
 )
-from hvd_utils.preflight.coordinator import Answers, Lead
+from hvd_utils.preflight.coordinator import Answers, Coordinator
 from hvd_utils.preflight.verdict import SKIP, Verdict
 
 QUICK_SIZE = 2**26  # bytes
@@ -28,7 +28,7 @@ class NetworkCheck:
 
     def __init__(
         self,
-        lead: Lead,
+        lead: Coordinator,
         options: Namespace,
         nodes: Callable[[], list[list[int]]],
         add: Callable[..., None],

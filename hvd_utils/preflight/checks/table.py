@@ -21,7 +21,7 @@ from hvd_utils.preflight.checks.throughput_verdicts import (
     judge_training,
     reduce_seconds,
 )
-from hvd_utils.preflight.coordinator import Answers, Lead
+from hvd_utils.preflight.coordinator import Answers, Coordinator
 from hvd_utils.preflight.this_rank import leaders
 from hvd_utils.preflight.verdict import FAIL, OK, SKIP, WARN, Verdict
 
@@ -29,7 +29,7 @@ from hvd_utils.preflight.verdict import FAIL, OK, SKIP, WARN, Verdict
 class Preflight:
     """The checks of one launch, on rank 0: verdicts so far, and figures for programs."""
 
-    def __init__(self, lead: Lead) -> None:
+    def __init__(self, lead: Coordinator) -> None:
         self.lead = lead
         self.options, self.settings = lead.here.options, lead.here.settings
         self.quick = self.options.quick

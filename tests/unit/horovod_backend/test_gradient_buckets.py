@@ -3,7 +3,7 @@
 import torch
 
 from hvd_utils.config.settings import Settings
-from hvd_utils.horovod_backend.gradient_buckets import lay_side_by_side
+from hvd_utils.horovod_backend.gradient_buckets import place_contiguously
 from hvd_utils.nn.cpu_memory import HUGE_PAGE
 from hvd_utils.nn.memory_format import set_memory_format
 from hvd_utils.nn.models import build_model
@@ -15,7 +15,7 @@ def test_a_buckets_gradients_fill_one_block_in_its_order():
     for network in (model, other):
         set_memory_format(network, channels_last=True)
     bucket = list(model.parameters())[::-1]
-    lay_side_by_side([bucket[:5], bucket[5:]])
+    place_contiguously([bucket[:5], bucket[5:]])
     images = torch.randn(4, 3, 24, 24)
     for _step in range(2):
         for _ in range(2):  # the second pass adds to the first's

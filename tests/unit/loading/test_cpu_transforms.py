@@ -22,9 +22,9 @@ def four_cores():
 def test_each_finishing_thread_uses_one_core_after_work_too(four_cores):
     """PyTorch settles a thread's number at its first parallel work, not when it is set."""
     threads = 3
-    finisher = CpuTransforms(threads, largest=40, antialias=True)
+    cpu_transforms = CpuTransforms(threads, largest=40, antialias=True)
     crops = [torch.zeros(64, 48, 3, dtype=torch.uint8)] * 6
-    assert finisher.training(crops, np.zeros(6, np.int32), 32).shape == (6, 3, 32, 32)
+    assert cpu_transforms.training(crops, np.zeros(6, np.int32), 32).shape == (6, 3, 32, 32)
 
     together = Barrier(threads, timeout=10)  # so that every thread answers once
 
@@ -32,5 +32,5 @@ def test_each_finishing_thread_uses_one_core_after_work_too(four_cores):
         together.wait()
         return torch.get_num_threads()
 
-    assert list(finisher._pool.map(cores, range(threads))) == [1] * threads
+    assert list(cpu_transforms._pool.map(cores, range(threads))) == [1] * threads
     assert torch.get_num_threads() == 4

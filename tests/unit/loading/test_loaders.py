@@ -254,7 +254,7 @@ def test_the_gpus_graph_makes_the_same_images_as_far_as_a_cpu_can_run_it(
     monkeypatch.setattr(graph, "_decoder", lambda target: decoder(target._replace(on_gpu=False)))
     monkeypatch.setattr(HeldBatches, "_mark", lambda held: Mark())
     loader = DaliLoader(plan_for(tiny_data, **changes), CPU, threads=1)
-    loader._target, loader._finisher = loader._target._replace(on_gpu=True), None
+    loader._target, loader._cpu_transforms = loader._target._replace(on_gpu=True), None
     made = (list(loader.training(steps[0], steps[-1] + 1)), list(loader.validation()))
     assert_alike(made, request.getfixturevalue(sides)["torchvision"], 1.0, 16)
 

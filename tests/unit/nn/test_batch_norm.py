@@ -10,9 +10,9 @@ from hvd_utils.cli.errors import BadInput
 from hvd_utils.nn.batch_norm import (
     WorkerBatchNorm2d,
     batch_norms,
-    by_one_kernel,
+    fused_batch_norm,
     normalise_by_worker,
-    spelled_out,
+    traceable_batch_norm,
 )
 from hvd_utils.nn.models import build_model
 from hvd_utils.paper.logical_workers import passes
@@ -72,7 +72,7 @@ def test_what_a_compiler_is_given_is_the_same():
     images = torch.randn(15, 4, 3, 5, dtype=torch.float64) * 3 + 1
     weight, bias, target = torch.rand(4).double(), torch.rand(4).double(), torch.randn(15, 4, 3, 5)
     found = []
-    for form in (by_one_kernel, spelled_out):
+    for form in (fused_batch_norm, traceable_batch_norm):
         for layout in (torch.contiguous_format, torch.channels_last):
             given = [images.contiguous(memory_format=layout), weight.clone(), bias.clone()]
             for tensor in given:

@@ -25,7 +25,7 @@ class Log:
         self.lines, self.events = [], []
         self._thread = threading.get_ident()
 
-    def say(self, text):
+    def print_line(self, text):
         assert threading.get_ident() == self._thread
         self.lines.append(text)
 
@@ -41,7 +41,7 @@ def log():
 
 @pytest.fixture
 def saver(tmp_path, log):
-    return AsyncCheckpointer(tmp_path, 2, log.say, log.record)
+    return AsyncCheckpointer(tmp_path, 2, log.print_line, log.record)
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_a_write_that_failed_ends_training_and_names_what_is_intact(tmp_path, sa
 def test_a_full_disk_is_named(small_disk, log):
     """Room for one checkpoint of 0.8 MB and not for two, even for a moment."""
     disk = small_disk("1100k")
-    saver = AsyncCheckpointer(disk, 1, log.say, log.record)
+    saver = AsyncCheckpointer(disk, 1, log.print_line, log.record)
     saver.save({"step": 1, "w": torch.zeros(200_000)}, best=True)
     saver.save({"step": 2, "w": torch.zeros(200_000)})
     with pytest.raises(BadInput, match="00000002.*No space left.*intact: .*00000001.pt"):

@@ -55,8 +55,8 @@ def test_the_message_names_step_rate_rank_worker_and_images(plan, tmp_path):
         f"logical worker 2, images {', '.join(map(str, ids))}: lower --reference-rate"
     ) in str(error.value)
     report = json.loads((tmp_path / REPORT).read_text())
-    assert [culprit["worker"] for culprit in report["culprits"]] == [2]
-    assert report["culprits"][0]["images"] == ids
+    assert [culprit["worker"] for culprit in report["sources"]] == [2]
+    assert report["sources"][0]["images"] == ids
 
 
 def test_finite_parts_whose_sum_is_not_are_said_to_be_so(plan, tmp_path):

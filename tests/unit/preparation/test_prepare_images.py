@@ -185,7 +185,8 @@ def test_interrupted_it_ends_with_one_line_and_goes_on(tmp_path):
         "verify.look_at = lambda path: time.sleep(0.05) or look_at(path)\n"
     )
     (tmp_path / "slow.py").write_text(
-        f"{slow}from dali_pipeline.prepare import main\nfrom hvd_utils.cli.run_main import run_main\n"
+        f"{slow}from dali_pipeline.prepare import main\n"
+        "from hvd_utils.cli.run_main import run_main\n"
         "if __name__ == '__main__':\n    run_main(main)\n"
     )
     command = [sys.executable, str(tmp_path / "slow.py"), str(tmp_path), "--processes", "2"]

@@ -80,14 +80,3 @@ def test_the_benchmark_of_sums_runs(tmp_path):
     assert found["figures"]["hidden"] is None
     assert "target 0.9: " in ended.output
     assert files["plot"].with_suffix(".png").stat().st_size > 1000
-
-
-def test_the_benchmark_of_the_start_tells_where_its_seconds_go(tmp_path):
-    file = tmp_path / "json"
-    ended = launch(["-m", "benchmarks.startup", "--quick", "--json", str(file)], by="python")
-    assert ended.code == 0, ended.output
-    (parts,) = json.loads(file.read_text())["parts"].values()
-    total = parts.pop("in all")
-    assert sum(parts.values()) == pytest.approx(total, rel=0.2)
-    assert min(parts.values()) > -0.1
-    assert parts["imports"] > 0.5

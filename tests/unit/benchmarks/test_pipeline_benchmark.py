@@ -211,8 +211,8 @@ def test_the_cost_of_an_index_is_measured_with_the_real_functions(tmp_path, caps
     assert "open both indexes" in cost["seconds"]
 
 
-JOBS = ["allreduce", "gpu", "loop_tax", "peers", "scaling", "startup"]
-PARTS = ["fuse", "stopwatch"]
+JOBS = ["allreduce", "gpu", "loop_tax", "peers", "scaling"]
+PARTS = ["fuse"]
 
 
 @pytest.mark.parametrize("name", JOBS + PARTS)

@@ -5,6 +5,7 @@
 # make study    the paper's tables and figures in miniature: three quarters of an hour on 2 cores
 # make nightly  a run killed 200 times, at other moments each time
 # make distributions    as root: the demo and the fast tests on three Debians, an hour
+# make wheel    this project and its Horovod as two wheels in dist/, for nodes that build nothing
 # make setup    only set up: everything lands in .venv
 PYTHON ?= python3
 SHELL := /bin/bash
@@ -15,7 +16,7 @@ SEED := $(or $(SEED),$(shell date +%s))
 
 STUDY ?= runs/study
 
-.PHONY: setup demo test check study nightly distributions lint clean
+.PHONY: setup demo test check study nightly distributions lint wheel clean
 
 setup:
 	@PYTHON=$(PYTHON) tools/setup.sh
@@ -41,6 +42,10 @@ nightly: setup
 
 distributions:
 	@for suite in bookworm trixie testing; do tools/try_distribution.sh $$suite || exit; done
+
+wheel: setup
+	@$(ACTIVATE) && python -m pip wheel -q --no-deps --no-build-isolation -w dist . && \
+		python tools/install_horovod.py --log .setup/horovod.log --wheel dist
 
 lint: setup
 	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy && \

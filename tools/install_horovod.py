@@ -6,7 +6,10 @@ series of patches in ``patches/horovod-0.28.1`` is everything that is changed. T
 whose ``mpirun`` comes first on the PATH. With a CUDA toolkit of PyTorch's CUDA version the build
 has NCCL for GPU tensors (it runs on a machine without a GPU too); otherwise MPI and Gloo only.
 
-    python tools/install_horovod.py [--log FILE] [--force]
+    python tools/install_horovod.py [--log FILE] [--force] [--wheel DIR]
+
+``--wheel`` copies the wheel to DIR, for nodes that build nothing; its version names the PyTorch,
+the CUDA and the MPI that it was built for.
 
 Environment: ``CUDA_HOME`` names the toolkit; ``HOROVOD_WITHOUT_GPU=1`` leaves NCCL out;
 ``HOROVOD_BUILD_CUDA_CC_LIST=80,90`` limits the GPU generations; ``MAKEFLAGS=-j16`` the parallelism.
@@ -19,6 +22,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -241,11 +245,39 @@ def build_key(mpicxx: Path, settings: Mapping[str, str]) -> Mapping[str, str]:
     }
 
 
+def local_version(with_nccl: bool) -> str:
+    """The local part of the wheel's version: ``torch2.14.1.cu130.openmpi5.0.11``."""
+    import torch
+
+    cuda = f"cu{torch.version.cuda.replace('.', '')}" if with_nccl else "cpu"
+    answer = subprocess.run(["mpirun", "--version"], capture_output=True, text=True).stdout
+    release = re.search(r"\d+(\.\d+)+", answer)
+    mpi = "openmpi" if "Open MPI" in answer or "open-mpi" in answer else "mpich"
+    return f"torch{torch.__version__.partition('+')[0]}.{cuda}.{mpi}{release[0] if release else ''}"
+
+
+def build_wheel(work: Path, log: Path, settings: Mapping[str, str], with_nccl: bool) -> Path:
+    """Fetch, patch and build Horovod; return its wheel."""
+    source = fetch_source(work, log)
+    wheels = work / "wheel"
+    shutil.rmtree(wheels, ignore_errors=True)
+    command = [sys.executable, "-m", "pip", "wheel", "--verbose", "--no-build-isolation"]
+    command += ["--no-deps", "--no-cache-dir", "--wheel-dir", str(wheels), str(source)]
+    remedy = f"the build failed; the first 'error:' in {log} says why"
+    if with_nccl:
+        remedy += " (HOROVOD_WITHOUT_GPU=1 builds without NCCL)"
+    variables = {**os.environ, **settings, "HOROVOD_LOCAL_VERSION": local_version(with_nccl)}
+    run(command, log, remedy, env=variables)
+    shutil.rmtree(source, ignore_errors=True)
+    return next(wheels.glob("*.whl"))
+
+
 def main() -> None:
     """Build, install and prove, unless the same build is already installed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--log", type=Path, default=Path("horovod-build.log"), help="full log")
     parser.add_argument("--force", action="store_true", help="build even if it is already there")
+    parser.add_argument("--wheel", type=Path, metavar="DIR", help="copy the wheel to DIR")
     arguments = parser.parse_args()
     log = arguments.log.resolve()
     record = Path(sysconfig.get_path("data")) / "horovod-build.json"
@@ -257,27 +289,30 @@ def main() -> None:
         settings = build_settings(work, toolkit)
         key = build_key(mpicxx, settings)
         built = record.exists() and json.loads(record.read_text()) == key
+        wheel = next((work / "wheel").glob("*.whl"), None) if built else None
         if built and importlib.util.find_spec("horovod") and not arguments.force:
             print("Horovod is already built for this Python, PyTorch, MPI and CUDA")
-            return
-        record.unlink(missing_ok=True)
-        log.write_text("")
-        source = fetch_source(work, log)
-        print(f"MPI: {mpicxx.parent}; GPU tensors: {f'NCCL, {toolkit}' if with_nccl else toolkit}")
-        command = [sys.executable, "-m", "pip", "install", "--verbose", "--no-build-isolation"]
-        command += ["--no-deps", "--force-reinstall", "--no-cache-dir", str(source)]
-        remedy = f"the build failed; the first 'error:' in {log} says why"
-        if with_nccl:
-            remedy += " (HOROVOD_WITHOUT_GPU=1 builds without NCCL)"
-        run(command, log, remedy, env={**os.environ, **settings})
-        prove(log, with_nccl)
+            if not arguments.wheel:
+                return
+        else:
+            record.unlink(missing_ok=True)
+            log.write_text("")
+            gpu_tensors = f"NCCL, {toolkit}" if with_nccl else toolkit
+            print(f"MPI: {mpicxx.parent}; GPU tensors: {gpu_tensors}")
+            wheel = build_wheel(work, log, settings, with_nccl)
+            command = [sys.executable, "-m", "pip", "install", "--no-deps", "--force-reinstall"]
+            run([*command, "--no-cache-dir", str(wheel)], log, f"cannot install {wheel}")
+            prove(log, with_nccl)
+            record.write_text(json.dumps(key, indent=2) + "\n")
+        if arguments.wheel:
+            wheel = wheel or build_wheel(work, log, settings, with_nccl)
+            arguments.wheel.mkdir(parents=True, exist_ok=True)
+            print(f"wheel: {shutil.copy(wheel, arguments.wheel)}")
     except Failure as failure:
         print(*failure.printed, sep="\n", file=sys.stderr)
         sys.exit(f"install_horovod: {failure}")
     except KeyboardInterrupt:
         sys.exit("install_horovod: interrupted: run the set-up again to go on")
-    record.write_text(json.dumps(key, indent=2) + "\n")
-    shutil.rmtree(source, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +11,10 @@ import numpy as np
 from dali_pipeline.benchmarking.jpegs import VERSION, make_jpegs
 from dali_pipeline.dataset.index import Index
 from dali_pipeline.dataset.index_file import open_splits
+from hvd_utils.cli.checkout import cache_folder
 from hvd_utils.cli.ranks import Processes
 
 COLUMNS = ("names", "labels", "heights", "widths", "file_bytes", "shard", "offset")
-
-
-def cache_folder() -> Path:
-    """Return where made-up images and copies in other formats are kept between runs."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "imagenet-in-1-hour"
 
 
 def open_images(data: Path | None, images: int, world: Processes) -> tuple[Index, Index]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from dali_pipeline.dataset.digits import ensure_digits
 from dali_pipeline.dataset.index import Index, check_splits, synthetic_index
 from dali_pipeline.dataset.index_file import open_splits
+from hvd_utils.cli.checkout import ROOT, cache_folder, is_checkout
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import Processes
 from hvd_utils.config.settings import DIGITS, Settings
 
-EMBEDDED = Path(__file__).resolve().parents[2] / "data" / DIGITS
+EMBEDDED = (ROOT / "data" if is_checkout() else cache_folder()) / DIGITS
 IMAGENET_TRAIN, IMAGENET_VAL, IMAGENET_CLASSES = 1_281_167, 50_000, 1000
 
 

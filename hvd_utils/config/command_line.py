@@ -14,12 +14,12 @@ from typing import Any, NoReturn
 import yaml
 from pydantic import ValidationError
 
+from hvd_utils.cli.checkout import RECIPES
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import launched_rank
 from hvd_utils.config.recipe import ONLY_WITH, Recipe
 from hvd_utils.config.settings import SECTIONS, Settings
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SHOWN = 100  # characters of a value that is wrong
 
 
@@ -46,8 +46,8 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
 
 def known_recipes() -> list[str]:
     """Return the names of the recipes in ``recipes/``, as --recipe takes them."""
-    files = (path.relative_to(RECIPES) for path in RECIPES.rglob("*.yaml"))
-    return sorted(str(file.with_suffix("")) for file in files)
+    files = [*RECIPES.glob("*.yaml"), *RECIPES.glob("*/*.yaml")]
+    return sorted(str(file.relative_to(RECIPES).with_suffix("")) for file in files)
 
 
 def read_recipe(name: str) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from hvd_utils.cli.checkout import ROOT
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import SHOWN, name_ranks
 from hvd_utils.config.settings import Settings
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CODE = ("train_imagenet.py", "hvd_utils/**/*.py", "dali_pipeline/**/*.py")
 PACKAGES = (
     *("torch", "torchvision", "horovod", "numpy", "pillow"),
@@ -43,7 +43,7 @@ def shared_facts(settings: Settings) -> dict[str, Any]:
     """Return what has to be equal on all ranks: settings, code and versions, as plain values."""
     values = settings.model_dump(mode="json")
     facts = {f"--{n.replace('_', '-')}": v for n, v in values.items() if n not in OWN}
-    facts["code"] = code_hash(REPOSITORY, CODE)
+    facts["code"] = code_hash(ROOT, CODE)
     facts["Python"] = ".".join(platform.python_version_tuple()[:2])
     return facts | {name: _version(name) for name in PACKAGES}
 

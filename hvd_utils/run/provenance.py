@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 import yaml
 
+from hvd_utils.cli.checkout import git
 from hvd_utils.cli.files import write_text
 from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend import affinity
@@ -24,7 +24,6 @@ PACKAGES = (
     *("torch", "torchvision", "timm", "horovod", "nvidia-dali-cuda130", "mpi4py"),
     *("numpy", "pillow"),
 )
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def environment(world: World) -> dict[str, Any]:
@@ -64,20 +63,10 @@ def record(run: Path, settings: Settings, facts: dict[str, Any]) -> None:
 
 def git_state() -> dict[str, Any] | None:
     """Return the commit of the code and the files changed since; None outside a checkout."""
-    commit = _git("rev-parse", "HEAD")
+    commit = git("rev-parse", "HEAD")
     if commit is None:
         return None
-    return {"commit": commit, "changed": (_git("status", "--porcelain") or "").splitlines()}
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, timeout=20
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
+    return {"commit": commit, "changed": (git("status", "--porcelain") or "").splitlines()}
 
 
 def _version(package: str) -> str | None:

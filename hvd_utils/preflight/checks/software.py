@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import platform
 import re
-import subprocess
 from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from hvd_utils.cli.checkout import ROOT, git
 from hvd_utils.cli.ranks import name_ranks, some
-from hvd_utils.horovod_backend.consistency import CODE, REPOSITORY, code_hash
+from hvd_utils.horovod_backend.consistency import CODE, code_hash
 from hvd_utils.preflight.verdict import FAIL, OK, Verdict, groups_of, odd_ones
 
 PACKAGES = ("torch", "torchvision", "horovod", "numpy", "mpi4py")
@@ -23,7 +23,7 @@ def collect(mpi: str) -> dict[str, Any]:
     """Return versions by name and the hash of the code; ``mpi`` is the library's own name."""
     return {
         "versions": {**package_versions(), "MPI": mpi, "driver": driver_version()},
-        "code": code_hash(REPOSITORY, (*CODE, "recipes/**/*.yaml")),
+        "code": code_hash(ROOT, (*CODE, "hvd_utils/recipes/*.yaml", "hvd_utils/recipes/*/*.yaml")),
     }
 
 
@@ -59,12 +59,7 @@ def driver_version() -> str | None:
 
 def git_revision() -> str | None:
     """Return the commit of the code, marked where files differ from it; None outside a checkout."""
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
+    return git("describe", "--always", "--dirty", "--abbrev=12")
 
 
 def judge(

@@ -37,7 +37,7 @@ def test_every_setting_of_the_experiment_must_be_equal():
     shared = shared_facts(settings)
     assert {f"--{name.replace('_', '-')}" for name in settings.experiment()} <= shared.keys()
     assert Settings.model_fields.keys() >= OWN
-    assert shared["code"] == consistency.code_hash(consistency.REPOSITORY, consistency.CODE)
+    assert shared["code"] == consistency.code_hash(consistency.ROOT, consistency.CODE)
     assert shared["torch"]
     assert shared["numpy"]
-    assert shared["horovod"] == "0.28.1"
+    assert shared["horovod"].startswith("0.28.1")

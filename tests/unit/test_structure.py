@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,6 +113,14 @@ def test_every_package_is_in_the_table():
         for path in (REPOSITORY / root).glob("*/__init__.py")
     }
     assert packages == set(LAYERS)
+
+
+def test_the_wheel_has_every_package():
+    listed = configparser.ConfigParser()
+    listed.read(REPOSITORY / "setup.cfg")
+    packages = {module(path) for path in sources() if path.name == "__init__.py"}
+    shipped = {name for name in packages if not name.startswith("benchmarks")}
+    assert set(listed["options"]["packages"].split()) == shipped
 
 
 def test_packages_import_only_what_they_may():

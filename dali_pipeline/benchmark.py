@@ -1,4 +1,4 @@
-"""How fast is the input pipeline alone, and how fast are its peers on the same images?
+"""Measure the input pipeline alone, and its peers on the same images.
 
 python -m dali_pipeline.benchmark                          stages, pipeline and peers
 horovodrun -np 8 python -m dali_pipeline.benchmark         what a node's 8 processes load at once

@@ -1,4 +1,4 @@
-"""From ImageNet's tar files or class folders to a verified data set with an index.
+"""Prepare a data set: from ImageNet's tar files or class folders to a verified one with an index.
 
 python -m dali_pipeline.prepare SOURCE DEST    extract, check, decode once, index
 python -m dali_pipeline.prepare FOLDER         the same for class folders, where they are

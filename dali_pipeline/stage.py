@@ -1,4 +1,4 @@
-"""Bring a data set to the disks of the nodes before a run.
+"""Stage a data set: copy it to the nodes' own disks before a run.
 
 mpirun --map-by ppr:1:node python -m dali_pipeline.stage SOURCE DESTINATION    on every node
 python -m dali_pipeline.stage SOURCE DESTINATION                               on this machine

@@ -1,4 +1,4 @@
-"""What is put to the test: a stream of batches that never ends, and how fast it runs."""
+"""A benchmark: an endless stream of batches, and its images per second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be measured, by name, and what each is held against."""
+"""The candidates by name, and what each is compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FFCV, which reads a format of its own with smaller images; and ours on images as small."""
+"""FFCV, which reads smaller images in its own format, and our pipeline on equally small images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images packed as ``prepare --pack`` does it, and the peer that reads such shards."""
+"""Images packed by ``prepare --pack``, and WebDataset, which reads such shards."""
 
 from __future__ import annotations
 

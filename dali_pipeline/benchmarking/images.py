@@ -1,4 +1,4 @@
-"""The images of the benchmark: some of a data set, or made up; all of them in the page cache."""
+"""The images of the benchmark: some of a data set, or made-up ones; all in the page cache."""
 
 from __future__ import annotations
 

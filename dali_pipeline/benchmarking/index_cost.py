@@ -1,4 +1,4 @@
-"""What knowing ImageNet costs a run: opening its index, and an epoch's order and windows."""
+"""The cost of an index of ImageNet's size: opening it, and the order and crops of an epoch."""
 
 from __future__ import annotations
 

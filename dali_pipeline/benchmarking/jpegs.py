@@ -1,4 +1,4 @@
-"""Made-up JPEGs that cost what ImageNet's cost: its sizes, qualities and, from them, its bytes.
+"""Made-up JPEGs with the sizes, qualities and bytes of ImageNet's.
 
 A picture is noise whose amplitude falls as 1/f, as in photographs, over smooth colours and a few
 sharp-edged shapes. Every picture is a pure function of its number.

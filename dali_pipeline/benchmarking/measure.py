@@ -1,4 +1,4 @@
-"""Honest timing: candidates take turns within each round, and medians and ratios are shown."""
+"""Fair timing: candidates take turns in each round; medians and ratios are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others use on the same files: as strong as their own documentation makes them.
+"""The peers on the same files, set up as their documentation advises.
 
 Each gives batches of float32 (batch, 3, 224, 224), normalised, on the run's device, from
 ``bench.threads`` processes or threads. They take the images in our order where they allow an order,

@@ -1,4 +1,4 @@
-"""Our own pipeline, from reading alone to the batches that the trainer gets.
+"""Our pipeline, from reading alone to the batches of the trainer.
 
 ``full`` is the trainer's very loader. On a CPU the stages before it are the same loader with less
 done after decoding; on a GPU, graphs with less in them. The difference of two is what a step costs.

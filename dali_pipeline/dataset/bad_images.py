@@ -1,4 +1,4 @@
-"""Images that cannot be read or decoded: stop at the first, or put others in their place.
+"""Images that cannot be read or decoded: stop at the first one, or replace them.
 
 The rule of substitution: a bad image is replaced by the next one of the index that is not bad, with
 that image's label and its crop of the epoch. It depends on nothing but the files, so minibatches

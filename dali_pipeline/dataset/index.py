@@ -1,4 +1,4 @@
-"""What a data set holds: the path, label and size of every image."""
+"""The index of a data set: path, label and size of every image."""
 
 from __future__ import annotations
 

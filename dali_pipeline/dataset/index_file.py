@@ -1,4 +1,4 @@
-"""The prepared index: one NumPy ``.npz`` file a split, which saves a run the walk of the folders.
+"""The prepared index: one ``.npz`` file a split, so that a run need not walk the folders.
 
 ``DATA/train.index.npz`` describes ``DATA/train/``, and likewise ``val``; ``prepare`` writes both.
 """

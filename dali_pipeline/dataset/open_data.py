@@ -1,4 +1,4 @@
-"""The data set of a run: what ``--data`` names, indexed once and told to every process."""
+"""Open the data set that ``--data`` names: rank 0 reads the index, all ranks receive it."""
 
 from __future__ import annotations
 

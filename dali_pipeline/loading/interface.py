@@ -1,4 +1,4 @@
-"""What the training loop needs of an input pipeline."""
+"""The interface of a loader, as the training loop uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loader of a run: ``dali`` (first batches checked), ``torchvision`` or ``synthetic``."""
+"""Choose the loader of a run: ``dali`` (first batches checked), ``torchvision``, ``synthetic``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work done beside the consumer, so that no step waits for it."""
+"""Prefetch: make items in a thread before the consumer asks for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first batches of a launch, compared with what the reference loader makes of the same plan.
+"""Compare the first batches of a launch with the reference loader.
 
 An interpreter, library, driver or decoder may deliver wrong images without an error: so it was seen
 with Python 3.14, whose runs trained on overwritten images and ended well. Here such a run ends in

@@ -1,4 +1,4 @@
-"""Made-up images in memory: the speed of everything but the input."""
+"""Synthetic images in memory, to measure everything but the input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches on their way to the device: the host waits for none of them."""
+"""Copy batches to the device without making the host wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever form a data set comes in, it ends as ``DEST/train/CLASS/`` and ``DEST/val/CLASS/``."""
+"""Arrange a data set of any layout as ``DEST/train/CLASS/`` and ``DEST/val/CLASS/``."""
 
 from __future__ import annotations
 

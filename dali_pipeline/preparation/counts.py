@@ -1,4 +1,4 @@
-"""Whether a data set that looks like ImageNet has all of ImageNet's images."""
+"""Compare the number of classes and images with ImageNet's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ImageNet's development kit: which classes there are, and what the validation images show."""
+"""Read ImageNet's development kit: its classes, and the labels of the validation images."""
 
 from __future__ import annotations
 

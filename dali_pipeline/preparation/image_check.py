@@ -1,4 +1,4 @@
-"""One look at an image file: its size, and what is wrong or odd about it."""
+"""Check one image file: its size, and its faults and oddities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ImageNet's own tar files become class folders, in one pass and with nothing unpacked twice.
+"""Extract ImageNet's tar files into class folders, in one pass.
 
 A class is written below ``work`` and moved to its place once it is whole, so that an interrupted
 extraction goes on where it was. Only plain files with flat names are written, whatever a tar says.

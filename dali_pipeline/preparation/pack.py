@@ -1,4 +1,4 @@
-"""A verified data set as few large files, for storage that is slow with many small ones.
+"""Pack a verified data set into few large files, for storage that is slow with small ones.
 
 ``FOLDER/train/`` and ``FOLDER/val/`` hold the shards, their indexes lie beside; training reads the
 folder as any other.

@@ -1,4 +1,4 @@
-"""The same function on many inputs, in all cores: for work on files, not for training."""
+"""Map a function over many inputs in all cores; for work on files, not for training."""
 
 from __future__ import annotations
 

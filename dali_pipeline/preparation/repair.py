@@ -1,4 +1,4 @@
-"""Images that a decoder may refuse, written again as the RGB JPEGs that their names promise."""
+"""Rewrite images that a decoder may refuse as the RGB JPEGs that their names promise."""
 
 from __future__ import annotations
 

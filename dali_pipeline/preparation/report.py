@@ -1,4 +1,4 @@
-"""What a verification tells: a summary to read, and a file with every image that needs a look."""
+"""The report of a verification: a summary, and a file that lists every odd image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One shard of a packed data set: a plain tar in the form of WebDataset.
+"""A shard of a packed data set: a plain tar in WebDataset's form.
 
 Each image is CLASS/NAME.jpg, followed by CLASS/NAME.cls with its label as text. Tar, because any
 tool reads it, DALI's ``readers.webdataset`` among them; and because it stores images as they are,

@@ -1,4 +1,4 @@
-"""Every image decoded once: its size, and what is wrong or odd about it.
+"""Decode every image once: its size, and its faults and oddities.
 
 What was found is kept in small files, so that an interrupted verification goes on where it was and
 the next one looks only at files that changed.

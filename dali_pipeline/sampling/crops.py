@@ -1,4 +1,4 @@
-"""Where each image is cropped and whether it is flipped: pure functions (section 5.1).
+"""Crops and flips of each image: pure functions of seed, epoch and image (section 5.1).
 
 The training crop has the distribution of torchvision's RandomResizedCrop. Its random numbers come
 from a counter-based generator keyed by (seed, epoch, image), so that a crop depends on nothing

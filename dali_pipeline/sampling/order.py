@@ -1,4 +1,4 @@
-"""Which image is at which place of which minibatch: pure functions of the seed (Remark 4).
+"""The order of images in minibatches: pure functions of the seed (Remark 4).
 
 Each epoch is one random permutation of the whole training set. Minibatch ``s`` of kn images takes
 places ``s * kn`` to ``(s + 1) * kn`` of the permutations laid end to end, and logical worker ``j``

@@ -1,4 +1,4 @@
-"""What this process has to read, batch by batch, with every random choice already made.
+"""The plan of one process: its batches, with every random choice already made.
 
 The loaders carry a plan out and decide nothing, so they can be compared image by image, and a run
 can begin at any step.

@@ -1,4 +1,4 @@
-"""Copying files in several threads: each has its name only when it is whole."""
+"""Copy files in several threads; each gets its name only when it is whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files a data set is made of, which of them a copy lacks, and whether there is room."""
+"""The files of a data set, those that a copy lacks, and the room that they need."""
 
 from __future__ import annotations
 

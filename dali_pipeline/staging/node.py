@@ -1,4 +1,4 @@
-"""Staging on one node, once however many jobs ask for it at the same time."""
+"""Stage on one node, once for all jobs that ask at the same time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nodes of this launch: one process of each works, the others wait without using a core."""
+"""The nodes of a launch: one process a node works, the others wait without using a core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a node is: a bar on a terminal, else a line every so often."""
+"""Progress of a node: a bar on a terminal, otherwise a line at intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers on a command line, each within its bounds."""
+"""Types of command-line arguments: numbers within bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a run ends when something is wrong: one line, and every rank leaves within seconds."""
+"""Errors that end a run with one line on rank 0, and the exit codes of all ranks."""
 
 from __future__ import annotations
 

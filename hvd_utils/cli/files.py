@@ -1,4 +1,4 @@
-"""Small text files, written so that a full disk or a power cut leaves something whole."""
+"""Write small text files so that a full disk or a power cut leaves the old or the new one."""
 
 from __future__ import annotations
 

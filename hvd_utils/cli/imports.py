@@ -1,4 +1,4 @@
-"""Importing what takes seconds: PyTorch, Horovod, DALI."""
+"""Import PyTorch, Horovod and DALI, which takes seconds."""
 
 from __future__ import annotations
 

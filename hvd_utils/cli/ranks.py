@@ -1,4 +1,4 @@
-"""Ranks before Horovod has started: which one this is, and how messages name them."""
+"""Ranks before Horovod has started: the number of this one, and their names in messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How every command ends: in good order, or with one line and a non-zero exit of all ranks."""
+"""Run a command: a failure ends in one line and a non-zero exit code of all ranks."""
 
 from __future__ import annotations
 

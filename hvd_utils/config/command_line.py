@@ -1,4 +1,4 @@
-"""From a recipe file and a command line to checked settings.
+"""Read a recipe file and a command line into checked settings.
 
 A recipe file overrides the defaults, the command line the recipe.
 """

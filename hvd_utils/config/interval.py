@@ -1,4 +1,4 @@
-"""How often checkpoints are saved: every so many steps, or every so many seconds of wall time."""
+"""Checkpoint intervals: a number of steps, or seconds of wall time."""
 
 from __future__ import annotations
 

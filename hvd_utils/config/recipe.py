@@ -1,4 +1,4 @@
-"""What is trained: the settings that, with the data, determine every weight.
+"""The recipe: the settings that, with the data, determine every weight.
 
 A setting is declared once, with name, unit, default and bound. The defaults are the paper's.
 """

@@ -1,4 +1,4 @@
-"""The settings of a run: names, units, defaults and bounds; from recipe file and command line.
+"""All settings of a run: names, units, defaults and bounds.
 
 A setting is declared once. Those of ``recipe.py`` are part of the experiment: together with the
 data they determine every weight. Those here say where and how it is carried out.

@@ -1,4 +1,4 @@
-"""What a process leaves that a library crashed: where each thread was, and what was being decoded.
+"""Crash reports: the stacks and the images in flight when a library ends the process.
 
 Nobody can speak for such a process at that moment. The next launch, or ``requeue``, does.
 """

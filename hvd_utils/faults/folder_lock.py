@@ -1,4 +1,4 @@
-"""One job at a time in a run's folder: a lock that ends with the process that holds it."""
+"""Lock a run's folder for one job; the lock ends with the process that holds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rank hangs: judged from two looks at all ranks' reports, a few beats apart."""
+"""Find the rank that hangs by comparing the heartbeats of all ranks at two moments."""
 
 from __future__ import annotations
 

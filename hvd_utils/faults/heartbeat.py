@@ -1,4 +1,4 @@
-"""One small file a rank, in which it says over and over where it stands; any rank reads them all.
+"""Heartbeats: each rank writes its step to a small file, and every rank reads them all.
 
 Files need no network between the ranks and no collective, so they still speak where those hang.
 """

@@ -1,4 +1,4 @@
-"""Which images the decoder has, in a file that is still there when it ends the process.
+"""Names of the images being decoded, in a file that survives a crash of the process.
 
 A crash leaves Python no moment to say anything; what was written before is the kernel's to keep.
 """

@@ -1,4 +1,4 @@
-"""Being told to stop: a signal, or a launcher that died, becomes a flag that training looks at."""
+"""Requests to stop: a signal, or a dead launcher, sets a flag that the training loop checks."""
 
 from __future__ import annotations
 

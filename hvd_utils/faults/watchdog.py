@@ -1,4 +1,4 @@
-"""Ends a job that hangs: where MPI waits for a rank that is stopped or cut off, nothing else does.
+"""The watchdog: end a job in which a rank hangs, since MPI would wait for it for ever.
 
 Two threads in every rank. One counts the seconds without progress and touches no file, for storage
 that hangs must not hold it up. The other writes this rank's report and reads everyone's.

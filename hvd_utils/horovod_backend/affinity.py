@@ -1,4 +1,4 @@
-"""Pinning: each process of a node keeps to its share of the cores, those near its GPU if it can.
+"""Pin each process to its share of the cores of the node, near its GPU where possible.
 
 A core here is a physical one; its hardware threads, which Linux numbers as CPUs, stay together.
 """

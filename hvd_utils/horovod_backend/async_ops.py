@@ -1,4 +1,4 @@
-"""Small collectives that run while a step is computed: begin before it, end after it."""
+"""Small collectives that run beside a step: begin before it, end after it."""
 
 from __future__ import annotations
 

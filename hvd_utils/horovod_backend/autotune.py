@@ -1,4 +1,4 @@
-"""Horovod's autotuner: its log read, and what it found kept as a recipe."""
+"""Horovod's autotuner: read its log, and keep its result as a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes and objects from one rank to all, however large.
+"""Broadcast bytes and objects of any length.
 
 Horovod's own ``broadcast_object`` tells a length in 32 bits and takes 0.05 s a megabyte; MPI counts
 in 32 bits too. So bytes travel in pieces.

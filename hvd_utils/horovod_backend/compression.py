@@ -1,4 +1,4 @@
-"""Gradients in 16 bits while they travel: half the bytes, rounded."""
+"""Gradient compression: 16 bits during the allreduce, which rounds them."""
 
 from __future__ import annotations
 

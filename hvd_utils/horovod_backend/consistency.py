@@ -1,4 +1,4 @@
-"""What must be equal on all ranks is compared whenever a world of processes starts.
+"""Compare what must be equal on all ranks, whenever a world of processes starts.
 
 Each rank reads its own command line, recipe file, environment and code. Ranks that differ would
 train together without a word, on other images or at other rates.

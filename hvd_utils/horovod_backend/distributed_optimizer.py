@@ -1,4 +1,4 @@
-"""Horovod around an optimizer: gradients are summed while backprop still runs (section 4)."""
+"""Horovod's distributed optimizer: allreduce overlaps with backprop (section 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Elastic Horovod: when processes die or join, the others go on from what they hold in state.
+"""Elastic Horovod: when processes die or join, the others continue from their state.
 
 After every step all processes hold the same state to the bit. So after a failure each survivor is
 at step s or s + 1 of one trajectory, and the furthest one's state is all that a new world needs:

@@ -1,4 +1,4 @@
-"""The environment variables with which Horovod starts (section 4).
+"""The environment variables that configure Horovod (section 4).
 
 Horovod reads them once, in ``hvd.init()``. A variable that the user has set, by hand or by a flag
 of horovodrun, stays as it is.

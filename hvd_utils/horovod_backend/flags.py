@@ -1,4 +1,4 @@
-"""Flags that any rank may raise and that all ranks see after the same step.
+"""Shared flags: any rank raises one, and all ranks see it after the same step.
 
 A signal may reach one rank only, or each rank at another instant. All ranks must stop after the
 same step. So every step carries a sum of the flags over all ranks: a message of a few bytes, which

@@ -1,4 +1,4 @@
-"""Buckets of gradients: which ones Horovod sums in one message, and where they lie in memory.
+"""Gradient buckets: which gradients Horovod sums in one message, and their memory.
 
 Left to itself, Horovod sums the gradients that are ready together. These differ from launch to
 launch, and so does the rounding of a sum over three or more processes. In buckets the same

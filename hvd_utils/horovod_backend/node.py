@@ -1,4 +1,4 @@
-"""What one of a node's processes takes of it: its GPU and its cores. Needs no torch."""
+"""A process's GPU and cores on its node. Needs no torch."""
 
 from __future__ import annotations
 

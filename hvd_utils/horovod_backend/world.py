@@ -1,4 +1,4 @@
-"""This process among the others: Horovod's ranks, its device and cores, and small sums over all."""
+"""The world of processes: Horovod's ranks, this rank's device and cores, small allreduces."""
 
 from __future__ import annotations
 

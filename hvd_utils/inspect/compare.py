@@ -1,4 +1,4 @@
-"""How far apart the ends of runs are: ``python -m hvd_utils.compare RUN RUN [RUN ...]``.
+"""Differences between the final weights of runs: ``python -m hvd_utils.compare RUN RUN``.
 
 Runs of the same recipe and k on any number of processes differ by rounding alone; this shows it.
 """

@@ -1,4 +1,4 @@
-"""The paper's figure over runs: ``python -m hvd_utils.final RUN [RUN ...] [--json FILE]``.
+"""The paper's figure of several runs: ``python -m hvd_utils.final RUN [RUN ...]``.
 
 Each run's error is the median top-1 validation error of its last 5 epochs; runs that differ in
 their seed alone are told together as mean ± standard deviation (section 5.1).

@@ -1,4 +1,4 @@
-"""Whether a launch that ended is to be started again; for slurm/launch.sh, which does it.
+"""Decide whether ``slurm/launch.sh`` starts a launch again.
 
 python -m hvd_utils.requeue RUN --code CODE    exit code 75: again; 0: done; else: give up
 """

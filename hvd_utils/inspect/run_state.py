@@ -1,4 +1,4 @@
-"""How a run stands, told from its folder alone: what it logged, its lock and its ranks' reports."""
+"""The state of a run, read from its folder: its log, its lock and its heartbeats."""
 
 from __future__ import annotations
 

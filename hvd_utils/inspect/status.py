@@ -1,4 +1,4 @@
-"""Show how runs stand: ``python -m hvd_utils.status RUN [RUN ...] [--watch [SECONDS]]``.
+"""Show the state of runs: ``python -m hvd_utils.status RUN [RUN ...] [--watch [SECONDS]]``.
 
 Reads their folders only, so it may be called from anywhere, while they run and afterwards.
 """

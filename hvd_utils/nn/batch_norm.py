@@ -1,4 +1,4 @@
-"""Batch norm over logical workers (section 2.3): each normalises by its own n images.
+"""Batch norm by logical worker (section 2.3): each normalises over its own n images.
 
 A batch norm normalises by the n images of one logical worker, never by those of a process or of the
 whole minibatch: n is a hyper-parameter of the loss. A worker that goes through the model by itself

@@ -1,4 +1,4 @@
-"""``torch.compile``, stage by stage, so that sums still overlap with backprop.
+"""``torch.compile``, stage by stage, so that allreduce still overlaps with backprop.
 
 Compiled as one, a model hands out all its gradients at the end of the backward pass, and Horovod
 could begin only then. A break in the graph before each stage makes the backward pass several

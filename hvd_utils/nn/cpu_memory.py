@@ -1,4 +1,4 @@
-"""Memory of tensors on the CPU: kept when it is given back, and in huge pages.
+"""CPU memory of tensors: freed memory is kept for the next step, large blocks use huge pages.
 
 glibc's malloc hands large blocks back to the kernel as soon as they are freed, and each pass
 through a network frees and takes hundreds of them: ResNet-50 at 64 pixels with n = 16 then faults

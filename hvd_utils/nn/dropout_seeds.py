@@ -1,4 +1,4 @@
-"""Random numbers that the model itself draws, dropout say: a function of worker and step.
+"""Seeds of random layers such as dropout: a function of worker and step.
 
 Nothing in the paper's networks draws any; a user's may. Each logical worker's pass begins with a
 seed of its own, so what it draws depends neither on the process that carries it nor on what was

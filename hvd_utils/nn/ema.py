@@ -1,4 +1,4 @@
-"""Averaged weights: an exponential moving average of the weights, which validation judges.
+"""Exponential moving average of the weights, which validation uses.
 
 After the update of step s (from 0), where it was made,
 

@@ -1,4 +1,4 @@
-"""Memory format: channels-last, pixel by pixel, as tensor cores and oneDNN take convolutions.
+"""Memory format: channels-last, which tensor cores and oneDNN prefer for convolutions.
 
 The numbers are the same; only their places differ.
 """

@@ -1,4 +1,4 @@
-"""The networks, and the paper's initialisation of them (section 5.1).
+"""The models and the paper's initialisation (section 5.1).
 
 ResNets are torchvision's, whose stride-2 convolution is the 3×3 one, as in the paper. For small
 images there are the shallow ResNets of He et al. 2015, section 4.2, made of the same blocks.

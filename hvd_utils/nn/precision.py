@@ -1,4 +1,4 @@
-"""In which precision the model computes; its parameters, sums and updates stay in float32.
+"""The precision of forward and backward passes; weights and updates stay in float32.
 
 ``fp32`` is the paper's. ``tf32`` rounds the factors of products to 10 bits of mantissa on NVIDIA's
 tensor cores; ``bf16`` and ``fp16`` are mixed precision (Micikevicius et al. 2018), in which

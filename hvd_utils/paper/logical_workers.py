@@ -1,4 +1,4 @@
-"""Which of the k logical workers each of P processes carries, and how.
+"""Logical workers: which of the k workers each of P processes carries.
 
 The paper's k workers, n images each, are part of the recipe: they set the minibatch kn, the rate
 and the groups over which batch norm is computed. How many processes there are is not. A process

@@ -1,4 +1,4 @@
-"""The paper's figures as data: top-1 error of ImageNet's validation set, percent.
+"""The paper's results as data: top-1 error on ImageNet's validation set, percent.
 
 Goyal et al. 2017, arXiv 1706.02677v2: Tables 1 and 2 and Figure 1; each is the mean of 5 runs.
 """

@@ -1,4 +1,4 @@
-"""What would go wrong in a job on these ranks? Checked beforehand, told in one table.
+"""Preflight: check all ranks before a job and print one table.
 
 horovodrun -np 2 python -m hvd_utils.preflight --data digits --recipe demo      a laptop
 horovodrun -np 256 python -m hvd_utils.preflight --data DIR --output RUN        before the job

@@ -1,4 +1,4 @@
-"""A process for what may crash or hang: asked by this rank, under a time limit."""
+"""A child process for work that may crash or hang, with a time limit."""
 
 from __future__ import annotations
 

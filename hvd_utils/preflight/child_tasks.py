@@ -1,4 +1,4 @@
-"""The child's side: one request a line on standard input, one answer a line on standard output."""
+"""The child process: one request a line on standard input, one answer a line on standard output."""
 
 from __future__ import annotations
 

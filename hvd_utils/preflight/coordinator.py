@@ -1,4 +1,4 @@
-"""Rank 0 asks, the others serve; a rank that does not answer in time is left out and named."""
+"""Rank 0 sends requests, the others serve them; a rank that misses its time limit is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages between two ranks under a time limit: nobody waits for a rank that is gone."""
+"""Messages between two ranks with a time limit, so that no rank waits for a dead one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table and the JSON of what was found, whole or broken off."""
+"""The table and the JSON of a preflight, complete or broken off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting MPI, which waits for every rank: one that does not come is named.
+"""Start MPI, which waits for every rank, and name a rank that does not arrive.
 
 Each rank leaves a file in a folder of its node before it starts MPI. A process beside the node's
 first rank looks, after the time limit, whose file is not there or whose process is stopped; Python

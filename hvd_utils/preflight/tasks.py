@@ -1,4 +1,4 @@
-"""What rank 0 asks a rank to do. Each task takes this rank, a time limit in seconds, and more."""
+"""The requests that a rank serves. Each takes this rank, a time limit in seconds, and arguments."""
 
 from __future__ import annotations
 

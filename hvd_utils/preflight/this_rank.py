@@ -1,4 +1,4 @@
-"""This rank among the others, as its tasks see it."""
+"""This rank's place among the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check found: one line of the table."""
+"""A verdict: one line of the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of what a run learns: loss, error, learning rate, and error by minibatch."""
+"""Pictures of accuracy: loss, error, learning rate, and error by minibatch."""
 
 from __future__ import annotations
 

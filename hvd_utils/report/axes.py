@@ -1,4 +1,4 @@
-"""The horizontal axes of a report's pictures: the course of a run, and the clock."""
+"""The horizontal axes of a report's pictures: epochs, and wall time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pictures of a report do alike: begin, name and colour runs, mark restarts, end."""
+"""What the pictures of a report share: start, colours, names, marks of restarts, end."""
 
 from __future__ import annotations
 

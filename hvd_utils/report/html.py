@@ -1,4 +1,4 @@
-"""HTML from nested calls; all text is escaped unless it is HTML already."""
+"""HTML elements from nested calls; all text is escaped."""
 
 from __future__ import annotations
 

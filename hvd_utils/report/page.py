@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing else."""
+"""The page: one HTML file without external resources."""
 
 from __future__ import annotations
 

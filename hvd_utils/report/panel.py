@@ -1,4 +1,4 @@
-"""One picture of a report: how it is set out, labelled and turned into SVG or PNG."""
+"""One picture of a report: layout, labels, SVG and PNG."""
 
 from __future__ import annotations
 

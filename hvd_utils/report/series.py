@@ -1,4 +1,4 @@
-"""What a report shows of a run: its events as arrays, thinned to what a picture can hold."""
+"""The data of a report: the events of a run as arrays, thinned to the resolution of a picture."""
 
 from __future__ import annotations
 

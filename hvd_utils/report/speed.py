@@ -1,4 +1,4 @@
-"""Pictures of how fast a run is: throughput, where a step's time goes, and who is slow."""
+"""Pictures of speed: throughput, the parts of a step, and stragglers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's figures in words: how runs stand, what they reached, and the paper's beside it."""
+"""The figures of a report as text: state, results, and the paper's results beside them."""
 
 from __future__ import annotations
 

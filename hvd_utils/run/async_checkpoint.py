@@ -1,4 +1,4 @@
-"""Checkpoints written beside training, which waits no longer than a copy of its state takes."""
+"""Asynchronous checkpoints: training waits for a copy in memory, a thread writes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, found again, and refused when they do not fit."""
+"""Checkpoints: write atomically, find the newest valid one, refuse one of another run."""
 
 from __future__ import annotations
 

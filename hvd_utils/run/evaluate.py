@@ -1,4 +1,4 @@
-"""The errors of a checkpoint, without training."""
+"""Evaluate a checkpoint without training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a run's log of events, ``metrics.jsonl``, which may come from anywhere."""
+"""Read the event log of a run, ``metrics.jsonl``; its content is not trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's folder: how it is created, and the names of its checkpoints. Needs no torch."""
+"""A run's folder: its creation, and the names of its checkpoints. Needs no torch."""
 
 from __future__ import annotations
 

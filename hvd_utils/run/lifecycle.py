@@ -1,4 +1,4 @@
-"""One launch of a run: how it begins, goes on step by step, and ends."""
+"""The lifecycle of a run: how a launch begins, advances step by step, and ends."""
 
 from __future__ import annotations
 

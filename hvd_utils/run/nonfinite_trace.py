@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite: found before its update, traced to its images."""
+"""Trace a loss or gradient that is not finite to its rank, worker and images."""
 
 from __future__ import annotations
 

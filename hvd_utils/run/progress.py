@@ -1,4 +1,4 @@
-"""How far a run has come: what a checkpoint holds beside the weights."""
+"""The progress of a run: what a checkpoint holds beside the weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, hosts, launch and the state of the code."""
+"""The provenance of a run: versions, hosts, launch and git state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run writes, on rank 0: the log, the checkpoints, the settings and the environment."""
+"""The records of a run, on rank 0: log, checkpoints, settings and environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a launch goes on: which checkpoint ``--resume`` means."""
+"""Resume: choose the checkpoint that ``--resume`` names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: ``metrics.jsonl``, TensorBoard and the console."""
+"""The log of a run: ``metrics.jsonl``, TensorBoard and the console."""
 
 from __future__ import annotations
 

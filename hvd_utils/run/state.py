@@ -1,4 +1,4 @@
-"""The state of a run after a step: all that the rest of the run depends on."""
+"""The state of a run after a step: everything that the rest of the run depends on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorBoard's copy of the metrics: a run goes on without it where it cannot be written."""
+"""Write metrics for TensorBoard; a failure to write does not end the run."""
 
 from __future__ import annotations
 

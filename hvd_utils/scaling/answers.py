@@ -1,4 +1,4 @@
-"""Answers to what a user asks: which network for an efficiency, and where more GPUs stop paying."""
+"""Answer which network gives an efficiency, and where more GPUs stop paying."""
 
 from __future__ import annotations
 

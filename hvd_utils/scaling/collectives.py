@@ -1,4 +1,4 @@
-"""How long one allreduce takes, by algorithm: latency for each message plus bytes by bandwidth.
+"""Seconds of one allreduce by algorithm: latency per message plus bytes over bandwidth.
 
 The model is that of Thakur, Rabenseifner and Gropp 2005 (Optimization of Collective Communication
 Operations in MPICH), with one latency and bandwidth within a node and another between nodes, as in

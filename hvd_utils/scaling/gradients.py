@@ -1,4 +1,4 @@
-"""The gradients of a real model in the order in which backprop has them ready.
+"""The gradients of a real model, in the order in which backprop produces them.
 
 ``resnet50.json`` holds those of the default model, since PyTorch takes seconds to import; a test
 holds it against the model. ``python -m hvd_utils.scaling.gradients resnet50`` writes it anew.

@@ -1,4 +1,4 @@
-"""A measured step: read from a benchmark's JSON, or from the folder of a run."""
+"""A measured step, from a benchmark's JSON or from the folder of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks by name: what their data sheets and general constants say, nothing fitted to a run."""
+"""Networks by name, from data sheets and general constants; nothing is fitted to a run."""
 
 from __future__ import annotations
 

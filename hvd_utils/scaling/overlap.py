@@ -1,4 +1,4 @@
-"""Backprop and communication side by side, bucket by bucket, as Horovod goes about it."""
+"""Simulate the overlap of backprop and allreduce, bucket by bucket, as Horovod does it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From one worker's step and a cluster to the step of any number of GPUs."""
+"""Predict the step of any number of GPUs from one worker's step and a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published runs, which nothing here was fitted to, and what the planner says of them.
+"""Published runs, and the prediction for each; nothing is fitted to them.
 
 Each gives a rate at a small number of GPUs, from which the step of one is taken, and the efficiency
 at a large one, which is predicted. Networks are presets, from data sheets; the spread is the

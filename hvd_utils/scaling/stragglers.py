@@ -1,4 +1,4 @@
-"""All ranks wait for the slowest: how much slower than the mean that is, the more ranks there are.
+"""The cost of stragglers: all ranks wait for the slowest one.
 
 The spread is the standard deviation of the ranks' computing times by their mean; they are taken to
 be independent and normally distributed.

@@ -1,4 +1,4 @@
-"""What the planner prints."""
+"""The text that the planner prints."""
 
 from __future__ import annotations
 

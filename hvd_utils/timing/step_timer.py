@@ -1,4 +1,4 @@
-"""The pace of all ranks, window by window: a stopwatch on each, and one small exchange."""
+"""Time the steps of all ranks: a stopwatch on each, and one small allgather a window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a window's seconds of all ranks tell: their spread, and what bounds the step."""
+"""The times of a window on all ranks: their spread, and what bounds the step."""
 
 from __future__ import annotations
 

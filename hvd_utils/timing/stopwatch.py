@@ -1,4 +1,4 @@
-"""Where the time of this process's training steps goes: reading, computing, waiting for others."""
+"""The parts of this process's steps: input, computing, waiting for others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which ranks are slow for long, by their own time: the time that the others wait for."""
+"""Find stragglers: ranks that are slow in several windows in a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two loops: steps of synchronous SGD over k logical workers, and exact validation."""
+"""The two loops: synchronous SGD over k logical workers, and exact validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured: a window of training steps, and a validation."""
+"""Metrics: of a window of training steps, and of a validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An update is made only where loss and gradients are finite, without waiting to know.
+"""Skip an update whose loss or gradients are not finite, without making the host wait.
 
 On a GPU the host queues work far ahead of what is computed; to look at a number it would have to
 wait. So the device itself leaves an update out, and all later ones too, from the first step on

@@ -1,4 +1,4 @@
-"""SGD as the paper runs it, or LARS, inside Horovod's allreduce (sections 2.1, 3 and 5.1)."""
+"""The paper's SGD, or LARS, with Horovod's allreduce (sections 2.1, 3 and 5.1)."""
 
 from __future__ import annotations
 

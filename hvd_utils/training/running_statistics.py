@@ -1,4 +1,4 @@
-"""Running statistics of batch norm, kept over all k logical workers (sections 2.3 and 5.1).
+"""Running statistics of batch norm over all k logical workers (sections 2.3 and 5.1).
 
 There is one update a step, from all k workers:
 

@@ -1,4 +1,4 @@
-"""What a step of SGD changes: the weights, the optimizer's momentum, the averaged weights."""
+"""The state of training: the weights, the momentum, the averaged weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The DALI loader: reading, decoding, and what follows decoding on a CPU.
+"""The DALI loader: reading, decoding, and the transforms that follow on a CPU.
 
 Part of ``loading``. Start with ``loader``, then ``graph``.
 """

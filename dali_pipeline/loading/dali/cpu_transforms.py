@@ -1,4 +1,4 @@
-"""From decoded pixels to the model's images on a CPU: resize, mirror, crop, normalise.
+"""CPU transforms after decoding: resize, mirror, crop, normalise.
 
 This is what the GPU's graph does after decoding. PyTorch's uint8 resize is several times as fast as
 DALI's on a CPU, and it is torchvision's own arithmetic.

@@ -1,4 +1,4 @@
-"""Which of some encoded images DALI cannot decode: its error stops a whole batch and names none."""
+"""Find the images that DALI cannot decode: its error stops the whole batch and names none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What DALI is fed with: planned batches and their bytes, and where to begin again."""
+"""The input of DALI's graph: planned batches with their bytes, and where to restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The DALI graphs: from encoded images to what the model takes, on the GPU or on the CPU.
+"""The DALI graphs: from encoded images to the model's input, on the GPU or on the CPU.
 
 Each graph is one function; everything random comes from the plan. A training image is decoded in
 its crop window only. On a GPU all that follows decoding is done there. On a CPU, DALI's resizing

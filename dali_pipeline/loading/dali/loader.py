@@ -1,4 +1,4 @@
-"""The DALI loader: reads and decodes planned batches ahead of the trainer."""
+"""The DALI loader: read and decode planned batches ahead of the trainer."""
 
 from __future__ import annotations
 

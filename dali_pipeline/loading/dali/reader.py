@@ -1,4 +1,4 @@
-"""Encoded images, read ahead of their decoding by several threads, as network storage wants it.
+"""Read encoded images ahead of decoding, in several threads, which network storage needs.
 
 Each is looked at before DALI sees it: of an image whose header it cannot parse, DALI 2.4 may end
 the whole process, as its other threads go on with what the failed one has given back.

@@ -1,4 +1,4 @@
-"""Allreduce and exchanges between the ranks, timed: in a node, between nodes, among all."""
+"""Time allreduces and exchanges: within a node, between nodes, among all ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast do the ranks sum over MPI, and who is slow? Clocks, allreduce and pairs of ranks.
+"""Measure clocks, allreduce and pairs of ranks over MPI, and find slow ranks.
 
 Sums are nonblocking, so that they can be given up: Open MPI's are up to some times slower so, and
 NCCL's on GPUs are quicker. What the table says is a lower bound of what the job will see.

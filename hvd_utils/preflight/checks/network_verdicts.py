@@ -1,4 +1,4 @@
-"""Judging clocks, allreduce and the pairs of ranks."""
+"""Judge clocks, allreduce and the pairs of ranks."""
 
 from __future__ import annotations
 

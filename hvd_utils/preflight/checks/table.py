@@ -1,4 +1,4 @@
-"""Which checks there are, in which order; each asks the ranks and has the answers judged."""
+"""The order of the checks; each queries the ranks and adds its verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judging rates of training and loading, and what they make of an epoch and the whole run."""
+"""Judge the rates of training and loading, and estimate the time of an epoch and of the run."""
 
 from __future__ import annotations
 

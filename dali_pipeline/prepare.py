@@ -35,7 +35,7 @@ SHOWN = 20  # lines of differences
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prepare a data set, from top to bottom; every step goes on where it was interrupted."""
+    """Prepare a data set, from top to bottom; every step continues where it was interrupted."""
     options = read_options(arguments)
     try:
         source, dest = options.source.expanduser(), (options.dest or options.source).expanduser()
@@ -94,7 +94,7 @@ def _report(splits: Sequence[Verified], path: Path) -> None:
 
 
 def _without_bad(split: Verified, report: Path, drop: bool) -> Index:
-    """Return the index without what cannot be decoded, if that is wanted; else say what to do."""
+    """Return the index without undecodable images, if that is requested; else raise BadInput."""
     index, bad = split.index, split.images_with(UNDECODABLE)
     if not bad:
         return index

@@ -22,7 +22,7 @@ from hvd_utils.cli.run_main import run_main
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Stage on every node at once, then say what was done, or which nodes failed."""
+    """Stage on every node at once, then print what was done, or which nodes failed."""
     options = read_options(arguments)
     nodes = Nodes()
     done = None
@@ -69,7 +69,7 @@ def _rate(result: Staged) -> float:
 def _list(options: Namespace) -> list[File]:
     """Return the files of the source, after a look whether its index, if any, fits."""
     if options.pack:
-        return []  # the index says what there is
+        return []  # the index lists what there is
     if any(index_path(options.source, split).exists() for split in SPLITS):
         open_splits(options.source)
     try:
@@ -79,7 +79,7 @@ def _list(options: Namespace) -> list[File]:
 
 
 def _stage(wanted: Sequence[File], options: Namespace, nodes: Nodes) -> Staged:
-    """Stage on this node; what cannot work is told later, when the other nodes are done."""
+    """Stage on this node; a failure is reported later, when the other nodes are done."""
     try:
         return stage(wanted, options, nodes.host, shown=nodes.is_root)
     except BadInput as error:

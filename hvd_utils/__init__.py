@@ -1,4 +1,4 @@
-"""Training with Horovod: each package says in its first lines what it holds.
+"""Training with Horovod: the docstring of each package describes it.
 
 From the ground up: cli, config, paper, faults, nn, horovod_backend, timing, training, run, inspect,
 report; preflight and scaling are used before a run. Imports go down only.

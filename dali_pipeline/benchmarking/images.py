@@ -25,7 +25,7 @@ def open_images(data: Path | None, images: int, world: Processes) -> tuple[Index
     folder = data or cache_folder() / f"jpegs{VERSION}-{images}"
     if data is None and world.local_rank == 0:
         make_jpegs(folder, images, world.cores * world.local_size)
-    world.gather(None)  # nobody looks before they are there
+    world.gather(None)  # all wait until they are there
     train, val = open_splits(folder)
     return _part(train, images), _part(val, 1)
 

@@ -83,7 +83,7 @@ def report_index_cost(
 
 
 def _make_up(data: Path, split: str, images: int) -> None:
-    """Write the index of images that are not there, but for the two that opening looks at."""
+    """Write the index of images that do not exist, except for the two that opening checks."""
     classes = tuple(f"n{number:08d}" for number in range(IMAGENET_CLASSES))
     for name in classes:
         (data / split / name).mkdir(parents=True)

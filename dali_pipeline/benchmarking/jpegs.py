@@ -108,7 +108,7 @@ def _bytes(pixels: np.ndarray) -> np.ndarray:
 def make_jpegs(folder: Path, images: int, processes: int) -> None:
     """Fill ``folder`` with ``train/`` and ``val/`` in class folders; what is there already stays.
 
-    ``images`` are those of ``train/``. Interrupted, it goes on where it was.
+    ``images`` are those of ``train/``. An interrupted call continues where it stopped.
     """
     validation = min(images, CLASSES)  # one of each class: a data set has some
     parts = {"train": range(images), "val": range(images, images + validation)}

@@ -66,6 +66,6 @@ def machine() -> str:
 
 
 def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
-    """Write the figures and the machine, if a file was asked for."""
+    """Write the figures and the machine, if ``file`` is given."""
     if path is not None:
         path.write_text(json.dumps({"machine": machine(), **figures}, indent=2) + "\n")

@@ -33,10 +33,10 @@ class Index:
 
     ``names`` are paths below ``root`` as bytes, ``labels`` int32 places in ``classes``.
 
-    A prepared index also knows ``heights`` and ``widths``, int32 pixels as stored, and
+    A prepared index also has ``heights`` and ``widths``, int32 pixels as stored, and
     ``file_bytes``, int64 lengths of the encoded images; elsewhere these are None. Of a packed set,
     ``shards`` are files below ``root``, and image i begins at byte ``offset[i]`` (int64) of
-    ``shards[shard[i]]`` (int32). ``note`` says how the images differ from the data set's own.
+    ``shards[shard[i]]`` (int32). ``note`` describes how the images differ from the data set's own.
     """
 
     root: str
@@ -57,7 +57,7 @@ class Index:
 
     @property
     def prepared(self) -> bool:
-        """Whether this was read from an index file, which knows every image's size."""
+        """Whether this was read from an index file, which holds every image's size."""
         return self.heights is not None
 
     @property
@@ -84,14 +84,14 @@ class Index:
         return os.path.join(self.root, os.fsdecode(self.names[image]))
 
     def whereabouts(self, image: int) -> str:
-        """Return what to tell a user who looks for an image: its file, or its shard and name."""
+        """Return where a user finds an image: its file, or its shard and name."""
         path = self.path(image)
         return f"{path}: {os.fsdecode(self.names[image])}" if self.packed else path
 
     def read(self, image: int) -> bytes:
         """Return the encoded bytes of an image; any thread may ask.
 
-        Raises BadImage if it cannot be read, has another length than a prepared index knows, or a
+        Raises BadImage if it cannot be read, has another length than in a prepared index, or a
         shard ends before it.
         """
         try:
@@ -102,7 +102,7 @@ class Index:
                     raise bad_image(self, image, CHANGED)
                 return data
             length = int(self.file_bytes[image])
-            shard = _shard(self.path(image))  # held, lest another thread's reading closes it
+            shard = _shard(self.path(image))  # held, so that no other thread's reading closes it
             data = os.pread(shard.fileno(), length, int(self.offset[image]))
             if len(data) < length:
                 raise OSError("its shard ends too early")
@@ -113,7 +113,7 @@ class Index:
     def sizes(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return heights and widths in pixels, as stored, int32.
 
-        A prepared index knows them; otherwise the headers of files not yet seen are read.
+        A prepared index holds them; otherwise the headers of files not yet seen are read.
         Raises BadImage if a header cannot be.
         """
         if self.prepared:

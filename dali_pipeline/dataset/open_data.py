@@ -57,7 +57,7 @@ def open_dataset(settings: Settings, world: Processes) -> tuple[Index, Index]:
     if settings.data == DIGITS:
         if world.local_rank == 0:  # on each node, in case the folder is not shared
             ensure_digits(data)
-        world.gather(None)  # nobody looks before it is there
+        world.gather(None)  # all wait until it is there
     splits = world.broadcast(open_splits(data) if world.is_root else None)
     for split in splits:
         if not os.path.isdir(split.root):
@@ -66,7 +66,7 @@ def open_dataset(settings: Settings, world: Processes) -> tuple[Index, Index]:
 
 
 def describe(settings: Settings, train: Index, val: Index) -> str:
-    """Return the line that says what the run reads."""
+    """Return the line that describes what the run reads."""
     counts = f"{len(train):,} training and {len(val):,} validation images, "
     counts += f"{len(train.classes)} classes"
     if settings.loader == "synthetic":

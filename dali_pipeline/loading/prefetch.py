@@ -1,4 +1,4 @@
-"""Prefetch: make items in a thread before the consumer asks for them."""
+"""Prefetch: make items in a thread, ahead of the consumer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _END: Any = object()
 
 
 def prefetched(items: Iterable[Item], depth: int) -> Iterator[Item]:
-    """Yield ``items`` in order, each made in a thread up to ``depth`` before it is asked for.
+    """Yield ``items`` in order, each made in a thread, up to ``depth`` items ahead of the consumer.
 
     An exception is raised in the consumer where its item would have been. Closing the iterator
     ends the thread after the item that it is at.

@@ -2,7 +2,7 @@
 
 An interpreter, library, driver or decoder may deliver wrong images without an error: so it was seen
 with Python 3.14, whose runs trained on overwritten images and ended well. Here such a run ends in
-its first minute. A batch is looked at after the model has used it, so that memory that is used
+its first minute. A batch is compared after the model has used it, so that memory that is used
 again too early is found too.
 """
 

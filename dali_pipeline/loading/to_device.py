@@ -28,7 +28,7 @@ class HeldBatches:
         self._earlier: deque[tuple[Any, torch.Tensor]] = deque()  # each behind its mark, in order
 
     def hold(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return ``batch``, held from now on; whoever read the one before has been queued by now.
+        """Return ``batch``, held from now on; all reads of the one before are queued by now.
 
         Lets go of those that the GPU has passed.
         """

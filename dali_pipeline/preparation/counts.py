@@ -12,7 +12,7 @@ from dali_pipeline.preparation.devkit import Devkit
 
 WNID = re.compile(r"n\d{8}")
 
-# Images of a class, fewest and most; which class has how many, the development kit says.
+# Images of a class, fewest and most; the development kit has the count of each class.
 TRAIN_RANGE, VAL_RANGE = (732, 1300), (50, 50)
 
 

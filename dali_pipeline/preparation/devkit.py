@@ -19,7 +19,7 @@ GROUND_TRUTH = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.tx
 class Devkit:
     """``val_classes[i]`` is the class (wnid) of ILSVRC2012_val_{i + 1:08d}.JPEG.
 
-    ``train_counts`` says how many training images each class has.
+    ``train_counts`` is the number of training images of each class.
     """
 
     val_classes: tuple[str, ...]

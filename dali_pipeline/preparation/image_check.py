@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
-# What can be found, and how it is told.
+# What can be found, and its text in the report.
 UNDECODABLE = "undecodable"  # truncated, empty, unreadable or no image
 FORMAT = "format"  # not a JPEG, under a JPEG's name
 CMYK = "cmyk"
 DEPTH = "depth"  # 16 bits
-ORIENTATION = "orientation"  # EXIF asks for a turn, which training ignores as torchvision does
+ORIENTATION = "orientation"  # EXIF requests a rotation, which training ignores as torchvision does
 GRAYSCALE = "grayscale"  # quite usual: counted, not listed
 
 JPEG_NAMES = frozenset({".jpg", ".jpeg"})
@@ -32,12 +32,12 @@ class Look(NamedTuple):
 
 
 def look_at(path: str) -> Look:
-    """Decode an image file and tell what is in it. Raises OSError if there is no such file."""
+    """Decode an image file and return what is in it. Raises OSError if there is no such file."""
     stat = os.stat(path)
     try:
         with open(path, "rb") as file:
             data = file.read()
-    except OSError as error:  # of the storage, perhaps for now: no time, to be looked at again
+    except OSError as error:  # perhaps temporary: without a time it is checked again
         return Look(stat.st_size, NO_TIME, 0, 0, {UNDECODABLE: error.strerror})
     height = width = 0
     try:

@@ -1,7 +1,7 @@
 """Extract ImageNet's tar files into class folders, in one pass.
 
 A class is written below ``work`` and moved to its place once it is whole, so that an interrupted
-extraction goes on where it was. Only plain files with flat names are written, whatever a tar says.
+extraction continues where it stopped. Only plain files with flat names are written.
 """
 
 from __future__ import annotations

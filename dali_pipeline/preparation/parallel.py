@@ -63,7 +63,7 @@ def _start_server() -> None:
 
 
 class _Interruptible(Generic[Task, Result]):
-    """A function that SIGINT breaks off, in a process that goes on: the pool itself stays whole."""
+    """A function that SIGINT interrupts in a process that survives: the pool stays whole."""
 
     interrupted = at_work = False  # of this process
 

@@ -2,7 +2,7 @@
 
 Each image is CLASS/NAME.jpg, followed by CLASS/NAME.cls with its label as text. Tar, because any
 tool reads it, DALI's ``readers.webdataset`` among them; and because it stores images as they are,
-an index can say where each one lies, so training still reads them in any order.
+an index can hold the place of each one, so training still reads them in any order.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Encoding(NamedTuple):
 
     @property
     def note(self) -> str:
-        """What an index says of it."""
+        """The note of an index about it."""
         if self.max_side is None:
             return ""
         return (
@@ -58,7 +58,7 @@ def write_shard(shard: Shard) -> dict[str, Any]:
     """Write a shard, unless it is there, whole and of the same images.
 
     Returns the columns in ``MEASURED``, (images,) each. It is written under a temporary name and
-    renamed. Raises BadInput where an image cannot be read or is not what the index says.
+    renamed. Raises BadInput where an image cannot be read or differs from the index.
     """
     identity = _identity(shard)
     try:

@@ -1,6 +1,6 @@
 """Decode every image once: its size, and its faults and oddities.
 
-What was found is kept in small files, so that an interrupted verification goes on where it was and
+Results are kept in small files, so that an interrupted verification continues where it stopped and
 the next one looks only at files that changed.
 """
 
@@ -20,7 +20,7 @@ from dali_pipeline.preparation.image_check import Look, look_at
 from dali_pipeline.preparation.parallel import parallel_map
 from hvd_utils.cli.progress_bar import tqdm
 
-PIECE = 256  # images that are looked at and remembered together
+PIECE = 256  # images that are checked and recorded together
 FORMAT_OF_MEMORY = "looks-1"  # raised whenever a look means something else
 
 

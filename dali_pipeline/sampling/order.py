@@ -2,7 +2,7 @@
 
 Each epoch is one random permutation of the whole training set. Minibatch ``s`` of kn images takes
 places ``s * kn`` to ``(s + 1) * kn`` of the permutations laid end to end, and logical worker ``j``
-takes the ``j``-th run of n of them. So no image is ever left out: what does not fill the last
+takes the ``j``-th run of n of them. So no image is ever dropped: what does not fill the last
 minibatch of an epoch opens the first one of the next. Nothing here depends on the number of
 processes or on what was computed before.
 """
@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-# Raised whenever the same seed gives another order: a run may not go on under another one.
+# Raised by one whenever the same seed gives another order: a run must keep its order.
 VERSION = 2
 
 

@@ -55,7 +55,7 @@ class Plan:
     """The share of one process.
 
     ``passes`` are the logical workers that this process carries, pass by pass; ``rank`` of ``size``
-    processes says which validation images are its. Raises BadInput where one minibatch is more than
+    processes determines its validation images. Raises BadInput where one minibatch is more than
     the training set.
     """
 
@@ -80,7 +80,7 @@ class Plan:
             )
 
     def data_facts(self) -> dict[str, Any]:
-        """Return what must be the same wherever a run goes on: its images and their order."""
+        """Return what must be the same wherever a run resumes: its images and their order."""
         return {
             "num_classes": len(self.train.classes),
             "train_images": len(self.train),

@@ -15,7 +15,7 @@ from hvd_utils.cli.errors import BadInput
 CHUNK = 1 << 20  # bytes read at once
 TOGETHER = 16  # files that a thread takes at once
 
-Advance = Callable[[int], None]  # told how many more bytes are done
+Advance = Callable[[int], None]  # called with the number of bytes copied
 
 
 class Copier:

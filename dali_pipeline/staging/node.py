@@ -36,8 +36,8 @@ class Staged:
 def stage(wanted: Sequence[File], options: Namespace, host: str, shown: bool) -> Staged:
     """Bring the files of the source to this node's disk, unless they are there.
 
-    Waits while another job does the same. Until all is done, a mark tells training so. Raises
-    BadInput with what cannot work, and OSError.
+    Waits while another job does the same. Until all is done, a mark file makes training refuse the
+    folder. Raises BadInput with what cannot work, and OSError.
     """
     marked = options.destination / UNFINISHED
     work = marked.parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 EXIT_FAILED = 1  # an unexpected error: a bug, or a machine that broke
 EXIT_BAD_INPUT = 2  # what the user gave cannot work; a restart would not mend it
 EXIT_HANGS = 3  # no step was finished for too long; a restart may help
-EXIT_RESUME = 75  # told to stop; what can be saved is: start the same command again
+EXIT_RESUME = 75  # asked to stop; everything is saved: start the same command again
 
 
 class BadInput(Exception):
@@ -13,4 +13,4 @@ class BadInput(Exception):
 
 
 class Stopped(Exception):
-    """The job was told to stop and has saved; the text says how to go on. Raised by all ranks."""
+    """The job was asked to stop and has saved. The text says how to resume. Raised by all ranks."""

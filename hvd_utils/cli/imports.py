@@ -13,7 +13,7 @@ from contextlib import contextmanager
 def quick_imports() -> Iterator[None]:
     """Collect no garbage while the block imports: there is none, and looking is a quarter of it.
 
-    Nor are the modules looked at later on, until the process ends: then libraries want to be rid of
+    The modules are not scanned later either, until the process ends: then libraries need to free
     what is theirs, and complain of what is left.
     """
     was_enabled, modules = gc.isenabled(), len(sys.modules)

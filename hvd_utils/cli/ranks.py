@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-# The rank as the launchers tell it, for failures before Horovod has started.
+# Where launchers put the rank; for failures before Horovod has started.
 RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 
 

@@ -49,7 +49,7 @@ def run_main(main: Callable[[], None]) -> None:
         _leave("interrupted", 130)
     except Exception as error:
         if type(error).__name__ == "HorovodInternalError":
-            # Another rank left in the middle of a sum. It says why; the launcher ends us.
+            # Another rank left during an allreduce and printed why; the launcher ends this one.
             time.sleep(2 * GRACE_SECONDS)
             _leave(f"another rank left the job ({error})", EXIT_FAILED)
         _leave(f"{_summary(error)}; {_keep_traceback()}", EXIT_FAILED)

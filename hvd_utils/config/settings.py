@@ -1,7 +1,7 @@
 """All settings of a run: names, units, defaults and bounds.
 
 A setting is declared once. Those of ``recipe.py`` are part of the experiment: together with the
-data they determine every weight. Those here say where and how it is carried out.
+data they determine every weight. Those here define where and how it runs.
 A recipe file overrides the defaults, the command line the recipe.
 """
 
@@ -165,7 +165,7 @@ class Settings(CommunicationSettings, SpeedSettings, RunSettings, Recipe):
     def with_workers(self, processes: int, earlier: Mapping[str, Any] | None = None) -> Settings:
         """Return these settings with k decided: as many workers as processes, unless set.
 
-        ``earlier`` is the state of a run that goes on in another world: it keeps its k. Raises
+        ``earlier`` is the state of a run that continues in a new world: it keeps its k. Raises
         BadInput where there are more processes than workers to carry.
         """
         k = earlier["experiment"]["workers"] if earlier else processes

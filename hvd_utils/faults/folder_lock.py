@@ -105,7 +105,7 @@ class FolderLock:
 
 
 def locks_on_one_host_only(folder: Path, mounts: str) -> bool:
-    """Return whether ``folder`` is on NFS whose ``flock`` is not told to other hosts.
+    """Return whether ``folder`` is on NFS whose ``flock`` other hosts do not see.
 
     ``mounts`` is the text of ``/proc/self/mountinfo``; what is not understood there is passed over.
     """
@@ -143,7 +143,7 @@ def last_holder(output: Path) -> dict[str, Any] | None:
 
 
 def is_held(output: Path) -> bool | None:
-    """Return whether a job holds the lock of ``output``; None where that cannot be told.
+    """Return whether a job holds the lock of ``output``; None where that is unknown.
 
     Not every file system shows locks of other hosts: there False means only, none on this one.
     """
@@ -152,7 +152,7 @@ def is_held(output: Path) -> bool | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a job that wants it tries again
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # another job retries
         return False
     except BlockingIOError:
         return True

@@ -13,7 +13,7 @@ STILL = 0.75  # of the timeout without progress, and a rank counts as hanging wi
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Why no step is finished, as half a sentence, and the rank that tells the user."""
+    """Why no step is finished, as half a sentence, and the rank that prints it."""
 
     reason: str
     speaker: int
@@ -28,7 +28,7 @@ def diagnose(
 ) -> Diagnosis | None:
     """Return the verdict of rank ``me``, which made no progress for ``timeout`` seconds.
 
-    None where another rank still goes on, so that it is worth waiting. A rank is silent if its
+    None where another rank still advances, so that waiting may help. A rank is silent if its
     report is the same in both looks: it is stopped, dead or cut off. If none is, those hang that do
     not wait for the others. Clocks of hosts are never compared.
     """

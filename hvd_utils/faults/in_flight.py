@@ -1,6 +1,6 @@
 """Names of the images being decoded, in a file that survives a crash of the process.
 
-A crash leaves Python no moment to say anything; what was written before is the kernel's to keep.
+A crash leaves Python no time to print anything. The kernel keeps what was written before.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-BYTES = 1 << 16  # of names; further ones are left out
+BYTES = 1 << 16  # of names; further ones are dropped
 _descriptor: int | None = None
-_lock = threading.Lock()  # whoever decodes may be another thread than who ends
+_lock = threading.Lock()  # the decoding thread may not be the one that ends
 
 
 def keep_in(path: Path) -> None:
@@ -37,7 +37,7 @@ def note(names: Iterable[str]) -> None:
     if _descriptor is None:
         return
     text = "\n".join(names).encode(errors="surrogateescape")[: BYTES - 1]
-    # A full disk is told where something is lost by it.
+    # A full disk is reported where it loses something.
     with _lock, contextlib.suppress(OSError):
         if _descriptor is not None:
             os.pwrite(_descriptor, text + b"\0", 0)

@@ -17,11 +17,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 EXIT_INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
 
 LAUNCHER_DIED = "the death of its launcher"
-POLL_SECONDS = 0.5  # between two looks at the launcher and the clock
+POLL_SECONDS = 0.5  # seconds between two checks of the launcher and the clock
 
 
 class StopRequest:
-    """Whether this process was told to stop, from its creation on; made in the main thread.
+    """Whether this process was asked to stop since its creation; made in the main thread.
 
     SIGTERM, SIGINT, SIGUSR1 and the death of the launcher (if there is one) only set a flag; a
     second SIGINT ends the process at once, with code 130. A thread takes the signals, since Python
@@ -49,21 +49,21 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether this process was told to stop."""
+        """Whether this process was asked to stop."""
         return self._signal_name is not None
 
     @property
     def signal_name(self) -> str | None:
-        """What told it first: a signal's name or ``LAUNCHER_DIED``; None if nothing did."""
+        """The first cause: a signal's name or ``LAUNCHER_DIED``; None if there is none."""
         return self._signal_name
 
     @property
     def seconds_ago(self) -> float | None:
-        """Seconds since it was told first; None if it was not."""
+        """Seconds since the first request; None if there was none."""
         return time.monotonic() - self._since if self.requested else None
 
     def if_ignored(self, seconds: float, action: Callable[[], None]) -> None:
-        """Call ``action`` if this process is still there ``seconds`` after it was told to stop.
+        """Call ``action`` if this process still runs ``seconds`` after it was asked to stop.
 
         For a main thread that waits for ranks that are dead. Called once, in a thread of its own,
         so it may neither raise an exception that anybody sees nor rely on the main thread.
@@ -71,7 +71,7 @@ class StopRequest:
         self._late.append((seconds, action))
 
     def leave_when_told(self) -> None:
-        """End this process at once when it is told to stop: as yet there is nothing to save."""
+        """End this process at once when it is asked to stop: there is nothing to save yet."""
         self.if_ignored(0, self._leave_unsaved)
 
     def forget_actions(self) -> None:
@@ -125,7 +125,7 @@ class StopRequest:
 
     def _request(self, name: str) -> None:
         if not self.requested:
-            self._since = time.monotonic()  # before the name: it is what ``requested`` looks at
+            self._since = time.monotonic()  # before the name: ``requested`` reads it
             self._signal_name = name
 
     def _act_if_late(self) -> None:

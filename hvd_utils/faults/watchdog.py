@@ -25,7 +25,7 @@ from hvd_utils.faults.heartbeat import (
     write_heartbeat,
 )
 
-LOOKS_APART = 2.0  # seconds at least between two looks at the others' reports
+LOOKS_APART = 2.0  # seconds at least between two readings of the other heartbeats
 STORAGE_SECONDS = 12.0  # that a busy file system may take for them
 
 
@@ -58,7 +58,7 @@ class Watchdog:
         """Tell where this rank stands; a change of any of the three is progress. Costs nothing.
 
         ``doing`` is what it turns to now, as "reading images"; ``rank_files.WAITING`` where it
-        waits for the others. ``count`` tells apart the pieces of longer work within a step.
+        waits for the others. ``count`` numbers the pieces of longer work within a step.
         """
         self._place = (step, doing, count)
 
@@ -70,7 +70,7 @@ class Watchdog:
                 thread.start()
 
     def stop(self) -> None:
-        """Watch no longer, and tell the other ranks that this one is done."""
+        """Stop watching, and record for the other ranks that this one is done."""
         self._stopped.set()
         if self._timeout:
             for thread in self._threads:
@@ -125,7 +125,7 @@ class Watchdog:
         os._exit(EXIT_HANGS)  # without Horovod's farewell, which would wait for the others
 
     def _report(self) -> None:
-        """Write a report every beat and, when asked to, diagnose from two looks at everyone's."""
+        """Write a heartbeat at intervals; on request, compare two readings of all heartbeats."""
         stacks = heartbeat_path(self._folder, self._rank).with_suffix(".stacks")
         with contextlib.suppress(OSError):
             stacks.unlink()  # of an earlier launch
@@ -145,7 +145,7 @@ class Watchdog:
             if self._stopped.wait(self._beat):
                 break
         self._write(self._place[0], FINISHED, 0)
-        self._verdicts.put(None)  # nobody need wait for one
+        self._verdicts.put(None)  # so that no thread waits for a verdict
 
     def _write(self, step: int, doing: str, count: int) -> None:
         write_heartbeat(self._folder, self._make_heartbeat(step, doing, count))

@@ -124,7 +124,7 @@ def format_cpulist(cpus: Collection[int]) -> str:
 def read_cores(allowed: Collection[int], sys: Path = SYS) -> list[Core]:
     """Return the machine's cores with those of their CPUs that are ``allowed``.
 
-    Where the machine does not tell, as in some containers, each CPU is a core of one node.
+    Where the machine does not report this, as in some containers, each CPU is a core of one node.
     """
     nodes = {}
     for folder in sys.glob("devices/system/node/node[0-9]*"):
@@ -147,7 +147,7 @@ def read_near(gpu: str | None, sys: Path = SYS) -> frozenset[int]:
 
 
 def pci_address(device: torch.device) -> str | None:
-    """Return the PCI address of a CUDA device; None of a CPU, or where torch does not tell."""
+    """Return the PCI address of a CUDA device; None for a CPU, or where torch does not know it."""
     if device.type != "cuda":
         return None
     import torch

@@ -24,7 +24,7 @@ class Sample:
 
 
 def read_log(path: Path) -> list[Sample]:
-    """Return the samples of a log of HOROVOD_AUTOTUNE_LOG; a row being written is left out."""
+    """Return the samples of HOROVOD_AUTOTUNE_LOG; a row that is still being written is skipped."""
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file, skipinitialspace=True))

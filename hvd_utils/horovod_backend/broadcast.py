@@ -1,6 +1,6 @@
 """Broadcast bytes and objects of any length.
 
-Horovod's own ``broadcast_object`` tells a length in 32 bits and takes 0.05 s a megabyte; MPI counts
+Horovod's own ``broadcast_object`` sends a length in 32 bits and takes 0.05 s a megabyte; MPI counts
 in 32 bits too. So bytes travel in pieces.
 """
 

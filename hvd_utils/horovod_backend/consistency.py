@@ -61,7 +61,7 @@ def require_equal(everywhere: Sequence[tuple[str, Mapping[str, Any]]], rank: int
     """Raise BadInput where ranks differ; ``everywhere`` has host and facts of each, in order.
 
     All ranks raise, and so end together; in an elastic launch only those that differ from rank 0,
-    and the others go on without them.
+    and the others continue without them.
     """
     hosts = {other: host for other, (host, _) in enumerate(everywhere)}
     expected = everywhere[0][1]

@@ -35,7 +35,7 @@ class WorldChanged(HostsUpdatedInterrupt):
 
 
 class ElasticState:
-    """What this process knows from one world to the next."""
+    """What this process keeps from one world to the next."""
 
     def __init__(self) -> None:
         # Set by Horovod in a thread of rank 0 only. A job sums it over all ranks in each step, and
@@ -61,7 +61,7 @@ class ElasticState:
         """Return the state of the process that is furthest, on the CPU; collective.
 
         None if no process has any: the job begins. From then on every process keeps that state,
-        until the job calls ``keep`` again, so that it outlives whoever had it.
+        until the job calls ``keep`` again, so that it survives the process that had it.
         """
         state = self._newest() if self._newest else None
         step = -1 if state is None else state["step"]
@@ -108,7 +108,7 @@ class _World(State):
             hvd.init()
         except ValueError as error:  # another process was lost, or not there in time
             if not self._state.has_state:
-                raise  # one that cannot join leaves: the others go on without its host
+                raise  # a process that cannot join leaves: the others continue without its host
             raise HorovodInternalError(str(error)) from error
         self._connections = _open_sockets().keys() - before
         os.environ["HOROVOD_RANK"] = str(hvd.rank())  # Horovod's own setenv passes Python by

@@ -72,7 +72,7 @@ def horovod_variables(
     if settings.nccl_streams is not None:
         variables["HOROVOD_NUM_NCCL_STREAMS"] = str(settings.nccl_streams)
     if cuda:
-        # The host goes on when a sum is enqueued, and the default stream waits for it.
+        # The host continues once an allreduce is enqueued, and the default stream waits for it.
         variables["HOROVOD_ENABLE_ASYNC_COMPLETION"] = "1"
     return variables
 

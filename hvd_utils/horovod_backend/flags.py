@@ -17,7 +17,7 @@ from hvd_utils.horovod_backend.async_ops import AsyncSum
 class SharedFlags:
     """Flags of all ranks, by name; ``send`` and then ``receive`` make one round.
 
-    Each argument after ``size`` names a flag and says whether this rank raises it. Every rank must
+    Each argument after ``size`` is a flag: whether this rank raises it. Every rank must
     make the same rounds.
     """
 

@@ -17,7 +17,7 @@ def binding_hint(allowed: int, cores: int, local_size: int) -> str | None:
     """Return a warning where a launcher bound this process to fewer cores than its share.
 
     ``allowed`` of the node's ``cores`` may be used by this one of ``local_size`` processes. Open
-    MPI binds each rank to one core unless told otherwise, and decoding wants them all.
+    By default MPI binds each rank to one core, and decoding needs all of them.
     """
     if allowed >= cores // local_size or "OMPI_COMM_WORLD_RANK" not in os.environ:
         return None

@@ -93,7 +93,7 @@ def start_world(
     the same on all ranks.
 
     Horovod itself ends a sum that some rank does not join for twice ``stall_timeout`` seconds: the
-    watchdog, which tells more, comes first. Raises BadInput where the device asked for is not
+    watchdog, which reports more, comes first. Raises BadInput where the requested device is not
     there, or not for every rank, and where facts differ.
     """
     if 2 * stall_timeout > HOROVOD_WARNS_AFTER:

@@ -1,7 +1,7 @@
 """The paper's figure of several runs: ``python -m hvd_utils.final RUN [RUN ...]``.
 
 Each run's error is the median top-1 validation error of its last 5 epochs; runs that differ in
-their seed alone are told together as mean ± standard deviation (section 5.1).
+their seed alone are summarised as mean ± standard deviation (section 5.1).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SETTINGS = "settings.yaml"
 
 @dataclass(frozen=True)
 class Result:
-    """What a run's folder tells. ``top1_errors`` are in percent, one for each epoch it finished."""
+    """The result of a run's folder. ``top1_errors`` are in percent, one for each finished epoch."""
 
     run: Path
     experiment: dict[str, Any]

@@ -39,8 +39,8 @@ class Ended:
     """How a launch ended."""
 
     code: int  # the launcher's
-    told: bool  # whether it was told to stop
-    finished: bool  # whether the run's log says that it came to its end
+    told: bool  # whether it was asked to stop
+    finished: bool  # whether the run's log has an ``end`` event
     step: int  # of the newest checkpoint, 0 without one
 
 
@@ -94,7 +94,7 @@ def finished(run: Path) -> bool:
 
 
 def main() -> None:
-    """Judge, remember, say why, and exit with the verdict's code."""
+    """Judge, record and print the verdict, and exit with its code."""
     parser = argparse.ArgumentParser(prog="python -m hvd_utils.requeue", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     parser.add_argument("--code", type=int, required=True, help="exit code of the launcher")

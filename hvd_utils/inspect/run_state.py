@@ -113,7 +113,7 @@ class RunState:
 
     @property
     def left(self) -> float | None:
-        """Seconds until the end at the pace of the last launch; None where it cannot be told."""
+        """Seconds until the end at the pace of the last launch; None where it is unknown."""
         if not (self.steps and self.total_steps) or self.state == FINISHED:
             return None
         last = self.steps[-1]

@@ -18,7 +18,7 @@ from hvd_utils.cli.errors import BadInput
 
 
 class WorkerBatchNorm2d(nn.BatchNorm2d):
-    """``nn.BatchNorm2d`` for a batch of one or more logical workers, each normalised by itself.
+    """``nn.BatchNorm2d`` for a batch of one or more logical workers, each normalised alone.
 
     In training it takes (workers · n, channels, height, width) with image i of worker j at place
     i · workers + j, as ``order.pass_images`` lays them out. Elsewhere known as ghost batch norm

@@ -1,8 +1,8 @@
 """``torch.compile``, stage by stage, so that allreduce still overlaps with backprop.
 
-Compiled as one, a model hands out all its gradients at the end of the backward pass, and Horovod
+Compiled as one, a model returns all its gradients at the end of the backward pass, and Horovod
 could begin only then. A break in the graph before each stage makes the backward pass several
-functions, each of which hands out its gradients when it is done.
+functions, each of which returns its gradients when it is done.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MODES = {"default": None, "cudagraphs": "reduce-overhead"}  # of --compile, as P
 
 
 def tune_model(model: nn.Module, settings: SpeedSettings, device: torch.device) -> None:
-    """Set memory format, cuDNN's kernels and compilation as the settings say, in place."""
+    """Apply the settings of memory format, cuDNN's kernels and compilation, in place."""
     channels_last = settings.channels_last
     if channels_last is None:
         channels_last = default_channels_last(settings.precision, device)

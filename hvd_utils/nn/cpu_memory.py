@@ -1,6 +1,6 @@
 """CPU memory of tensors: freed memory is kept for the next step, large blocks use huge pages.
 
-glibc's malloc hands large blocks back to the kernel as soon as they are freed, and each pass
+glibc's malloc returns large blocks to the kernel as soon as they are freed, and each pass
 through a network frees and takes hundreds of them: ResNet-50 at 64 pixels with n = 16 then faults
 26,000 pages a step, a tenth of its time. Once kept, the memory of the first step serves all others.
 """

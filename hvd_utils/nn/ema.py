@@ -49,7 +49,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, step: int, made: torch.Tensor) -> None:
-        """Average the weights after ``step`` in, if ``made``, a truth value, says that it was.
+        """Average in the weights after ``step`` if ``made``, a truth value, is true.
 
         It is read on the device alone, so that the host need not wait for it.
         """

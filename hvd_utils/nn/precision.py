@@ -30,9 +30,9 @@ def computing(precision: str, device: torch.device) -> AbstractContextManager:
 
 
 def set_matmul_precision(precision: str, device: torch.device) -> None:
-    """Have products of float32 numbers rounded as ``precision`` says: to 10 bits in tf32 alone.
+    """Round products of float32 numbers by ``precision``: to 10 bits in tf32 alone.
 
-    PyTorch by itself computes convolutions in TF32. Raises BadInput where the device has no such
+    By default PyTorch computes convolutions in TF32. Raises BadInput where the device has no such
     arithmetic.
     """
     on_gpu = device.type == "cuda"

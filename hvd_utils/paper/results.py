@@ -15,7 +15,7 @@ NOT_COMPARED = ("seed", "workers", "precision")  # workers are compared as kn
 
 
 class Reference(NamedTuple):
-    """A figure of the paper: mean and, where it tells one, standard deviation."""
+    """A figure of the paper: mean and, where it is given, standard deviation."""
 
     error: float
     std: float | None
@@ -59,7 +59,7 @@ def find_reference(
 ) -> Reference | None:
     """Return the paper's figure for an experiment, by its settings; None where it has none.
 
-    It holds for ImageNet alone, which is told by the number of validation images. ``minibatch`` is
+    It holds for ImageNet alone, which the number of validation images identifies. ``minibatch`` is
     kn where it is known otherwise than as workers times n.
     """
     if val_images != VAL_IMAGES:

@@ -78,12 +78,12 @@ def _lead(here: Here, mail: Mailbox, began: float, until: float) -> NoReturn:
 
 
 def _serve(here: Here, mail: Mailbox, until: float) -> NoReturn:
-    """Do as rank 0 asks; if it falls silent, say so and leave."""
+    """Serve rank 0's requests; if it stops answering, print that and leave."""
     from hvd_utils.preflight.coordinator import serve
 
     def orphaned() -> None:
         if here.rank > 1:
-            time.sleep(GRACE_SECONDS)  # rank 1 says it for all
+            time.sleep(GRACE_SECONDS)  # rank 1 prints it for all
         print(
             f"fail  ranks  rank 0 ({here.hosts.get(0, 'host unknown')}) does not answer rank "
             f"{here.rank} ({here.host}): look at its process and its host",

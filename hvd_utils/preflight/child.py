@@ -12,12 +12,12 @@ import tempfile
 import time
 from typing import Any
 
-# What tells a process that it is a rank, which the child is not.
+# Variables that make a process a rank, which the child is not.
 RANK_PREFIXES = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "HOROVOD_")
 
 
 class ChildFailed(Exception):
-    """The child crashed or reported an error; the text says what."""
+    """The child crashed or reported an error; the text describes it."""
 
 
 class ChildTimeout(ChildFailed):

@@ -69,7 +69,7 @@ class Coordinator:
         return self._until - RESERVE - time.monotonic()
 
     def meet(self, limit: float) -> None:
-        """Learn which ranks are there and on which hosts; each says so by itself."""
+        """Collect the ranks that are there and their hosts; each sends a message."""
         self._gather(0, limit, "the first sign of life")
         for rank, host in self._answers.get(0, {}).items():
             self.hosts[rank] = host
@@ -184,7 +184,7 @@ def _sorted_out(answers: Mapping[int, Mapping[str, Any]]) -> Answers:
 
 
 def serve(here: Here, mail: Mailbox, until: float) -> int | None:
-    """Do what rank 0 asks for until it says leave; return its exit code, None if it fell silent."""
+    """Serve rank 0's requests until it sends an exit code; return it, None if there is silence."""
     mail.send(0, {"number": 0, "answer": here.host})
     arrived: list[Any] = []
 

@@ -19,7 +19,7 @@ WORDS = {OK: "all is well", WARN: "warnings: it will run, see above", FAIL: "fai
 def show(lead: Coordinator, preflight: Preflight, began: float, broken_off: str = "") -> int:
     """Print the table, write --json, and return the exit code: 2 if something failed, else 0.
 
-    ``broken_off`` says why not all checks were made.
+    ``broken_off`` is why not all checks were made.
     """
     verdicts = [*lead.verdicts(), *preflight.verdicts]
     if broken_off:

@@ -37,7 +37,7 @@ def place(here: Here, limit: float, hosts: dict[int, str]) -> dict[str, int]:
 
 
 def local(here: Here, limit: float) -> dict[str, Any]:
-    """Collect what this rank knows by itself, without torch."""
+    """Collect the facts of this rank that need no torch."""
     facts: dict[str, Any] = {}
     if "software" in here.options.checks:
         facts["software"] = software.collect(software.mpi_name(MPI.Get_library_version()))
@@ -60,11 +60,11 @@ def sees(here: Here, limit: float, path: str) -> bool:
         "until = time.monotonic() + float(sys.argv[2])\n"
         "while not os.path.exists(sys.argv[1]) and time.monotonic() < until:\n"
         "    time.sleep(0.1)\n"
-        "    os.scandir(os.path.dirname(sys.argv[1])).close()\n"  # asks NFS anew
+        "    os.scandir(os.path.dirname(sys.argv[1])).close()\n"  # makes NFS read anew
         "sys.exit(not os.path.exists(sys.argv[1]))"
     )
     command = [sys.executable, "-S", "-c", program, path, str(limit / 2)]
-    try:  # in a process of its own: a dead file system hangs who asks it
+    try:  # in a child process: a dead file system hangs its caller
         done = subprocess.run(command, timeout=limit, stderr=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         raise ChildTimeout(f"{Path(path).parent} does not answer within {limit:.0f} s") from None

@@ -15,9 +15,9 @@ LOCAL_RANK = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
 @dataclass
 class Here:
-    """One rank: what it was asked for, and where it is.
+    """One rank: its options, and where it runs.
 
-    ``hosts`` are those of the ranks that answered, by rank: rank 0 tells them. ``groups`` are
+    ``hosts`` are those of the ranks that answered, by rank: rank 0 sends them. ``groups`` are
     communicators of some ranks, ``child`` is the process for what may crash.
     """
 
@@ -43,7 +43,7 @@ class Here:
 
     @property
     def local_rank(self) -> int:
-        """This rank's number on its node, as the launcher says or else by order."""
+        """This rank's number on its node, from the launcher or else by order."""
         told = next((int(os.environ[name]) for name in LOCAL_RANK if name in os.environ), None)
         return self.neighbours.index(self.rank) if told is None else told
 

@@ -16,7 +16,7 @@ from hvd_utils.cli.run_main import run_main
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line and write the page, the pictures and the text that it asks for."""
+    """Read the command line and write the requested page, pictures and text."""
     parser = argparse.ArgumentParser(prog="python -m hvd_utils.report", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument(

@@ -163,7 +163,7 @@ def by_minibatch(runs: Sequence[Shown]) -> Panel | None:
 
 
 def _largest_family(runs: Sequence[Shown]) -> list[tuple[Shown, float, float]]:
-    """Return a run of each setting, its mean error and deviation, where kn alone tells them apart.
+    """Return a run of each setting, its mean error and deviation, where they differ in kn alone.
 
     Where runs differ in more, the largest number of settings that do not.
     """

@@ -38,7 +38,7 @@ def course_axis(runs: Sequence[Shown]) -> Axis:
 
 
 def clock_axis(runs: Sequence[Shown]) -> Axis:
-    """Return the axis of time in training, pauses between launches left out."""
+    """Return the axis of time in training, without the pauses between launches."""
     most = max(float(run.seconds[-1]) for run in runs)
     _, length, unit = next(each for each in UNITS if most >= each[0])
     return Axis(

@@ -92,7 +92,7 @@ class Panel:
     axes: Axes
     lines: list[Line] = field(default_factory=list)
     keys: list[tuple[str, str, Any]] = field(default_factory=list)  # label, colour, dashes
-    summary: str = ""  # what somebody who cannot see it is told
+    summary: str = ""  # for readers who cannot see the picture
     _ends: list[tuple[float, float, str, str]] = field(default_factory=list)
 
     def add(self, label: str, colour: str, x: Any, y: Any, unit: str = "") -> None:

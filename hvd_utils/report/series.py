@@ -55,7 +55,7 @@ class Shown:
 
     @cached_property
     def seconds(self) -> np.ndarray:
-        """Seconds in training at each event; pauses between launches are left out."""
+        """Seconds in training at each event, without the pauses between launches."""
         times = np.array([event["time"] for event in self.state.events], float)
         passed = np.diff(times, prepend=times[:1]).clip(min=0)
         passed[[event["event"] == "start" for event in self.state.events]] = 0
@@ -91,7 +91,7 @@ class Shown:
 
     @cached_property
     def steps_per_epoch(self) -> float | None:
-        """Steps in an epoch; None where it cannot be told yet."""
+        """Steps in an epoch; None where it is not known yet."""
         ended = self.state.of("epoch")
         if ended:
             return ended[-1]["step"] / (ended[-1]["epoch"] + 1)
@@ -189,7 +189,7 @@ def tag(number: int) -> str:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """Return the folders' last parts, as many as tell them apart."""
+    """Return the folders' last parts, as many as make them distinct."""
     whole = [folder.resolve().parts for folder in folders]
     longest = max(len(parts) for parts in whole)
     for count in range(1, longest + 1):
@@ -230,7 +230,7 @@ def points_of_each(runs: int) -> int:
 def differing(runs: Iterable[Shown]) -> dict[str, list[Any]]:
     """Return the settings in which runs differ, by name: a value for each run.
 
-    Where a run is, and how it was told to begin, is left out; processes and code are added.
+    Where a run lies and how it began does not count; processes and code do.
     """
     tables = [_facts(run) for run in runs]
     names = dict.fromkeys(name for table in tables for name in table)

@@ -16,7 +16,7 @@ from hvd_utils.timing.stragglers import DOING, SLOWER
 
 PART_COLOURS = dict(zip(PARTS, (panel.DATA, panel.COMPUTE, panel.ALLREDUCE), strict=True))
 SPELLS = 8  # most spells of slow ranks
-SMOOTH = 80  # points of a line: single windows say little
+SMOOTH = 80  # points of a line: single windows are noisy
 
 
 def throughput(runs: Sequence[Shown], axis: Axis) -> Panel:

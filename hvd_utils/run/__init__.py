@@ -1,4 +1,4 @@
-"""A run's folder: where it stands, what it writes, how it goes on.
+"""A run's folder: its state, its records, its lifecycle.
 
 May import ``training``, what that imports, and ``dali_pipeline``. Start with ``lifecycle``.
 """

@@ -80,7 +80,7 @@ class AsyncCheckpointer:
             self._collect()
 
     def finish(self) -> None:
-        """Wait until all that was handed over is on the disk; raise BadInput if it failed."""
+        """Wait until every save is on the disk; raise BadInput if one failed."""
         self._collect()
 
     def _wait_before(self, step: int) -> None:

@@ -19,11 +19,11 @@ from hvd_utils.run.folder import best_path, checkpoint_path, list_checkpoints
 FORMAT = 1
 ANOTHER = "give another with --resume FILE, or remove it"
 
-# May differ when a run goes on, for it does not change the steps already made; except where the
+# May differ when a run resumes, since it does not change the steps already made; except where the
 # rate runs down to 0 over the whole of the run.
 LENGTH = "epochs"
 
-FIRST_ORDER = 1  # of checkpoints that do not tell by which version images were shuffled
+FIRST_ORDER = 1  # of checkpoints that do not record the version of the shuffle
 
 DEFAULTS = Recipe().model_dump(mode="json")
 
@@ -131,7 +131,7 @@ def explained(path: str | Path) -> Iterator[None]:
 def newest_valid(output: Path) -> tuple[Path | None, dict[str, Any] | None, list[Path]]:
     """Return the newest checkpoint that loads, its content, and the damaged ones passed over.
 
-    Raises BadInput if there are checkpoints but none is whole: starting anew must be asked for.
+    Raises BadInput if there are checkpoints but none is whole: starting anew must be requested.
     """
     damaged: list[Path] = []
     for path in list_checkpoints(output):
@@ -160,7 +160,7 @@ def check_model(state: Mapping[str, Any], path: Path, model: str, num_classes: i
 
 
 def check_data(state: Mapping[str, Any], path: Path, facts: Mapping[str, Any]) -> None:
-    """Raise BadInput unless the run goes on with the same images, in the same order.
+    """Raise BadInput unless the run resumes with the same images, in the same order.
 
     ``facts`` are ``Plan.data_facts()``.
     """

@@ -31,7 +31,7 @@ _PLACES: Fields = {"step": ("step",), "epoch": ("step", "epoch"), "bad_images": 
 
 
 def read_events(run: Path, fields: Fields = _NONE) -> Iterator[dict[str, Any]]:
-    """Yield the events of a run's ``metrics.jsonl``; a line still being written is left out.
+    """Yield the events of a run's ``metrics.jsonl``; a line that is still being written is skipped.
 
     Raises BadInput if the file cannot be read or holds something else, and where an event has not
     the ``fields`` of its kind.

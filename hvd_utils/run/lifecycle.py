@@ -38,7 +38,7 @@ from hvd_utils.training.train_state import TrainState
 class Run:
     """One launch of a run, on every process; only rank 0 writes. A context manager.
 
-    Every rank holds the same state after every step, so any of them could go on from there.
+    Every rank holds the same state after every step, so the run can resume from any step.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class Run:
         stop: StopRequest,
         elastic: ElasticState,
     ) -> None:
-        """Open the run's folder and go on where it stands; collective.
+        """Open the run's folder and resume the run; collective.
 
         ``earlier`` is the state that processes of another world kept in their ``elastic`` state.
-        Without it, --resume says from which checkpoint to go on. Raises BadInput if the folder
+        Without it, --resume names the checkpoint to resume from. Raises BadInput if the folder
         cannot be written or is in use, or the checkpoint is damaged or of another run.
         """
         self.settings, self.world, self.training = settings, world, training
@@ -81,7 +81,7 @@ class Run:
         stop.if_ignored(0, self._acknowledge)
 
     def _begin(self, earlier: State | None, elastic: ElasticState) -> None:
-        """Open the folder and restore the state to go on from; collective."""
+        """Open the folder and restore the state to resume from; collective."""
         settings, world = self.settings, self.world
         self._data_facts = self._plan.data_facts()
         self.output = self._open_folder(earlier)
@@ -177,7 +177,7 @@ class Run:
             self._timer.send()
 
     def check_requests(self) -> None:
-        """Raise Stopped or WorldChanged, with all saved, if any rank was asked for it; collective.
+        """Raise Stopped or WorldChanged, with all saved, if any rank has a request; collective.
 
         All ranks have the same flags, from the last step's round.
         """
@@ -203,7 +203,7 @@ class Run:
     def save(self, best: bool = False) -> None:
         """Save a checkpoint in the background (rank 0).
 
-        Not where an update was left out for good: rank 0 must not fail alone. At the end of the
+        Not where an update was skipped for good: rank 0 must not fail alone. At the end of the
         window all ranks notice that.
         """
         self.watchdog.beat(self.step, "saving")

@@ -49,7 +49,7 @@ def trace_nonfinite(
     """Turn NonfiniteError, which all ranks raise at once, into BadInput that names rank and images.
 
     The step's weights are still there and its images can be read again, so each rank makes its
-    passes once more and looks at each by itself.
+    passes once more and checks each of them.
     """
     try:
         yield

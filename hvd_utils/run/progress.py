@@ -12,7 +12,7 @@ class Progress:
     """Updates made, sums of the window under way and of the epoch, and the errors so far.
 
     A window is what one line of the log covers. Its sums are part of a checkpoint, so that a run
-    that goes on from the middle of a window logs the line that an undisturbed one would have.
+    that resumes in the middle of a window logs the same line as an undisturbed one.
     """
 
     step: int = 0

@@ -20,7 +20,7 @@ from hvd_utils.training.metrics import Errors, Window
 
 
 class Records:
-    """The files of one launch, which goes on from ``progress`` up to ``last_step``."""
+    """The files of one launch, from ``progress`` up to ``last_step``."""
 
     def __init__(
         self, output: Path, settings: Settings, progress: Progress, last_step: int
@@ -70,7 +70,7 @@ class Records:
 
     @property
     def removed(self) -> bool:
-        """Whether the log was removed while the run goes on."""
+        """Whether the log was removed during the run."""
         return self._log.removed
 
     def window(self, window: Window, *, partial: bool = False) -> None:
@@ -90,7 +90,7 @@ class Records:
         )
 
     def bad_images(self, reasons: Mapping[str, str]) -> None:
-        """Log the images that were left out so far, if any."""
+        """Log the bad images found so far, if any."""
         if reasons:
             self._log.bad_images(self._progress.epoch, self._progress.step, reasons)
 
@@ -105,11 +105,11 @@ class Records:
         self._timer.done(self._progress.step)
 
     def wait_for_checkpoint(self) -> None:
-        """Wait until what was handed over is on the disk; raise BadInput if that failed."""
+        """Wait until the checkpoint is on the disk; raise BadInput if that failed."""
         self._checkpoints.finish()
 
     def stop(self) -> None:
-        """Log that the launch was told to stop."""
+        """Log that the launch was asked to stop."""
         self._log.write("stop", step=self._progress.step)
 
     def end(self) -> None:

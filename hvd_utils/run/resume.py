@@ -22,9 +22,9 @@ SET_ASIDE = ".pt.set-aside"  # ending of checkpoints that a run went back behind
 def find_state(
     settings: Settings, world: World, output: Path, data_facts: Mapping[str, Any]
 ) -> tuple[State | None, list[str]]:
-    """Return the state that --resume asks for, if any, and lines to show about it; collective.
+    """Return the state that --resume names, if any, and lines to show about it; collective.
 
-    Rank 0 finds and reads it and tells the others. Raises BadInput if it is damaged or of another
+    Rank 0 finds, reads and broadcasts it. Raises BadInput if it is damaged or of another
     run.
     """
     state: dict[str, Any] | None = None
@@ -54,7 +54,7 @@ def named_checkpoint(resume: str, output: Path) -> Path | None:
 
 
 def _find(resume: str, output: Path) -> tuple[Path | None, dict[str, Any] | None, list[str]]:
-    """Return the checkpoint to go on from, its content, and lines to show about the choice."""
+    """Return the checkpoint to resume from, its content, and lines to show about the choice."""
     if resume == "never":
         if list_checkpoints(output):
             raise BadInput(
@@ -80,7 +80,7 @@ def _find(resume: str, output: Path) -> tuple[Path | None, dict[str, Any] | None
 
 
 def _begin_from(named: Path, step: int, output: Path) -> list[str]:
-    """Remember the checkpoint that the user named, so that the next launch goes on from here.
+    """Record the checkpoint that the user named, so that the next launch continues this run.
 
     Later ones of the run are set aside. Returns lines to show about them.
     """

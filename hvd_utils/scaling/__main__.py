@@ -71,7 +71,7 @@ def _network_for(
 def _stops_paying(
     options: Namespace, one: Step, gradients: Sequence[Gradient], clusters: dict[str, Cluster]
 ) -> dict[str, Any]:
-    """Answer twice: with n kept, and with kn kept as accuracy asks."""
+    """Answer twice: with n kept, and with kn kept, which accuracy needs."""
     gain, efficiency = options.stops_paying, options.least_efficiency
     most = options.max_minibatch or text.ACCURATE_MINIBATCH
     answers: dict[str, Any] = {}

@@ -23,7 +23,7 @@ OF_A_RUN = {"start": ("time", "processes", "minibatch"), "step": ("images_per_se
 
 
 def read_step(path: Path) -> Step:
-    """Return the step that a run's folder or a benchmark's JSON tells; raise BadInput if none."""
+    """Return the step from a run's folder or a benchmark's JSON; raise BadInput without one."""
     return _of_run(path) if path.is_dir() else _of_json(path)
 
 

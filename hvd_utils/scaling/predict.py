@@ -95,7 +95,7 @@ class Prediction:
         return max(PARTS, key=lambda part: getattr(self, part))
 
     def hours(self, epochs: float, images: int = IMAGENET) -> float:
-        """Return the hours of so many passes over so many images, validation left out."""
+        """Return the hours of so many passes over so many images, without validation."""
         return epochs * images / self.images_per_second / 3600
 
     def efficiency(self, base: Prediction) -> float:
@@ -117,7 +117,7 @@ def predict(step: Step, gradients: Sequence[Gradient], cluster: Cluster, gpus: i
             cluster.element_bytes,
             slow * step.backward_share,
             lambda size: allreduce(size, gpus, network),
-            2 * steps(gpus) * latency,  # who has what is gathered and told, by a tree
+            2 * steps(gpus) * latency,  # which rank is ready is gathered and broadcast, by a tree
             cluster.horovod,
         )
         exposed, hidden, allreduces = overlap.exposed, overlap.hidden, overlap.allreduces

@@ -2,7 +2,7 @@
 
 Each gives a rate at a small number of GPUs, from which the step of one is taken, and the efficiency
 at a large one, which is predicted. Networks are presets, from data sheets; the spread is the
-assumed one everywhere. What a publication leaves open is assumed, and ``assumed`` says so.
+assumed one everywhere. What a publication does not state is assumed and listed in ``assumed``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def validate(points: Sequence[Point]) -> list[Validation]:
 
 
 def predicted_efficiency(point: Point) -> float:
-    """Return what the planner says of a point."""
+    """Return the planner's prediction for a point."""
     gradients = gradients_of(point.step.model)
     one = of_one_gpu(point.step, gradients, point.cluster)
     base = predict(one, gradients, point.cluster, point.base or point.step.gpus)

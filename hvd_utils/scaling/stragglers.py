@@ -44,7 +44,7 @@ def _normal_distribution() -> tuple[np.ndarray, np.ndarray]:
 def spread_of(median: float, most: float, ranks: int) -> float | None:
     """Return the spread of so many ranks' times, of which median and most are known.
 
-    None if it cannot be told.
+    None if it is unknown.
     """
     if ranks < 2 or median <= 0:
         return None

@@ -19,14 +19,14 @@ from dali_pipeline.loading.interface import MEAN, STD
 
 
 class CpuTransforms:
-    """Finishes batches with ``threads`` threads, each working on images of its own.
+    """Transforms batches in ``threads`` threads; each image belongs to one thread.
 
     Images are float (images, 3, side, side), normalised, and channels-last in memory, which is how
     they are decoded and how convolutions are fastest.
     """
 
     def __init__(self, threads: int, largest: int, antialias: bool) -> None:
-        """``largest`` is the largest side that will be asked for, pixels."""
+        """``largest`` is the largest side of any batch, pixels."""
         self._threads = threads
         self._largest = largest
         self._antialias = antialias

@@ -35,7 +35,7 @@ def _dali_decodes(data: np.ndarray) -> bool:
 
 
 def why_undecodable(data: bytes) -> str:
-    """Return what PIL says of an image that DALI does not decode."""
+    """Return PIL's reason for an image that DALI does not decode."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what ends in an error here

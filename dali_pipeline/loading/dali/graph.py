@@ -2,7 +2,8 @@
 
 Each graph is one function; everything random comes from the plan. A training image is decoded in
 its crop window only. On a GPU all that follows decoding is done there. On a CPU, DALI's resizing
-would take as long as its decoding: the graph ends with decoded pixels, and ``finish`` goes on.
+takes as long as its decoding. So the graph ends with decoded pixels, and ``cpu_transforms`` does
+the rest.
 
 Resizing is bilinear, by default with antialiasing, which is what PIL and torchvision do. Stored
 EXIF orientation is ignored, as they do.

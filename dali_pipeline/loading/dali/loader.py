@@ -129,7 +129,7 @@ class _Decoder:
         while True:
             self._pipeline = self._pipeline or self._build()
             try:
-                # On a GPU, DALI works ahead by itself; on a CPU, decoding and finishing have to.
+                # On a GPU, DALI prefetches; on a CPU, decoding and transforms are prefetched here.
                 if self._cpu_transforms is None:
                     yield from map(self._on_gpu, self._decoded())
                 else:
@@ -168,7 +168,7 @@ class _Decoder:
 
 
 def _one_by_one(decoded: Iterable) -> Iterator[tuple[list, TrainingBatch | ValidationBatch]]:
-    """Yield the images of each batch by themselves."""
+    """Yield the images of each batch separately."""
     for images, batches in decoded:
         pixels = (torch.from_dlpack(image) for image in images)
         for batch in batches:

@@ -1,7 +1,7 @@
 """Read encoded images ahead of decoding, in several threads, which network storage needs.
 
-Each is looked at before DALI sees it: of an image whose header it cannot parse, DALI 2.4 may end
-the whole process, as its other threads go on with what the failed one has given back.
+Each is checked before DALI gets it: where DALI 2.4 cannot parse an image's header, it may end
+the whole process, because its other threads still use what the failed one has freed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class EncodedReader:
         """Return the bytes, uint8 (length,), of each image.
 
         Raises BadImage if one cannot be read, is empty, has no header that DALI can parse, has
-        another size than the index knows, or is a JPEG without its end.
+        another size than in the index, or is a JPEG without its end.
         """
         sizes = np.stack(self._index.sizes(ids), axis=1)
         # Few tasks: handing one over takes as long as a read.

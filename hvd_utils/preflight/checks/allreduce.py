@@ -62,7 +62,7 @@ class NetworkCheck:
     ) -> tuple[list[Timed], str]:
         """Time sums of growing size over the groups of ranks that ``choose`` returns.
 
-        As long as the time lasts; when a rank falls silent, the others go on without it.
+        Until the time is over; when a rank stops answering, the others continue without it.
         """
         until = time.monotonic() + min(seconds, self.lead.time_left / 3)
         sums: list[Timed] = []
@@ -107,7 +107,7 @@ class NetworkCheck:
             return None
         answers = self.lead.ask("allreduce", limit, "allreduce", list(member), group=group,
                                 groups=groups, size=size, repetitions=repetitions)  # fmt: skip
-        if answers.errors and first and self.lead.alive == alive:  # else that rank is to blame
+        if answers.errors and first and self.lead.alive == alive:  # else that rank is the cause
             self._add(*answers.trouble(f"allreduce of {size >> 10} KB", self.lead.hosts))
         if answers.errors or set(answers.facts) != set(member):
             return None

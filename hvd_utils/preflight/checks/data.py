@@ -16,12 +16,12 @@ from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import name_hosts, some
 from hvd_utils.preflight.verdict import FAIL, OK, WARN, Verdict, odd_ones
 
-CLASSES_LOOKED_INTO = 20  # of a folder without index, which nobody walks on every node
+CLASSES_LOOKED_INTO = 20  # of a folder without index: walking it on every node takes too long
 SIZES_LOOKED_AT = 500  # files of a split
 
 
 def see(data: Path) -> tuple[dict[str, Any], tuple[Index, Index]]:
-    """Return what this node sees of ``data``, and the images that it looked at.
+    """Return what this node sees of ``data``, and the images that it checked.
 
     A prepared index is read whole; without one, some class folders stand for all. Raises BadInput
     where the data cannot be used.

@@ -1,7 +1,7 @@
 """Measure clocks, allreduce and pairs of ranks over MPI, and find slow ranks.
 
 Sums are nonblocking, so that they can be given up: Open MPI's are up to some times slower so, and
-NCCL's on GPUs are quicker. What the table says is a lower bound of what the job will see.
+NCCL's on GPUs are quicker. The table's figures are a lower bound for the job.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def ready(here: Here, limit: float) -> dict[str, Any]:
 
 
 def link_gbit(network: Path, infiniband: Path) -> float | None:
-    """Return the speed of the fastest link that is up, Gbit/s, None where nothing tells."""
+    """Return the speed of the fastest link that is up, Gbit/s, None where it is unknown."""
     speeds = [parse_rate(_read(path)) for path in infiniband.glob("*/ports/*/rate")]
     for interface in network.glob("*"):
         if (interface / "device").exists():  # a real one, neither lo nor docker0

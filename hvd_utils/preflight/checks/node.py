@@ -38,7 +38,7 @@ def collect(local_size: int, output: Path | None) -> dict[str, Any]:
 
 
 def _free(folder: Path) -> int | None:
-    """Return the free bytes where ``folder`` is or will be; None where that cannot be told."""
+    """Return the free bytes where ``folder`` is or will be; None where that is unknown."""
     for place in (folder, *folder.absolute().parents):
         if place.exists():
             try:

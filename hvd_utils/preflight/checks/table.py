@@ -40,7 +40,7 @@ class Preflight:
         self._classes = 1000
 
     def run(self) -> None:
-        """Make all checks that were asked for, one after the other."""
+        """Make all requested checks, one after the other."""
         limit = self.options.time_limit
         self.lead.meet(min(30, limit / 4))
         self._without_torch()

@@ -21,7 +21,7 @@ JPEG_NAMES = frozenset({".jpg", ".jpeg"})
 NO_TIME = -1
 
 
-class Look(NamedTuple):
+class ImageCheck(NamedTuple):
     """One file: its length and time of change, size in pixels (0 if unknown), and findings."""
 
     file_bytes: int
@@ -31,14 +31,14 @@ class Look(NamedTuple):
     findings: dict[str, str]  # from kind to detail
 
 
-def look_at(path: str) -> Look:
+def check_image(path: str) -> ImageCheck:
     """Decode an image file and return what is in it. Raises OSError if there is no such file."""
     stat = os.stat(path)
     try:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:  # perhaps temporary: without a time it is checked again
-        return Look(stat.st_size, NO_TIME, 0, 0, {UNDECODABLE: error.strerror})
+        return ImageCheck(stat.st_size, NO_TIME, 0, 0, {UNDECODABLE: error.strerror})
     height = width = 0
     try:
         with warnings.catch_warnings():
@@ -52,7 +52,7 @@ def look_at(path: str) -> Look:
     except Exception as error:  # decoders fail on broken files in every way there is
         reason = str(error) if data else "the file is empty"
         findings = {UNDECODABLE: reason or repr(error)}
-    return Look(stat.st_size, stat.st_mtime_ns, height, width, findings)
+    return ImageCheck(stat.st_size, stat.st_mtime_ns, height, width, findings)
 
 
 def _oddities(image: Image.Image, path: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dali_pipeline.dataset.index import Index
-from dali_pipeline.preparation.image_check import Look, look_at
+from dali_pipeline.preparation.image_check import ImageCheck, check_image
 from dali_pipeline.preparation.parallel import parallel_map
 from hvd_utils.cli.progress_bar import tqdm
 
@@ -43,13 +43,13 @@ class _Piece(NamedTuple):
 
 
 def verify(splits: Sequence[Index], work: Path, processes: int) -> list[Verified]:
-    """Look at every image of ``splits``, unless ``work`` remembers it and it has not changed."""
+    """Check every image of ``splits``, unless ``work`` has its result and it has not changed."""
     pieces = [piece for index in splits for piece in _pieces(index, work)]
     sizes = np.zeros((sum(map(len, splits)), 3), np.int64)  # a row for every image of all splits
     findings = {}
     row = 0
     with tqdm(total=len(sizes), unit="image", desc="decoding", disable=None) as bar:
-        for looks in parallel_map(_look_at_piece, pieces, processes):
+        for looks in parallel_map(_check_piece, pieces, processes):
             for look in looks:
                 sizes[row] = look.height, look.width, look.file_bytes
                 if look.findings:
@@ -87,31 +87,32 @@ def _pieces(index: Index, work: Path) -> list[_Piece]:
     return pieces
 
 
-def _look_at_piece(piece: _Piece) -> list[Look]:
+def _check_piece(piece: _Piece) -> list[ImageCheck]:
     known = _recall(piece.memory)
-    looks = {}
+    checks = {}
     for name in map(os.fsdecode, piece.names):
         path = os.path.join(piece.root, name)
         stat = os.stat(path)
-        look = known.get(name)
-        if look is None or (look.file_bytes, look.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
-            look = look_at(path)
-        looks[name] = look
-    if looks != known:
-        _remember(piece.memory, looks)
-    return list(looks.values())
+        check = known.get(name)
+        if check is None or (check.file_bytes, check.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+            check = check_image(path)
+        checks[name] = check
+    if checks != known:
+        _remember(piece.memory, checks)
+    return list(checks.values())
 
 
-def _recall(memory: str) -> dict[str, Look]:
+def _recall(memory: str) -> dict[str, ImageCheck]:
     try:
         with open(memory) as file:
-            return {name: Look(*look) for name, look in json.load(file)[FORMAT_OF_MEMORY].items()}
+            known = json.load(file)[FORMAT_OF_MEMORY]
+            return {name: ImageCheck(*found) for name, found in known.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # nothing yet, or nothing that makes sense: look again
 
 
-def _remember(memory: str, looks: dict[str, Look]) -> None:
+def _remember(memory: str, checks: dict[str, ImageCheck]) -> None:
     os.makedirs(os.path.dirname(memory), exist_ok=True)
     with open(f"{memory}.tmp", "w") as file:
-        json.dump({FORMAT_OF_MEMORY: looks}, file)
+        json.dump({FORMAT_OF_MEMORY: checks}, file)
     os.replace(f"{memory}.tmp", memory)

@@ -20,7 +20,7 @@ from hvd_utils.preflight.start import check_launch, start_mpi
 
 if TYPE_CHECKING:
     from hvd_utils.preflight.messages import Mailbox
-    from hvd_utils.preflight.this_rank import Here
+    from hvd_utils.preflight.this_rank import ThisRank
 
 FAILED = 2
 LAST_RESORT = 3.0  # seconds after the time limit, when a rank leaves whatever it is doing
@@ -38,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     comm = start_mpi(options.time_limit)
 
     from hvd_utils.preflight.messages import Mailbox
-    from hvd_utils.preflight.this_rank import Here
+    from hvd_utils.preflight.this_rank import ThisRank
 
-    here = Here(comm.Get_rank(), comm.Get_size(), options, settings, comm, child)
+    here = ThisRank(comm.Get_rank(), comm.Get_size(), options, settings, comm, child)
     crowd = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", 1)) // (os.cpu_count() or 1)
     mail = Mailbox(comm, crowd)
     # MPI's start waits for the slowest, so the ranks' clocks agree from here on.
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _serve(here, mail, until)
 
 
-def _lead(here: Here, mail: Mailbox, began: float, until: float) -> NoReturn:
+def _lead(here: ThisRank, mail: Mailbox, began: float, until: float) -> NoReturn:
     """Ask, judge and print; whatever happens, the table is printed before the time is over."""
     from hvd_utils.preflight.checks.table import Preflight
     from hvd_utils.preflight.coordinator import Coordinator
@@ -77,7 +77,7 @@ def _lead(here: Here, mail: Mailbox, began: float, until: float) -> NoReturn:
     _end(here, code, everybody=not lead.silent)
 
 
-def _serve(here: Here, mail: Mailbox, until: float) -> NoReturn:
+def _serve(here: ThisRank, mail: Mailbox, until: float) -> NoReturn:
     """Serve rank 0's requests; if it stops answering, print that and leave."""
     from hvd_utils.preflight.coordinator import serve
 
@@ -105,7 +105,7 @@ def _at(when: float, act: Callable[[], None]) -> None:
     timer.start()
 
 
-def _end(here: Here, code: int, everybody: bool) -> NoReturn:
+def _end(here: ThisRank, code: int, everybody: bool) -> NoReturn:
     """Leave with a code: in MPI's good manners if everybody is there to join in."""
     if everybody and code == 0:
         from mpi4py import MPI
@@ -114,7 +114,7 @@ def _end(here: Here, code: int, everybody: bool) -> NoReturn:
     _leave(here, code)
 
 
-def _leave(here: Here, code: int) -> NoReturn:
+def _leave(here: ThisRank, code: int) -> NoReturn:
     if here.child:
         here.child.close()
     sys.stdout.flush()

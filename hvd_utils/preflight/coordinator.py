@@ -10,7 +10,7 @@ from typing import Any
 from hvd_utils.cli.ranks import name_ranks, some
 from hvd_utils.preflight import tasks
 from hvd_utils.preflight.messages import Mailbox
-from hvd_utils.preflight.this_rank import Here
+from hvd_utils.preflight.this_rank import ThisRank
 from hvd_utils.preflight.verdict import FAIL, OK, WARN, Verdict, groups_of
 
 GRACE = 1.0  # seconds that an answer may take beyond its task's limit
@@ -48,7 +48,7 @@ class Coordinator:
     time they were asked, with what it was; ``late`` answered after their time.
     """
 
-    def __init__(self, here: Here, mail: Mailbox, until: float) -> None:
+    def __init__(self, here: ThisRank, mail: Mailbox, until: float) -> None:
         self.here, self._mail, self._until = here, mail, until
         self.hosts: dict[int, str] = {here.rank: here.host}
         self.silent: dict[int, str] = {}
@@ -183,7 +183,7 @@ def _sorted_out(answers: Mapping[int, Mapping[str, Any]]) -> Answers:
     return found
 
 
-def serve(here: Here, mail: Mailbox, until: float) -> int | None:
+def serve(here: ThisRank, mail: Mailbox, until: float) -> int | None:
     """Serve rank 0's requests until it sends an exit code; return it, None if there is silence."""
     mail.send(0, {"number": 0, "answer": here.host})
     arrived: list[Any] = []

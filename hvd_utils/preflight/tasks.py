@@ -13,12 +13,12 @@ from mpi4py import MPI
 
 from hvd_utils.preflight.checks import gpu, network, node, software
 from hvd_utils.preflight.child import ChildFailed, ChildTimeout
-from hvd_utils.preflight.this_rank import Here
+from hvd_utils.preflight.this_rank import ThisRank
 
 Task = Callable[..., Any]
 
 
-def run(here: Here, task: str, limit: float, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def run(here: ThisRank, task: str, limit: float, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``{"facts": …}`` of a task, or ``{"error": text, "timeout": bool}``; never raises."""
     try:
         return {"facts": TASKS[task](here, limit, **arguments)}
@@ -30,13 +30,13 @@ def run(here: Here, task: str, limit: float, arguments: Mapping[str, Any]) -> di
         return {"error": f"{type(error).__name__}: {error}", "timeout": False}
 
 
-def place(here: Here, limit: float, hosts: dict[int, str]) -> dict[str, int]:
+def place(here: ThisRank, limit: float, hosts: dict[int, str]) -> dict[str, int]:
     """Learn which ranks answered, and where they are."""
     here.hosts = hosts
     return {"local_rank": here.local_rank, "local_size": here.local_size}
 
 
-def local(here: Here, limit: float) -> dict[str, Any]:
+def local(here: ThisRank, limit: float) -> dict[str, Any]:
     """Collect the facts of this rank that need no torch."""
     facts: dict[str, Any] = {}
     if "software" in here.options.checks:
@@ -48,12 +48,12 @@ def local(here: Here, limit: float) -> dict[str, Any]:
     return facts
 
 
-def now(here: Here, limit: float) -> float:
+def now(here: ThisRank, limit: float) -> float:
     """Return this node's clock, seconds since 1970."""
     return time.time()
 
 
-def sees(here: Here, limit: float, path: str) -> bool:
+def sees(here: ThisRank, limit: float, path: str) -> bool:
     """Return whether this rank sees a file, in the end: a shared file system may lag."""
     program = (
         "import os, sys, time\n"
@@ -71,7 +71,7 @@ def sees(here: Here, limit: float, path: str) -> bool:
     return done.returncode == 0
 
 
-def child(here: Here, limit: float, job: str, **arguments: Any) -> Any:
+def child(here: ThisRank, limit: float, job: str, **arguments: Any) -> Any:
     """Have the child do a job; see ``child_tasks``."""
     place = {"rank": here.rank, "local_rank": here.local_rank, "local_size": here.local_size}
     settings = here.settings.model_dump(mode="json")

@@ -14,7 +14,7 @@ LOCAL_RANK = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
 
 @dataclass
-class Here:
+class ThisRank:
     """One rank: its options, and where it runs.
 
     ``hosts`` are those of the ranks that answered, by rank: rank 0 sends them. ``groups`` are

@@ -15,13 +15,13 @@ from hvd_utils.report import panel
 from hvd_utils.report.axes import Axis
 from hvd_utils.report.drawing import close, colour_of, dot, label, last_values, start
 from hvd_utils.report.panel import Panel, new_panel
-from hvd_utils.report.series import Shown, envelope, points_of_each, thin
+from hvd_utils.report.series import RunData, envelope, points_of_each, thin
 
 TRAINING_ALPHA = 0.45
 REFERENCES = 3  # most of the paper's figures that are labelled
 
 
-def loss(runs: Sequence[Shown], axis: Axis) -> Panel:
+def loss(runs: Sequence[RunData], axis: Axis) -> Panel:
     """Training loss."""
     note = "Mean over the images since the line before."
     if len(runs) == 1 and len(runs[0].steps) > points_of_each(1):
@@ -42,7 +42,7 @@ def loss(runs: Sequence[Shown], axis: Axis) -> Panel:
     return close(shown, runs, axis, bottom=0)
 
 
-def errors(runs: Sequence[Shown], axis: Axis) -> Panel:
+def errors(runs: Sequence[RunData], axis: Axis) -> Panel:
     """Top-1 error: training and validation."""
     note = "Solid: validation, after each epoch. Pale: training, on the augmented images."
     shown = start(f"error-{axis.name}", f"Top-1 error over {axis.name}", note, axis, "%")
@@ -60,7 +60,7 @@ def errors(runs: Sequence[Shown], axis: Axis) -> Panel:
     return close(shown, runs, axis, bottom=0)
 
 
-def end_of_errors(runs: Sequence[Shown], axis: Axis) -> Panel | None:
+def end_of_errors(runs: Sequence[RunData], axis: Axis) -> Panel | None:
     """The last third of the validation errors, where runs differ by little."""
     longest = max(len(run.epochs) for run in runs)
     if longest < 6:
@@ -100,7 +100,7 @@ def end_of_errors(runs: Sequence[Shown], axis: Axis) -> Panel | None:
     return close(shown, runs, axis)
 
 
-def rates(runs: Sequence[Shown], axis: Axis) -> Panel:
+def rates(runs: Sequence[RunData], axis: Axis) -> Panel:
     """The learning rate."""
     rates_of_all = np.concatenate([run.steps["lr"] for run in runs])
     logarithmic = rates_of_all.max() > 10 * rates_of_all.min() > 0
@@ -121,7 +121,7 @@ def rates(runs: Sequence[Shown], axis: Axis) -> Panel:
     return close(shown, runs, axis, bottom=None if logarithmic else 0)
 
 
-def by_minibatch(runs: Sequence[Shown]) -> Panel | None:
+def by_minibatch(runs: Sequence[RunData]) -> Panel | None:
     """Final error against the minibatch, as the paper's Figure 1; where runs differ in it."""
     points = _largest_family(runs)
     if len({run.minibatch for run, *_ in points}) < 2:
@@ -162,13 +162,13 @@ def by_minibatch(runs: Sequence[Shown]) -> Panel | None:
     return shown
 
 
-def _largest_family(runs: Sequence[Shown]) -> list[tuple[Shown, float, float]]:
+def _largest_family(runs: Sequence[RunData]) -> list[tuple[RunData, float, float]]:
     """Return a run of each setting, its mean error and deviation, where they differ in kn alone.
 
     Where runs differ in more, the largest number of settings that do not.
     """
     of_result = {id(run.result): run for run in runs}
-    families: dict[str, list[tuple[Shown, float, float]]] = {}
+    families: dict[str, list[tuple[RunData, float, float]]] = {}
     for group in by_settings(run.result for run in runs if run.result.finished):
         mean, std = mean_and_std([result.final_error for result in group])
         usual = ("seed", "workers", "batch_per_worker")
@@ -178,7 +178,7 @@ def _largest_family(runs: Sequence[Shown]) -> list[tuple[Shown, float, float]]:
     return max(families.values(), key=len, default=[])
 
 
-def _validation(shown: Panel, run: Shown, runs: Sequence[Shown], axis: Axis) -> None:
+def _validation(shown: Panel, run: RunData, runs: Sequence[RunData], axis: Axis) -> None:
     if not len(run.epochs):
         return
     colour, dashes = colour_of(run, runs)
@@ -188,9 +188,9 @@ def _validation(shown: Panel, run: Shown, runs: Sequence[Shown], axis: Axis) -> 
     shown.end_label(x, y, "val" if len(runs) == 1 else run.tag, colour)
 
 
-def _references(shown: Panel, runs: Sequence[Shown]) -> None:
+def _references(shown: Panel, runs: Sequence[RunData]) -> None:
     """Draw the paper's figures for these runs' settings, with two standard deviations."""
-    found: dict[Reference, list[Shown]] = {}
+    found: dict[Reference, list[RunData]] = {}
     for run in runs:
         if run.reference:
             found.setdefault(run.reference, []).append(run)
@@ -210,7 +210,7 @@ def _references(shown: Panel, runs: Sequence[Shown]) -> None:
         )  # fmt: skip
 
 
-def _error_summary(runs: Sequence[Shown]) -> str:
+def _error_summary(runs: Sequence[RunData]) -> str:
     return "; ".join(
         f"{label(run, runs)} validation error {run.result.top1_errors[-1]:.2f} % after "
         f"{len(run.epochs)} epochs".strip()

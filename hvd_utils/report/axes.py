@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hvd_utils.report.series import Columns, Shown
+from hvd_utils.report.series import Columns, RunData
 
 UNITS = ((86400 * 3, 86400, "days"), (7200, 3600, "h"), (300, 60, "min"), (0, 1, "s"))
 
@@ -18,11 +18,11 @@ class Axis(NamedTuple):
     name: str
     label: str
     unit: str
-    of: Callable[[Shown, Columns], np.ndarray]
-    restart: Callable[[Shown], list[float]]
+    of: Callable[[RunData, Columns], np.ndarray]
+    restart: Callable[[RunData], list[float]]
 
 
-def course_axis(runs: Sequence[Shown]) -> Axis:
+def course_axis(runs: Sequence[RunData]) -> Axis:
     """Return the axis of epochs, or of steps where a run's epoch is not known."""
     if all(run.steps_per_epoch for run in runs):
         return Axis(
@@ -37,7 +37,7 @@ def course_axis(runs: Sequence[Shown]) -> Axis:
     )  # fmt: skip
 
 
-def clock_axis(runs: Sequence[Shown]) -> Axis:
+def clock_axis(runs: Sequence[RunData]) -> Axis:
     """Return the axis of time in training, without the pauses between launches."""
     most = max(float(run.seconds[-1]) for run in runs)
     _, length, unit = next(each for each in UNITS if most >= each[0])

@@ -8,10 +8,10 @@ import numpy as np
 
 from hvd_utils.report.axes import Axis
 from hvd_utils.report.panel import Panel, new_panel, run_colour
-from hvd_utils.report.series import Shown
+from hvd_utils.report.series import RunData
 
 
-def colour_of(run: Shown, runs: Sequence[Shown]) -> tuple[str, object]:
+def colour_of(run: RunData, runs: Sequence[RunData]) -> tuple[str, object]:
     """Return colour and dashes of a run.
 
     Runs have each their own, unless some of several groups hold more than one: then a group has.
@@ -30,7 +30,7 @@ def start(name: str, title: str, note: str, axis: Axis, unit: str = "") -> Panel
     return shown
 
 
-def close(shown: Panel, runs: Sequence[Shown], axis: Axis, bottom: float | None = None) -> Panel:
+def close(shown: Panel, runs: Sequence[RunData], axis: Axis, bottom: float | None = None) -> Panel:
     """Mark restarts, set the axes' limits and list the runs for a key."""
     left = shown.axes.get_xlim()[0] if shown.name == "error-end" else 0
     for run in runs:
@@ -51,7 +51,7 @@ def close(shown: Panel, runs: Sequence[Shown], axis: Axis, bottom: float | None 
     return shown
 
 
-def label(run: Shown, runs: Sequence[Shown], word: str = "") -> str:
+def label(run: RunData, runs: Sequence[RunData], word: str = "") -> str:
     """Return a run's letter and a word for its line; of a single run the word alone."""
     if len(runs) == 1:
         return word
@@ -59,7 +59,7 @@ def label(run: Shown, runs: Sequence[Shown], word: str = "") -> str:
 
 
 def last_values(
-    runs: Sequence[Shown], word: str, value: Callable[[Shown], float], form: str
+    runs: Sequence[RunData], word: str, value: Callable[[RunData], float], form: str
 ) -> str:
     """Return in words where each run stands, its value written as ``form``."""
     return "; ".join(

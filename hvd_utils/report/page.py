@@ -10,14 +10,14 @@ from hvd_utils.inspect.run_state import RUNNING
 from hvd_utils.report import sections
 from hvd_utils.report.html import Html, join, tag
 from hvd_utils.report.panel import Panel, readout, to_svg
-from hvd_utils.report.series import Shown
+from hvd_utils.report.series import RunData
 from hvd_utils.report.words import moment, settings_of
 
 HERE = Path(__file__).parent
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def write_page(runs: Sequence[Shown], panels: Sequence[Panel]) -> str:
+def write_page(runs: Sequence[RunData], panels: Sequence[Panel]) -> str:
     """Return the page about ``runs``, which shows ``panels``."""
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     body = join(
@@ -46,7 +46,7 @@ def write_page(runs: Sequence[Shown], panels: Sequence[Panel]) -> str:
     return f"<!doctype html>\n{tag('html', head, tag('body', body), lang='en')}\n"
 
 
-def _subtitle(runs: Sequence[Shown]) -> str:
+def _subtitle(runs: Sequence[RunData]) -> str:
     if len(runs) == 1:
         return settings_of(runs[0])
     models = ", ".join(dict.fromkeys(str(run.state.settings.get("model")) for run in runs))
@@ -54,13 +54,13 @@ def _subtitle(runs: Sequence[Shown]) -> str:
     return f"{models}; {groups} different settings" if groups > 1 else settings_of(runs[0])
 
 
-def _several(runs: Sequence[Shown]) -> Html:
+def _several(runs: Sequence[RunData]) -> Html:
     return join(
         sections.final_table(runs), sections.table_of_runs(runs), sections.differences(runs)
     )
 
 
-def _pictures(runs: Sequence[Shown], panels: Sequence[Panel]) -> Html:
+def _pictures(runs: Sequence[RunData], panels: Sequence[Panel]) -> Html:
     keys = None
     if len(runs) > 1:
         items = [tag("li", sections.key(run, runs), " ", run.name) for run in runs]
@@ -95,7 +95,7 @@ def _picture(panel: Panel) -> Html:
     )
 
 
-def _footer(runs: Sequence[Shown]) -> str:
+def _footer(runs: Sequence[RunData]) -> str:
     text = f"As of {moment(runs[0].state.now)}."
     if any(run.state.state == RUNNING for run in runs):
         text += " Runs are under way: the same command shows them anew."

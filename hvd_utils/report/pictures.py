@@ -9,16 +9,16 @@ import matplotlib
 from hvd_utils.report import accuracy, panel, speed
 from hvd_utils.report.axes import clock_axis, course_axis
 from hvd_utils.report.panel import Panel
-from hvd_utils.report.series import Shown
+from hvd_utils.report.series import RunData
 
 
-def draw(runs: Sequence[Shown]) -> list[Panel]:
+def draw(runs: Sequence[RunData]) -> list[Panel]:
     """Return the pictures that these runs give, in the order of the page."""
     with matplotlib.rc_context(panel.STYLE):
         return _draw(runs)
 
 
-def _draw(runs: Sequence[Shown]) -> list[Panel]:
+def _draw(runs: Sequence[RunData]) -> list[Panel]:
     course, clock = course_axis(runs), clock_axis(runs)
     panels = [
         accuracy.loss(runs, course),

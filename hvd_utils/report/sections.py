@@ -10,7 +10,7 @@ import numpy as np
 from hvd_utils.report.drawing import colour_of
 from hvd_utils.report.html import Html, facts, table, tag
 from hvd_utils.report.panel import VARIABLES
-from hvd_utils.report.series import Shown, differing
+from hvd_utils.report.series import RunData, differing
 from hvd_utils.report.words import (
     against_paper,
     best_epoch,
@@ -30,7 +30,7 @@ ROWS = 100  # most epochs of a run in the table
 LAUNCHES = 30  # most of a run that are listed
 
 
-def cards(run: Shown) -> Html:
+def cards(run: RunData) -> Html:
     """A run's figures, large."""
     [figure] = final_figures([run])
     big = [
@@ -55,7 +55,7 @@ def cards(run: Shown) -> Html:
     return tag("section", facts(cards), class_="figures", aria_label="figures")
 
 
-def final_table(runs: Sequence[Shown]) -> Html:
+def final_table(runs: Sequence[RunData]) -> Html:
     """What the runs of each setting reached, and the paper."""
     figures = final_figures(runs)
     firsts = [list(runs).index(figure.runs[0]) for figure in figures]
@@ -78,7 +78,7 @@ def final_table(runs: Sequence[Shown]) -> Html:
     return tag("section", tag("h2", "Final figures"), table(columns, rows, text))
 
 
-def table_of_runs(runs: Sequence[Shown]) -> Html:
+def table_of_runs(runs: Sequence[RunData]) -> Html:
     """How each run stands."""
     heads = [
         "run", "state", "progress", "best", "last 5", "images/s", "time", "restarts",
@@ -100,7 +100,7 @@ def table_of_runs(runs: Sequence[Shown]) -> Html:
     return tag("section", tag("h2", "Runs"), table(heads, rows, text))
 
 
-def differences(runs: Sequence[Shown]) -> Html:
+def differences(runs: Sequence[RunData]) -> Html:
     """The settings in which runs differ."""
     found = differing(runs)
     if not found:
@@ -111,7 +111,7 @@ def differences(runs: Sequence[Shown]) -> Html:
     return tag("section", tag("h2", "Settings that differ"), table(heads, rows, text))
 
 
-def slow_ranks(runs: Sequence[Shown]) -> Html:
+def slow_ranks(runs: Sequence[RunData]) -> Html:
     """Who was slow for long."""
     found = [(run, spell) for run in runs for spell in run.slow]
     if not found:
@@ -130,7 +130,7 @@ def slow_ranks(runs: Sequence[Shown]) -> Html:
     return tag("section", tag("h2", "Straggler ranks"), table(heads, rows, text))
 
 
-def launches(runs: Sequence[Shown]) -> Html | None:
+def launches(runs: Sequence[RunData]) -> Html | None:
     """When and where the runs that were started again began."""
     if not any(run.restarts for run in runs):
         return None
@@ -156,7 +156,7 @@ def launches(runs: Sequence[Shown]) -> Html | None:
     return tag("section", tag("h2", "Launches"), table(heads, rows, text))
 
 
-def epochs(runs: Sequence[Shown]) -> Html:
+def epochs(runs: Sequence[RunData]) -> Html:
     """The figures of each epoch."""
     heads = ["epoch", "step", "rate", "training loss", "top-1 error", "top-5 error", "images/s"]
     tables = [
@@ -171,7 +171,7 @@ def epochs(runs: Sequence[Shown]) -> Html:
     return tag("section", tag("h2", "By epoch"), tables) if tables else None
 
 
-def provenance(runs: Sequence[Shown]) -> Html:
+def provenance(runs: Sequence[RunData]) -> Html:
     """With what each run was made."""
     parts = []
     for run in runs:
@@ -191,7 +191,7 @@ def provenance(runs: Sequence[Shown]) -> Html:
     return tag("section", tag("h2", "Provenance"), parts, class_="provenance")
 
 
-def key(run: Shown, runs: Sequence[Shown]) -> Html:
+def key(run: RunData, runs: Sequence[RunData]) -> Html:
     """A run's letter beside its colour."""
     colour, dashes = colour_of(run, runs)
     style = f"--own: var({VARIABLES[colour]})"
@@ -199,7 +199,7 @@ def key(run: Shown, runs: Sequence[Shown]) -> Html:
     return tag("span", run.tag, class_=kind, style=style, title=run.name)
 
 
-def _split(run: Shown) -> tuple[str, str]:
+def _split(run: RunData) -> tuple[str, str]:
     """Return the largest part of a step, and the others."""
     shares = sorted(zip(run.split, PARTS, strict=True), reverse=True)
     first, *others = (f"{part} {100 * share:.0f}\u00a0%" for share, part in shares)
@@ -210,7 +210,7 @@ def _plain(pair: tuple[str, str]) -> str:
     return ", ".join(filter(None, pair))
 
 
-def _epoch_rows(run: Shown) -> Iterator[list[Any]]:
+def _epoch_rows(run: RunData) -> Iterator[list[Any]]:
     events = run.epochs.events
     for n in np.unique(np.linspace(0, len(events) - 1, ROWS).astype(int)):
         event = events[n]
@@ -225,7 +225,7 @@ def _epoch_rows(run: Shown) -> Iterator[list[Any]]:
         ]
 
 
-def _environment(run: Shown) -> Iterator[tuple[str, Any]]:
+def _environment(run: RunData) -> Iterator[tuple[str, Any]]:
     launch = run.state.launch or {}
     yield "folder", str(run.state.folder.resolve())
     yield "command", tag("code", " ".join(map(str, launch.get("command", ()))))

@@ -32,7 +32,7 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class SlowSpell:
+class SlowPeriod:
     """A rank that was slow for long, between two steps, and how slow at worst."""
 
     rank: int
@@ -44,7 +44,7 @@ class SlowSpell:
 
 
 @dataclass(frozen=True)
-class Shown:
+class RunData:
     """A run as the report shows it. ``tag`` is its letter in pictures and tables."""
 
     state: RunState
@@ -120,15 +120,15 @@ class Shown:
         return None if np.isnan(found).all() else np.nanmean(found, axis=0)
 
     @cached_property
-    def slow(self) -> list[SlowSpell]:
+    def slow(self) -> list[SlowPeriod]:
         """Ranks that were slow for long, worst first."""
-        spells: dict[tuple, SlowSpell] = {}
+        spells: dict[tuple, SlowPeriod] = {}
         for event in self.state.of("step"):
             if "slow_rank" not in event:
                 continue
             key = (event["slow_rank"], event["slow_since"])
             worst = max(event["slow_ratio"], spells[key].ratio if key in spells else 0)
-            spells[key] = SlowSpell(
+            spells[key] = SlowPeriod(
                 event["slow_rank"], event["slow_host"], event["slow_at"], worst,
                 event["slow_since"], event["step"],
             )  # fmt: skip
@@ -138,7 +138,7 @@ class Shown:
 class Columns:
     """The events of one kind of a run, by column; what an event lacks is NaN."""
 
-    def __init__(self, run: Shown, kind: str) -> None:
+    def __init__(self, run: RunData, kind: str) -> None:
         pairs = zip(run.state.events, run.seconds, strict=True)
         found = [(event, seconds) for event, seconds in pairs if event["event"] == kind]
         self.events = [event for event, _ in found]
@@ -164,7 +164,7 @@ class Columns:
         return np.array(found, float).reshape(-1, 3)
 
 
-def read_runs(folders: Sequence[Path], now: float) -> list[Shown]:
+def read_runs(folders: Sequence[Path], now: float) -> list[RunData]:
     """Read the folders of runs. Raises BadInput naming one that is no run or has logged no step."""
     states, results = [], []
     for folder in dict.fromkeys(folders):
@@ -177,7 +177,7 @@ def read_runs(folders: Sequence[Path], now: float) -> list[Shown]:
     group_of = {id(result): n for n, group in enumerate(groups) for result in group}
     names = short_names([state.folder for state in states])
     return [
-        Shown(state, result, tag(n), name, group_of[id(result)])
+        RunData(state, result, tag(n), name, group_of[id(result)])
         for n, (state, result, name) in enumerate(zip(states, results, names, strict=True))
     ]
 
@@ -227,7 +227,7 @@ def points_of_each(runs: int) -> int:
     return max(60, min(POINTS, POINTS_IN_ALL // runs))
 
 
-def differing(runs: Iterable[Shown]) -> dict[str, list[Any]]:
+def differing(runs: Iterable[RunData]) -> dict[str, list[Any]]:
     """Return the settings in which runs differ, by name: a value for each run.
 
     Where a run lies and how it began does not count; processes and code do.
@@ -238,7 +238,7 @@ def differing(runs: Iterable[Shown]) -> dict[str, list[Any]]:
     return {n: values for n, values in columns.items() if any(v != values[0] for v in values)}
 
 
-def _facts(run: Shown) -> dict[str, Any]:
+def _facts(run: RunData) -> dict[str, Any]:
     unimportant = ("output", "resume", "eval_only")
     facts = {name: value for name, value in run.state.settings.items() if name not in unimportant}
     launch = run.state.launch or {}

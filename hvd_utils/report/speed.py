@@ -10,7 +10,7 @@ from hvd_utils.report import panel
 from hvd_utils.report.axes import Axis
 from hvd_utils.report.drawing import close, colour_of, dot, label, last_values, shorten, start
 from hvd_utils.report.panel import Panel, new_panel
-from hvd_utils.report.series import Shown, thin
+from hvd_utils.report.series import RunData, thin
 from hvd_utils.timing.stopwatch import PARTS
 from hvd_utils.timing.stragglers import DOING, SLOWER
 
@@ -19,7 +19,7 @@ SPELLS = 8  # most spells of slow ranks
 SMOOTH = 80  # points of a line: single windows are noisy
 
 
-def throughput(runs: Sequence[Shown], axis: Axis) -> Panel:
+def throughput(runs: Sequence[RunData], axis: Axis) -> Panel:
     """Images a second, of all processes together."""
     note = "All processes together, validation not counted."
     shown = start("throughput", "Throughput", note, axis, "images/s")
@@ -35,7 +35,7 @@ def throughput(runs: Sequence[Shown], axis: Axis) -> Panel:
     return close(shown, runs, axis, bottom=0)
 
 
-def split_course(run: Shown, axis: Axis) -> Panel | None:
+def split_course(run: RunData, axis: Axis) -> Panel | None:
     """How a step divides into reading, computing and waiting for others, over the run."""
     if run.split is None:
         return None
@@ -57,7 +57,7 @@ def split_course(run: Shown, axis: Axis) -> Panel | None:
     return shown
 
 
-def split_bars(runs: Sequence[Shown]) -> Panel | None:
+def split_bars(runs: Sequence[RunData]) -> Panel | None:
     """How a step divides, a bar a run."""
     measured = [run for run in runs if run.split is not None]
     if not measured:
@@ -88,7 +88,7 @@ def split_bars(runs: Sequence[Shown]) -> Panel | None:
     return shown
 
 
-def spread(run: Shown, axis: Axis) -> Panel | None:
+def spread(run: RunData, axis: Axis) -> Panel | None:
     """Seconds of a step over the ranks."""
     if run.split is None:
         return None
@@ -108,7 +108,7 @@ def spread(run: Shown, axis: Axis) -> Panel | None:
     return close(shown, [run], axis, bottom=0)
 
 
-def slow_ranks(runs: Sequence[Shown], axis: Axis) -> Panel | None:
+def slow_ranks(runs: Sequence[RunData], axis: Axis) -> Panel | None:
     """When which rank was slow for long."""
     found = [(run, spell) for run in runs for spell in run.slow]
     if not found:
@@ -138,6 +138,6 @@ def slow_ranks(runs: Sequence[Shown], axis: Axis) -> Panel | None:
     return shown
 
 
-def _split_words(run: Shown) -> str:
+def _split_words(run: RunData) -> str:
     shares = zip(PARTS, run.split, strict=True)
     return ", ".join(f"{part} {100 * share:.0f} %" for part, share in shares)

@@ -8,14 +8,14 @@ import numpy as np
 
 from hvd_utils.inspect.status import LABEL, WIDTH
 from hvd_utils.inspect.status import show as show_state
-from hvd_utils.report.series import Shown, differing, thin
+from hvd_utils.report.series import RunData, differing, thin
 from hvd_utils.report.words import against_paper, final_figures, percent, value_text
 
 LEVELS = "▁▂▃▄▅▆▇█"
 LINE = 40  # columns of a curve
 
 
-def show(runs: Sequence[Shown]) -> str:
+def show(runs: Sequence[RunData]) -> str:
     """Return how the runs stand, their curves, what they reached and in what they differ."""
     parts = [_one(run, len(runs) > 1) for run in runs]
     parts.append("\n".join(_finals(runs)))
@@ -24,7 +24,7 @@ def show(runs: Sequence[Shown]) -> str:
     return "\n\n".join(parts)
 
 
-def _one(run: Shown, tagged: bool) -> str:
+def _one(run: RunData, tagged: bool) -> str:
     curves = [
         ("loss", run.steps["loss"], "{:.4g}"),
         ("train error", run.steps["train_top1_error"], "{:.2f} %"),
@@ -53,7 +53,7 @@ def sparkline(values: np.ndarray, width: int) -> str:
     return "".join(LEVELS[n] for n in level.round().astype(int))
 
 
-def _finals(runs: Sequence[Shown]) -> Iterator[str]:
+def _finals(runs: Sequence[RunData]) -> Iterator[str]:
     yield "top-1 error: median of the last 5 epochs, mean ± std over seeds"
     for figure in final_figures(runs):
         tags = ", ".join(run.tag for run in figure.runs) if len(runs) > 1 else "this run"
@@ -67,7 +67,7 @@ def _finals(runs: Sequence[Shown]) -> Iterator[str]:
             yield " " * LABEL + figure.note
 
 
-def _differences(runs: Sequence[Shown]) -> Iterator[str]:
+def _differences(runs: Sequence[RunData]) -> Iterator[str]:
     found = differing(runs)
     if not found:
         yield "settings that differ: none"

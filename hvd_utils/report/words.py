@@ -12,22 +12,22 @@ from tqdm import tqdm
 from hvd_utils.inspect.final import by_settings, mean_and_std
 from hvd_utils.inspect.run_state import FINISHED, RUNNING, STOPPED
 from hvd_utils.paper.results import Reference
-from hvd_utils.report.series import Shown
+from hvd_utils.report.series import RunData
 
 
 @dataclass(frozen=True)
 class Figure:
     """What the runs of one setting reached; errors in percent."""
 
-    runs: Sequence[Shown]
-    finished: Sequence[Shown]
+    runs: Sequence[RunData]
+    finished: Sequence[RunData]
     mean: float | None  # None: no run has finished
     std: float | None  # None: of one run, or of equal seeds
     reference: Reference | None
     note: str
 
 
-def final_figures(runs: Sequence[Shown]) -> list[Figure]:
+def final_figures(runs: Sequence[RunData]) -> list[Figure]:
     """Return the figure of each setting by the paper's protocol, over its finished runs."""
     of_result = {id(run.result): run for run in runs}
     figures = []
@@ -65,7 +65,7 @@ def percent(mean: float | None, std: float | None = None) -> str:
     return f"{mean:.2f}" + (f" ± {std:.2f}" if std is not None else "") + " %"
 
 
-def settings_of(run: Shown) -> str:
+def settings_of(run: RunData) -> str:
     """Return model, recipe, k, n and kn in a line."""
     settings = run.state.settings
     launch = run.state.launch or {}
@@ -77,7 +77,7 @@ def settings_of(run: Shown) -> str:
     )
 
 
-def standing(run: Shown) -> tuple[str, str]:
+def standing(run: RunData) -> tuple[str, str]:
     """Return how the run stands in a word or two, and what there is to add."""
     state = run.state
     if state.state == FINISHED:
@@ -90,7 +90,7 @@ def standing(run: Shown) -> tuple[str, str]:
     return "interrupted", f"last sign of life {moment(state.last_sign)}{errors}"
 
 
-def progress(run: Shown) -> str:
+def progress(run: RunData) -> str:
     """Return how many epochs, or steps, of how many."""
     done, epochs = len(run.epochs), run.state.epochs
     limit = run.state.settings.get("max_steps")
@@ -100,7 +100,7 @@ def progress(run: Shown) -> str:
     return f"{done} of {epochs} epochs"
 
 
-def best_epoch(run: Shown) -> tuple[str, str]:
+def best_epoch(run: RunData) -> tuple[str, str]:
     """Return the lowest validation error, and in which epoch."""
     found = run.result.top1_errors
     if not found:
@@ -109,7 +109,7 @@ def best_epoch(run: Shown) -> tuple[str, str]:
     return percent(found[best]), f"epoch {best + 1}"
 
 
-def last_five(run: Shown) -> tuple[str, str]:
+def last_five(run: RunData) -> tuple[str, str]:
     """Return the median of the last 5 epochs, and whether more are to come."""
     if not run.result.top1_errors:
         return "–", ""

@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 from mpi4py import MPI
 
-from hvd_utils.preflight.this_rank import Here
+from hvd_utils.preflight.this_rank import ThisRank
 
 EXCHANGE_TAG, GROUP_TAG = 12, 13
 EXCHANGED = 2**20  # bytes of one message of a pair
@@ -32,7 +32,7 @@ class TooLate(Exception):
     """A sum or an exchange was not over in time."""
 
 
-def ready(here: Here, limit: float) -> dict[str, Any]:
+def ready(here: ThisRank, limit: float) -> dict[str, Any]:
     """Return the bytes that this rank can spare for a buffer, and the speed of its node's links."""
     spare = psutil.virtual_memory().available / here.local_size / MEMORY_SHARE
     return {"bytes": int(spare), "gbit": link_gbit(NETWORK, INFINIBAND) if here.leads else None}
@@ -66,7 +66,7 @@ def _read(path: Path) -> str:
 
 
 def allreduce(
-    here: Here,
+    here: ThisRank,
     limit: float,
     group: str,
     groups: Sequence[Sequence[int]],
@@ -89,7 +89,7 @@ def allreduce(
     return statistics.median(seconds)
 
 
-def _group(here: Here, name: str, ranks: Sequence[int]) -> Any:
+def _group(here: ThisRank, name: str, ranks: Sequence[int]) -> Any:
     if len(ranks) == here.size:
         return here.comm
     name = f"{name} {list(ranks)}"
@@ -112,7 +112,7 @@ def finish(requests: Sequence[Any], until: float, *buffers: np.ndarray) -> None:
             os.sched_yield()
 
 
-def work(here: Here, limit: float, repetitions: int) -> float:
+def work(here: ThisRank, limit: float, repetitions: int) -> float:
     """Return the seconds of a fixed amount of adding up, as in a sum over ranks."""
     term, total = np.ones(2**18, np.float32), np.zeros(2**18, np.float32)
     began = time.perf_counter()
@@ -134,7 +134,7 @@ def ring(ranks: Sequence[int]) -> list[list[tuple[int, int]]]:
 
 
 def exchange(
-    here: Here, limit: float, rounds: Sequence[Sequence[tuple[int, int]]], repetitions: int
+    here: ThisRank, limit: float, rounds: Sequence[Sequence[tuple[int, int]]], repetitions: int
 ) -> dict[int, float]:
     """Swap 1 MB with each partner of ``rounds``; return the median seconds by partner's rank."""
     until = time.monotonic() + limit

@@ -116,8 +116,10 @@ def test_what_can_be_repaired_is_and_the_original_is_kept(odd):
 
 
 def test_only_changed_files_are_decoded_again(odd, monkeypatch):
-    looked, look_at = [], verify.look_at
-    monkeypatch.setattr(verify, "look_at", lambda path: looked.append(path) or look_at(path))
+    looked, check_image = [], verify.check_image
+    monkeypatch.setattr(
+        verify, "check_image", lambda path: looked.append(path) or check_image(path)
+    )
     run(odd, "--drop-bad")
     assert len(looked) == 13
     looked.clear()
@@ -157,21 +159,21 @@ def test_a_failure_of_the_storage_is_not_remembered(odd, monkeypatch):
 def test_an_interrupted_verification_goes_on(tmp_path, monkeypatch):
     write_jpegs(tmp_path / "train", {"ant": 6, "bee": 4})
     write_jpegs(tmp_path / "val", {"ant": 1, "bee": 1})
-    looked, look_at = [], verify.look_at
+    looked, check_image = [], verify.check_image
 
     def interrupted(path):
         if len(looked) == 5:
             raise KeyboardInterrupt
         looked.append(path)
-        return look_at(path)
+        return check_image(path)
 
     monkeypatch.setattr(verify, "PIECE", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(verify, "look_at", interrupted)
+        patch.setattr(verify, "check_image", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path)
     again = []
-    monkeypatch.setattr(verify, "look_at", lambda path: again.append(path) or look_at(path))
+    monkeypatch.setattr(verify, "check_image", lambda path: again.append(path) or check_image(path))
     run(tmp_path)
     assert len(again) == 12 - 4  # two whole pieces were remembered
     assert len(open_splits(tmp_path)[0]) == 10
@@ -181,8 +183,8 @@ def test_interrupted_it_ends_with_one_line_and_goes_on(tmp_path):
     write_jpegs(tmp_path / "train", {f"class{i}": 40 for i in range(8)})
     write_jpegs(tmp_path / "val", {f"class{i}": 1 for i in range(8)})
     slow = (
-        "import time\nfrom dali_pipeline.preparation import verify\nlook_at = verify.look_at\n"
-        "verify.look_at = lambda path: time.sleep(0.05) or look_at(path)\n"
+        "import time\nfrom dali_pipeline.preparation import verify\ncheck = verify.check_image\n"
+        "verify.check_image = lambda path: time.sleep(0.05) or check(path)\n"
     )
     (tmp_path / "slow.py").write_text(
         f"{slow}from dali_pipeline.prepare import main\n"

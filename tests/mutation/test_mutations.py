@@ -79,8 +79,8 @@ MUTATIONS = {
     ),
     "every epoch has the same order": Mutation(
         "dali_pipeline/sampling/order.py",
-        "np.uint64([seed, epoch])",
-        "np.uint64([seed, 0])",
+        "np.array([seed, epoch], np.uint64)",
+        "np.array([seed, 0], np.uint64)",
         UNIT + "sampling/test_order.py",
     ),
     "crops come from the worker's own generator": Mutation(

@@ -34,7 +34,8 @@ def be_odd() -> None:
     if rank == 3:
         versions = software.package_versions()
         software.package_versions = lambda: versions | {"numpy": "1.0"}
-        software.REPOSITORY = Path(os.environ["OTHER_DATA"])
+        assert software.ROOT  # the name that the digest is made from
+        software.ROOT = Path(os.environ["OTHER_DATA"])
         work = network.work
 
         def slow_work(*arguments: object, **options: object) -> float:

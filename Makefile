@@ -38,7 +38,7 @@ study: setup
 
 nightly: setup
 	@echo "to repeat: make nightly KILLS=$(KILLS) SEED=$(SEED)"
-	@$(ACTIVATE) && KILLS=$(KILLS) SEED=$(SEED) python -m pytest -s tests/parallel/test_kills.py $(ARGS)
+	@$(ACTIVATE) && KILLS=$(KILLS) SEED=$(SEED) python -m pytest -s tests/parallel/run/test_kills.py $(ARGS)
 
 distributions:
 	@for suite in bookworm trixie testing; do tools/try_distribution.sh $$suite || exit; done

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers import write_jpegs
+from support.images import write_jpegs
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 import horovod.torch as hvd
 import pytest
 import torch
-from helpers import TINY
-from odd import assert_ends, call
-from preparing import run as prepare
+from support.launching import TINY
+from support.odd_inputs import assert_ends, call
+from support.preparing import run as prepare
 
 import train_imagenet
 

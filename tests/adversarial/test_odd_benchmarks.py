@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 import pytest
-from odd import assert_ends, call, nothing_written, rows, words
+from support.odd_inputs import assert_ends, call, nothing_written, rows, words
 
 MODULES = {"benchmarks.study": "benchmarks.study.__main__"}
 TINY = "dali_pipeline.benchmark --data {data} --batch 4 --rounds 1"

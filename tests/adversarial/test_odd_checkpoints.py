@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import JOB, TINY, launch
-from odd import Ended, assert_ends, call
+from support.launching import JOB, TINY, launch
+from support.odd_inputs import Ended, assert_ends, call
 
 import train_imagenet
 

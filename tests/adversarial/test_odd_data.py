@@ -8,8 +8,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from helpers import TINY
-from odd import Ended, assert_ends, call, nothing_written
+from support.launching import TINY
+from support.odd_inputs import Ended, assert_ends, call, nothing_written
 
 import train_imagenet
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import JOB, REPOSITORY, TINY, launch
-from odd import Ended, assert_ends, call, nothing_written, rows
+from support.launching import JOB, REPOSITORY, TINY, launch
+from support.odd_inputs import Ended, assert_ends, call, nothing_written, rows
 
 import train_imagenet
 from hvd_utils.cli.ranks import RANK_VARIABLES

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import TINY, write_jpegs
-from odd import Ended, assert_ends, call
 from PIL import Image
+from support.images import write_jpegs
+from support.launching import TINY
+from support.odd_inputs import Ended, assert_ends, call
 
 import train_imagenet
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import TINY
-from odd import Ended, assert_ends, call, nothing_written
-from preparing import run as prepare
+from support.launching import TINY
+from support.odd_inputs import Ended, assert_ends, call, nothing_written
+from support.preparing import run as prepare
 
 import train_imagenet
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from odd import assert_ends, call, nothing_written, rows
+from support.odd_inputs import assert_ends, call, nothing_written, rows
 
 import train_imagenet
 

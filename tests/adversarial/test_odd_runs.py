@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_runs import write_run
-from odd import Ended, assert_ends, call, nothing_written, rows, words
+from support.made_up_runs import write_run
+from support.odd_inputs import Ended, assert_ends, call, nothing_written, rows, words
 
 from hvd_utils.inspect import compare, final, status
 from hvd_utils.report import __main__ as report

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from helpers import TINY
-from odd import assert_ends, call, nothing_written, rows, words
+from support.launching import TINY
+from support.odd_inputs import assert_ends, call, nothing_written, rows, words
 
 import train_imagenet
 

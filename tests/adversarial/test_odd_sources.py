@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import TINY
-from odd import Ended, assert_ends, call, files, nothing_written, rows, words
+from support.launching import TINY
+from support.odd_inputs import Ended, assert_ends, call, files, nothing_written, rows, words
 
 import train_imagenet
 from dali_pipeline import prepare, stage

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import TINY
-from odd import assert_ends, call, nothing_written, rows, words
+from support.launching import TINY
+from support.odd_inputs import assert_ends, call, nothing_written, rows, words
 
 import train_imagenet
 from hvd_utils.inspect import compare, requeue

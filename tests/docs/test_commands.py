@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from helpers import kill_tree, write_jpegs
-from preparing import write_tars
-
-from docs.pages import PAGES, REPOSITORY, commands
+from support.images import write_jpegs
+from support.launching import kill_tree
+from support.pages import PAGES, REPOSITORY, commands
+from support.preparing import write_tars
 
 # Too long for a test, or of a machine that this one is not; where they are tested instead.
 ELSEWHERE = {

@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-
-from docs.pages import PAGES, REPOSITORY, anchors, code, links
+from support.pages import PAGES, REPOSITORY, anchors, code, links
 
 ROOMS = ("hvd_utils", "dali_pipeline", "benchmarks", "tests", "tools", "patches", "slurm", "docs")
 EACH = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

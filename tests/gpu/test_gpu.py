@@ -8,7 +8,7 @@ import time
 import horovod.torch as hvd
 import pytest
 import torch
-from helpers import TINY, launch, train
+from support.launching import TINY, launch, train
 
 from benchmarks.harness.loop import Loop
 from dali_pipeline.dataset.index import scan_splits

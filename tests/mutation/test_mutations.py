@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers import REPOSITORY, launch
+from support.launching import REPOSITORY, launch
 
 UNIT = "tests/unit/"
-JOB = "tests/parallel/test_job.py::test_the_same_workers_on_any_number"
+JOB = "tests/parallel/run/test_job.py::test_the_same_workers_on_any_number"
 JOB += "_of_processes_train_the_same_model"
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from helpers import launch, write_jpegs
-from trajectories import STEPS, VARIANTS
+from programs.trajectories import STEPS, VARIANTS
+from support.images import write_jpegs
+from support.launching import PROGRAMS, launch
 
 from hvd_utils.inspect.compare import newest
 
@@ -26,7 +27,7 @@ def run_variants(jpegs):
     """A function that launches the named variants and returns their last checkpoints by name."""
 
     def run(output: Path, by: str, ranks: int, names: Iterable[str] = VARIANTS) -> dict[str, dict]:
-        job = str(Path(__file__).with_name("trajectories.py"))
+        job = str(PROGRAMS / "trajectories.py")
         ended = launch([job, str(jpegs), str(output), *names], by=by, ranks=ranks, timeout=300)
         assert ended.code == 0, ended.output
         ends = {name: newest(output / name) for name in names}

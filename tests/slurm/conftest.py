@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cluster import start_cluster, why_not
+from support.slurm_cluster import start_cluster, why_not
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, TINY, kill_tree, train
-from jobs import TIDY, Job
-from places import IMAGES, SEED, N
+from programs.places import IMAGES, SEED, N
+from support.launching import REPOSITORY, TINY, kill_tree, train
+from support.slurm_job import TIDY, Job
 
 from dali_pipeline.sampling.order import permutation
 from hvd_utils.cli.errors import EXIT_RESUME
@@ -30,7 +30,7 @@ DOUBLE = (*TINY, "--precision", "fp64", "--workers", "4", "--max-steps", STEPS, 
 
 def test_256_ranks_on_32_nodes_have_their_places_and_split_an_epoch(cluster, tiny_data, tmp_path):
     """The script as it stands, for 256 ranks that need neither GPUs nor MPI's own traffic."""
-    job = Job(cluster, tmp_path / "run", JOB="tests/slurm/places.py", DATA=str(tiny_data))
+    job = Job(cluster, tmp_path / "run", JOB="tests/programs/places.py", DATA=str(tiny_data))
     assert job.finish() == "COMPLETED", job.console
     files = sorted((tmp_path / "run" / "logs").glob("*/node*.rank-*.log"))
     places = [json.loads(file.read_text()) for file in files]
@@ -71,7 +71,7 @@ def small(
     return Job(
         cluster, run, f"--nodes={nodes}", "--ntasks-per-node=1", *options,
         arguments=(*DOUBLE, *arguments),
-        DATA=str(data), JOB="tests/slurm/slow_job.py", PAUSE=str(pause),
+        DATA=str(data), JOB="tests/programs/slow_job.py", PAUSE=str(pause),
     )  # fmt: skip
 
 
@@ -232,7 +232,7 @@ def without_slurm(tiny_data, tmp_path):
 
 def test_mpirun_with_a_host_file_trains_and_saves_when_it_is_told_to(without_slurm):
     settings = (*TINY, "--epochs", "9000", "--reference-rate", "0.0125")
-    process, run = without_slurm(*settings, JOB="tests/slurm/slow_job.py", PAUSE="0.2")
+    process, run = without_slurm(*settings, JOB="tests/programs/slow_job.py", PAUSE="0.2")
 
     def steps() -> list[int]:
         log = run / METRICS

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import write_jpegs
 from PIL import Image
+from support.images import write_jpegs
 
 from dali_pipeline import benchmark
 from dali_pipeline.benchmarking import jpegs

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_up_runs import write_run
 from PIL import Image
+from support.made_up_runs import write_run
 
 from benchmarks.study.images import SIDE, Size, draw, ensure_images, templates
 from benchmarks.study.jobs import Job, TimeLeft

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers import write_jpegs
 from PIL import Image
+from support.images import write_jpegs
 
 from dali_pipeline import prepare
 from dali_pipeline.dataset.bad_images import BadImages

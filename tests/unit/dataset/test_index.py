@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import write_jpegs
 from PIL import Image
+from support.images import write_jpegs
 from torchvision.datasets import ImageFolder
 
 from dali_pipeline.dataset.digits import ensure_digits

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import write_jpegs
+from support.images import write_jpegs
 
 from dali_pipeline.dataset.index import Index, scan_splits
 from dali_pipeline.dataset.index_file import index_path, load_index, open_splits, save_index

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import REPOSITORY
+from support.launching import REPOSITORY
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.faults import folder_lock

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import yaml
-from helpers import REPOSITORY
+from support.launching import REPOSITORY
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.inspect import final

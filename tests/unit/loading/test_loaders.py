@@ -6,8 +6,8 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from helpers import write_jpegs
 from nvidia.dali.backend import GetSchema
+from support.images import write_jpegs
 
 from dali_pipeline import prepare
 from dali_pipeline.dataset.index import scan_splits, synthetic_index

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from helpers import write_jpegs
 from PIL import Image
+from support.images import write_jpegs
 
 from dali_pipeline.dataset.index import scan_splits
 from dali_pipeline.loading.dali.loader import DaliLoader

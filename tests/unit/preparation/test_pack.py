@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import write_jpegs
 from nvidia.dali import fn, pipeline_def
 from PIL import Image
+from support.images import write_jpegs
 
 from dali_pipeline import prepare
 from dali_pipeline.dataset import index_file

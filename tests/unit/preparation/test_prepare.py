@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision
-from helpers import write_jpegs
-from preparing import COUNTS, VAL, jpeg, run, state, tar_of, write_tars
+from support.images import write_jpegs
+from support.preparing import COUNTS, VAL, jpeg, run, state, tar_of, write_tars
 
 from dali_pipeline.dataset.index import scan_splits
 from dali_pipeline.dataset.index_file import open_splits

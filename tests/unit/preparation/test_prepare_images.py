@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import write_jpegs
 from PIL import Image
-from preparing import run, state
+from support.images import write_jpegs
+from support.preparing import run, state
 
 from dali_pipeline import prepare
 from dali_pipeline.dataset.index_file import open_splits

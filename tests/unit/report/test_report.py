@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY
-from made_up_runs import write_run
 from PIL import Image
+from support.launching import REPOSITORY
+from support.made_up_runs import write_run
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.report.__main__ import main

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 import torch
-from helpers import launch
+from support.launching import launch
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.recipe import Recipe

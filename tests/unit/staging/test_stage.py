@@ -8,7 +8,8 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, write_jpegs
+from support.images import write_jpegs
+from support.launching import REPOSITORY
 
 from dali_pipeline import prepare, stage
 from dali_pipeline.dataset.index import UNFINISHED, check_splits

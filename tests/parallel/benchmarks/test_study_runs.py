@@ -1,0 +1,66 @@
+"""The study runs from start to end through the real job, and goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+from support.launching import REPOSITORY, kill_tree, launch
+
+NAMES = "baseline,gradual-warmup,workers-64"
+
+
+def test_a_study_that_is_interrupted_goes_on(tmp_path):
+    study = tmp_path / "study"
+    command = ["-m", "benchmarks.study", "--output", str(study), "--images", "1024"]
+    command += ["--epochs", "2", "--seeds", "1", "--only", NAMES]
+    begun = subprocess.Popen(
+        [sys.executable, *command], cwd=REPOSITORY, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        said = begun.stdout.readline()  # after its first run
+        begun.send_signal(signal.SIGINT)
+        said += begun.communicate(timeout=60)[0]
+    finally:
+        kill_tree(begun)
+    assert "1/3  baseline, seed 1: " in said
+    assert "interrupted: the same command goes on" in said
+    assert begun.returncode == 130
+    log = study / "baseline" / "seed-1" / "metrics.jsonl"
+    first = log.read_text()
+    time.sleep(1)  # whatever was under way would still write
+
+    file, errors, curves = (tmp_path / name for name in ("study.json", "errors.png", "curves.png"))
+    command += ["--json", str(file), "--plot", str(errors), "--curves", str(curves)]
+    done = launch(command, by="python", timeout=180, cwd=REPOSITORY)
+    assert done.code == 0, done.output
+    assert "1 of 3 runs are there already" in done.output
+    assert log.read_text() == first  # not made again
+    written = json.loads(file.read_text())
+    assert set(written["table1"]) == {"baseline", "gradual-warmup"}
+    assert 0 <= written["figure1"]["workers-64"]["mean"] <= 100
+    assert written["table1"]["baseline"]["std"] is None
+    assert len(written["verdicts"]) == 7
+    assert "| gradual warmup | 32 |" in done.output
+    assert errors.stat().st_size
+    assert curves.stat().st_size
+
+
+def test_a_setting_that_is_not_known_is_told(tmp_path):
+    command = ["-m", "benchmarks.study", "--output", str(tmp_path), "--only", "baseline,large"]
+    done = launch(command, by="python", cwd=REPOSITORY)
+    assert done.code == 2
+    assert "--only large: there are baseline, no-warmup" in done.output
+    assert len(done.output.strip().splitlines()) == 1
+
+
+def test_fewer_images_than_a_minibatch_are_refused_before_anything_is_made(tmp_path):
+    command = ["-m", "benchmarks.study", "--output", str(tmp_path / "study"), "--images", "512"]
+    done = launch(command, by="python", cwd=REPOSITORY)
+    assert done.code == 2
+    assert "--images 512: a minibatch of workers-64 has 1024" in done.output
+    assert not (tmp_path / "study").exists()

@@ -1,0 +1,71 @@
+"""The two wheels of ``make wheel`` train in an environment of their own, outside the checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from support.launching import REPOSITORY
+
+NOT_OF_THE_CODE = (".git", ".venv", ".setup", "runs", "data", "build", "dist", "*_cache")
+
+
+def run(*command: object, **options) -> str:
+    ended = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, timeout=300, **options
+    )
+    assert ended.returncode == 0, f"{command}\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}"
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> Path:
+    """A virtual environment with both wheels; all else comes from the one that runs this."""
+    folder = tmp_path_factory.mktemp("wheels")
+    shutil.copytree(
+        REPOSITORY,
+        folder / "source",
+        symlinks=True,
+        ignore=shutil.ignore_patterns(*NOT_OF_THE_CODE),
+    )
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    only = ("--no-deps", "--no-build-isolation", "-w", folder)
+    run(*pip, "wheel", "-q", *only, folder / "source")
+    horovod = [sys.executable, "tools/install_horovod.py", "--log", ".setup/horovod.log"]
+    run(*horovod, "--wheel", folder, cwd=REPOSITORY)
+    made = folder / "environment"
+    run(sys.executable, "-m", "venv", "--without-pip", made)
+    run(*pip, "--python", made, "install", "-q", "--no-deps", *folder.glob("*.whl"))
+    (site,) = made.glob("lib/python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))
+    return made
+
+
+def test_both_wheels_train_outside_the_checkout(environment, tmp_path):
+    variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "IMAGENET_DIR")}
+    variables |= {
+        "PATH": f"{environment}/bin:{os.environ['PATH']}",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    options = {"cwd": tmp_path, "env": variables}
+    found = run(
+        environment / "bin/python",
+        "-c",
+        "import horovod, hvd_utils, train_imagenet as t\n"
+        "print(horovod.__file__, hvd_utils.__file__, t.__file__)",
+        **options,
+    )
+    assert all(path.startswith(str(environment)) for path in found.split()), found
+    told = run("horovodrun", "-np", 2, "imagenet-train", "--max-steps", 3, "--output", "run",
+               **options)  # fmt: skip
+    assert "embedded handwritten digits" in told
+    assert (tmp_path / "cache/imagenet-in-1-hour/digits").is_dir()
+    assert "step 3 of" in run("imagenet-status", "run", **options)
+    assert "paper" in run("imagenet-train", "--help", **options)
+    known = subprocess.run(["imagenet-train", "--recipe", "none"], capture_output=True, **options)
+    assert b"tables/1-no-warmup" in known.stderr, known.stderr

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from support.images import write_jpegs
 
+pytest_plugins = ["support.failures", "support.two_at_a_time"]
+
 
 @pytest.fixture(autouse=True)
 def own_place_for_mpirun(monkeypatch) -> Iterator[None]:

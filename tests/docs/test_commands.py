@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
+from support.failures import note_launch
 from support.images import write_jpegs
 from support.launching import kill_tree
 from support.pages import PAGES, REPOSITORY, commands
 from support.preparing import write_tars
+from support.quick_python import quick_python
 
 # Too long for a test, or of a machine that this one is not; where they are tested instead.
 ELSEWHERE = {
@@ -56,7 +59,7 @@ def smaller(command: str) -> str:
 
 
 def run(command: str, folder: Path, timeout: float = 240) -> str:
-    """Run a command by bash in a folder; return what it printed, or fail."""
+    """Run a command by bash in a folder, with the python in bin/; return what it printed."""
     process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", command],
         cwd=folder,
@@ -64,7 +67,7 @@ def run(command: str, folder: Path, timeout: float = 240) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=os.environ | {"PYTHONPATH": str(folder)},
+        env=os.environ | {"PYTHONPATH": str(folder), "PATH": f"{folder}/bin:{os.environ['PATH']}"},
         start_new_session=True,
     )
     try:
@@ -72,6 +75,7 @@ def run(command: str, folder: Path, timeout: float = 240) -> str:
     except subprocess.TimeoutExpired:
         kill_tree(process)
         pytest.fail(f"not finished after {timeout} s: {command}")
+    note_launch(["bash", "-c", command], output)
     assert process.returncode == 0, f"{command}\n{output[-3000:]}"
     return output
 
@@ -91,11 +95,16 @@ def folder(tmp_path_factory) -> Path:
     script.write_text("#!/bin/sh\necho localhost:1\necho 127.0.0.1:1\n")
     script.chmod(0o755)
     (root / "local").mkdir()
+    (root / "bin").mkdir()
     for page_command in (
         "horovodrun -np 2 python train_imagenet.py --output runs/demo",
         "python train_imagenet.py --data /data/imagenet --output runs/small",
     ):
         run(smaller(page_command), root)
+    # The rest need not import PyTorch anew.
+    quick = root / "bin" / "python"
+    quick.write_text(f'#!/bin/sh\nexec {shlex.join(quick_python())} "$@"\n')
+    quick.chmod(0o755)
     return root
 
 

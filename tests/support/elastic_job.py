@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from support.failures import note_launch
 from support.launching import kill_tree
 
 # Names of this machine, which Horovod takes for as many hosts and none of which needs ssh.
@@ -48,9 +49,11 @@ class ElasticJob:
             str(len(hosts)),
             "--host-discovery-script",
         ]
+        command = [*launcher, str(script), sys.executable, *command]
+        note_launch(command, self._log)
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [*launcher, str(script), sys.executable, *command],
+                command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **env},

@@ -19,6 +19,7 @@ import pytest
 
 from hvd_utils.run.event_log import METRICS, read_events
 from hvd_utils.timing.step_times import FIELDS
+from support.failures import note_launch
 from support.launching import JOB, LAUNCHERS, train
 
 START_LIMIT = 240  # seconds until a launch trains, on a busy machine
@@ -97,10 +98,12 @@ def _launch_and_kill(
 ) -> Kill:
     console = output.with_suffix(".console")
     command = [] if by == "python" else [*LAUNCHERS[by], str(ranks)]
+    command += [sys.executable, JOB, *arguments]
+    note_launch(command, console)
     began = time.time()
     with console.open("wb") as file:
         job = subprocess.Popen(
-            [*command, sys.executable, JOB, *arguments],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

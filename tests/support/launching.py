@@ -14,11 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from support.failures import note_launch
 from support.quick_python import quick_python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAMS = REPOSITORY / "tests" / "programs"
 JOB = str(REPOSITORY / "train_imagenet.py")
+OF_TESTS = ("IMAGENET_DIR", "PYTEST_XDIST")  # variables that are not for what is tested
 LAUNCHERS = {
     "mpi": ["horovodrun", "-np"],
     "gloo": ["horovodrun", "--gloo", "-np"],
@@ -52,7 +54,7 @@ def launch(
     python = [*(quick_python(environment) if quick else [sys.executable]), *command]
     if by != "python":
         python = [*LAUNCHERS[by], str(ranks), *python]
-    variables = {k: v for k, v in os.environ.items() if k != "IMAGENET_DIR"} | environment
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(OF_TESTS)} | environment
     began = time.monotonic()
     process = subprocess.Popen(
         python,
@@ -69,7 +71,9 @@ def launch(
     except subprocess.TimeoutExpired:
         kill_tree(process)
         output, _ = process.communicate()
+        note_launch(python, output)
         pytest.fail(f"not finished after {timeout} s: {' '.join(python)}\n{output[-3000:]}")
+    note_launch(python, output)
     return Finished(process.returncode, output, time.monotonic() - began)
 
 

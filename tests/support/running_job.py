@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from hvd_utils.run.event_log import METRICS, read_events
+from support.failures import note_launch
 from support.launching import LAUNCHERS, PROGRAMS, REPOSITORY, kill_tree
 
 PACED = str(PROGRAMS / "paced_job.py")
@@ -29,10 +30,12 @@ class RunningJob:
         launcher = [] if by == "python" else [*LAUNCHERS[by], str(ranks)]
         self.output = output
         self._console = output.with_suffix(".console")
-        command = [sys.executable, PACED, str(pause), *map(str, options), "--output", str(output)]
+        command = [*launcher, sys.executable, PACED, str(pause), *map(str, options)]
+        command += ["--output", str(output)]
+        note_launch(command, self._console)
         with self._console.open("w") as console:
             self.process = subprocess.Popen(
-                [*launcher, *command],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,

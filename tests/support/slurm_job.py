@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hvd_utils.run.event_log import METRICS, read_events
+from support.failures import note_launch
 from support.launching import REPOSITORY
 from support.slurm_cluster import Cluster
 
@@ -41,6 +42,7 @@ class Job:
             | quiet
             | variables,
         )
+        note_launch(["sbatch", *options, *arguments], self._console)
         self.id = submitted.partition(";")[0]
         self._pending_since = time.monotonic()
 

@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 
+from support.failures import note_launch
 from support.launching import Finished
 
 NETWORK = "10.77.0.0/24"  # the same for every pair: nobody else is on their cable
@@ -68,15 +69,17 @@ class Hosts:
         variables = {"OMPI_MCA_mpi_yield_when_idle": "1", **os.environ, "PATH": PATH}
         variables = {k: v for k, v in variables.items() if k != "IMAGENET_DIR"} | environment
         passed_on = [name for name in (*PASSED_ON, *environment) if name in variables]
+        whole = self.first.run(
+            *(shutil.which("mpirun"), "-np", str(2 * ranks_per_host), "--hostfile", str(file)),
+            *("--prtemca", "plm_ssh_args", f"-F {self._folder / 'ssh_config'}"),
+            *("--prtemca", "prte_if_include", NETWORK),
+            *("--mca", "btl_tcp_if_include", NETWORK, "--bind-to", "none"),
+            *(part for name in passed_on for part in ("-x", name)),
+            *(sys.executable, *command),
+        )
+        note_launch(whole)
         return subprocess.Popen(
-            self.first.run(
-                *(shutil.which("mpirun"), "-np", str(2 * ranks_per_host), "--hostfile", str(file)),
-                *("--prtemca", "plm_ssh_args", f"-F {self._folder / 'ssh_config'}"),
-                *("--prtemca", "prte_if_include", NETWORK),
-                *("--mca", "btl_tcp_if_include", NETWORK, "--bind-to", "none"),
-                *(part for name in passed_on for part in ("-x", name)),
-                *(sys.executable, *command),
-            ),
+            whole,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

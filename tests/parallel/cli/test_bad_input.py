@@ -75,7 +75,7 @@ def finished_run(tiny_data, tmp_path_factory):
 )
 def test_settings_and_folders(tmp_path, by, arguments, words):
     output = [] if "--output" in arguments else ["--output", tmp_path / "run"]
-    ended = train(*output, *arguments, by=by, ranks=2, timeout=60)
+    ended = train(*output, *arguments, by=by, ranks=2, timeout=60, quick=False)
     assert_one_clear_line(ended, *words)
     assert ended.code == 2
     assert_nobody_is_left(tmp_path)
@@ -156,7 +156,9 @@ def test_one_rank_failing_alone_ends_all(tmp_path, by):
     bad = Path(plan.train.path(ids[0]))
     bad.write_bytes(b"not a picture")
     output = tmp_path / "run"
-    ended = train("--data", data, "--output", output, *TINY, by=by, ranks=2, timeout=60)
+    ended = train(
+        "--data", data, "--output", output, *TINY, by=by, ranks=2, timeout=60, quick=False
+    )
     assert_one_clear_line(ended, str(bad), rank=1)
     assert_nobody_is_left(output)
 
@@ -182,7 +184,7 @@ runpy.run_path({JOB!r}, run_name="__main__")
 def test_an_unexpected_error_of_one_rank_ends_all_and_keeps_its_traceback(tiny_data, tmp_path):
     options = ("--data", tiny_data, "--output", tmp_path, *TINY)
     job = breaking_job("raise ZeroDivisionError('made on purpose')", *options)
-    ended = launch(job, ranks=2, timeout=60)
+    ended = launch(job, ranks=2, timeout=60, quick=False)
     report = tmp_path / "error-rank1.txt"
     assert_one_clear_line(ended, "ZeroDivisionError: made on purpose", str(report), rank=1)
     assert ended.code == 1
@@ -194,7 +196,7 @@ def test_an_unexpected_error_of_one_rank_ends_all_and_keeps_its_traceback(tiny_d
 def test_a_rank_killed_ends_all(tiny_data, tmp_path, by):
     options = ("--data", tiny_data, "--output", tmp_path, *TINY)
     job = breaking_job("os.kill(os.getpid(), signal.SIGKILL)", *options)
-    ended = launch(job, ranks=2, by=by, timeout=60)
+    ended = launch(job, ranks=2, by=by, timeout=60, quick=False)
     assert ended.code != 0
     assert "Traceback" not in ended.output
     assert_nobody_is_left(tmp_path)

@@ -17,7 +17,7 @@ def test_who_crashed_and_what_it_decoded_is_told_by_requeue_and_the_next_launch(
     options = [*TINY, "--data", str(tiny_data), "--workers", "2", "--output", str(run)]
     options += ["--checkpoint-every", "1", "--epochs", "9", "--max-steps", "30"]
     command = [CRASHING, *options]
-    ended = launch(command, ranks=2, by="mpirun", PYTHONPATH=str(REPOSITORY))
+    ended = launch(command, ranks=2, by="mpirun", quick=False, PYTHONPATH=str(REPOSITORY))
     assert ended.code not in (0, 2), ended.output
     (line,) = crash_report.traces(run)
     assert line.startswith("rank 1 crashed (Segmentation fault; stacks in ")
@@ -48,7 +48,7 @@ in_flight.note(f"a/{{number}}.jpg" for number in range(20_000))
 in_flight.note(["b/1.jpg", "b/\\udcff.jpg"])
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    launch(["-c", program], by="python", PYTHONPATH=str(REPOSITORY))
+    launch(["-c", program], by="python", quick=False, PYTHONPATH=str(REPOSITORY))
     assert in_flight.read(path) == ["b/1.jpg", "b/\udcff.jpg"]
     assert path.stat().st_size == in_flight.BYTES  # of the longer list before
     assert in_flight.read(tmp_path / "none") == []

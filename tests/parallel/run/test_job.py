@@ -23,7 +23,7 @@ def events(run, kind):
 
 def test_the_demo_learns_the_digits_and_leaves_a_whole_record(tmp_path):
     run = tmp_path / "run"
-    ended = train("--output", run, ranks=2, timeout=300)
+    ended = train("--output", run, ranks=2, timeout=300, quick=False)
     assert ended.code == 0, ended.output
     assert "data: embedded handwritten digits" in ended.output
 
@@ -62,7 +62,7 @@ def test_the_demo_learns_the_digits_and_leaves_a_whole_record(tmp_path):
 )
 def test_every_launcher_validates_every_image_once(tiny_data, tmp_path, by, ranks):
     """7 images over 4 ranks: shards of 2, 2, 2 and 1."""
-    ended = train("--data", tiny_data, "--output", tmp_path, *TINY, by=by, ranks=ranks)
+    ended = train("--data", tiny_data, "--output", tmp_path, *TINY, by=by, ranks=ranks, quick=False)
     assert ended.code == 0, ended.output
     assert [event["val_images"] for event in events(tmp_path, "epoch")] == [7, 7]
     (start,) = events(tmp_path, "start")

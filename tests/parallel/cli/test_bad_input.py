@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
+from support.endings import assert_nobody_is_left, assert_one_clear_line
 from support.images import write_jpegs
 from support.launching import JOB, REPOSITORY, TINY, launch, train
 
@@ -18,31 +17,10 @@ from hvd_utils.config.command_line import load_settings
 from hvd_utils.run.checkpoint import list_checkpoints, load_checkpoint
 
 
-def assert_one_clear_line(ended, *words, rank: int | None = None) -> None:
-    assert ended.code not in (0, None), ended.output
-    assert "Traceback" not in ended.output, ended.output
-    lines = [line for line in ended.output.splitlines() if "error: " in line or "error on" in line]
-    assert len(lines) == 1, ended.output
-    for word in words:
-        assert word in lines[0], lines[0]
-    assert ("error on rank" in lines[0]) == (rank is not None)
-    assert rank is None or f"error on rank {rank} (" in lines[0]
-
-
 def train_unlike(first: list[object], second: list[object], **options):
     """Run the job on two ranks, each with a command line of its own."""
     other = [":", "-np", 1, sys.executable, JOB, *second]
     return train(*first, *other, ranks=1, by="mpirun", **options)
-
-
-def assert_nobody_is_left(marker: Path) -> None:
-    """No process that was given ``marker`` on its command line is still there."""
-    left = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if str(marker) in " ".join(process.cmdline()):
-                left.append(process)
-    assert not left
 
 
 @pytest.fixture(scope="module")

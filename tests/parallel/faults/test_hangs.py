@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from support.endings import assert_nobody_is_left
 from support.launching import PROGRAMS, REPOSITORY, launch
-from test_bad_input import assert_nobody_is_left
 
 from hvd_utils.cli.errors import EXIT_HANGS
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.images import write_jpegs
 
-pytest_plugins = ["support.failures", "support.two_at_a_time"]
+pytest_plugins = ["support.failures", "support.by_file", "support.two_at_a_time"]
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,11 @@ def note_launch(command: list[str], printed: Path | str = "") -> None:
     _launched.append((command, printed))
 
 
+def launched() -> list[tuple[list[str], Path | str]]:
+    """Return what this test has launched so far."""
+    return list(_launched)
+
+
 def last_words(printed: str) -> dict[str, str]:
     """Return the last line of each rank that the launcher names, else the last line of all."""
     words: dict[str, str] = {}

@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from support.images import write_jpegs
 
+# Threads of OpenMP that spin while they wait take the cores from those they wait for: on busy
+# cores a job takes seven times as long. Read when PyTorch is loaded, here and in what tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 pytest_plugins = ["support.failures", "support.by_file", "support.two_at_a_time"]
 
 

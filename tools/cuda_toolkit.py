@@ -69,17 +69,22 @@ def wheels(cuda: str, missing: str) -> str:
     return f"cuda-toolkit[nvcc,cudart,cccl]=={cuda}.*"
 
 
-def find_or_bring(cuda: str, work: Path, log: Path) -> Path | str:
-    """Return a toolkit for this version of CUDA, brought if need be, or why there is none."""
+def find_or_bring(cuda: str | None, work: Path, log: Path) -> Path | str:
+    """Return a toolkit for PyTorch's ``cuda``, brought if need be, or why there is none."""
+    reason = may_lack(os.environ)
     if os.environ.get("HOROVOD_WITHOUT_GPU") == "1":  # a toolkit is no reason to use it
-        return "HOROVOD_WITHOUT_GPU=1"
+        return reason
+    if cuda is None:
+        if reason:
+            return f"{reason}, and PyTorch is a CPU build"
+        raise Failure(f"PyTorch is a CPU build: install one for CUDA ({LEAVE_OUT})")
     brought = work / f"cuda-{cuda}"
     home = brought / "nvidia" / f"cu{cuda.partition('.')[0]}"
     found = find([*folders(os.environ), home], cuda)
     if isinstance(found, Path):
         return found
-    if reason := may_lack(os.environ):
-        return f"{reason}, {found}"
+    if reason:
+        return f"{reason}, and {found}"
     requirement = wheels(cuda, found)
     print(f"{found}: bringing it as wheels, 120 MB")
     part = work / "cuda.part"  # until it is whole

@@ -62,15 +62,6 @@ def mpi_compiler() -> Path:
     return mpicxx
 
 
-def toolkit_or_reason(work: Path, log: Path) -> Path | str:
-    """The CUDA toolkit to build with, brought if need be, or the reason for building without."""
-    import torch
-
-    if torch.version.cuda is None:
-        return "PyTorch is a CPU build"
-    return cuda_toolkit.find_or_bring(torch.version.cuda, work, log)
-
-
 def without_nccl(reason: str) -> str:
     """What a build without NCCL cannot do, in a line that is not overlooked."""
     return (
@@ -237,9 +228,12 @@ def main() -> None:
     log = arguments.log.resolve()
     record = Path(sysconfig.get_path("data")) / "horovod-build.json"
     try:
+        import torch
+
         work = log.parent / "horovod"
         work.mkdir(parents=True, exist_ok=True)
-        mpicxx, toolkit = mpi_compiler(), toolkit_or_reason(work, log)
+        mpicxx = mpi_compiler()
+        toolkit = cuda_toolkit.find_or_bring(torch.version.cuda, work, log)
         with_nccl = isinstance(toolkit, Path)
         settings = build_settings(work, toolkit)
         key = build_key(mpicxx, settings)

@@ -111,7 +111,15 @@ def test_nccl_is_left_out_only_without_a_gpu_or_when_told(tmp_path, root):
 
 def test_without_a_gpu_nothing_is_brought(bare):
     reason = cuda_toolkit.find_or_bring("13.2", bare, bare / "log")
-    assert reason == "no NVIDIA GPU, no toolkit of CUDA 13.2"
+    assert reason == "no NVIDIA GPU, and no toolkit of CUDA 13.2"
+    reason = cuda_toolkit.find_or_bring(None, bare, bare / "log")
+    assert reason == "no NVIDIA GPU, and PyTorch is a CPU build"
+
+
+def test_a_pytorch_without_cuda_is_refused_where_a_gpu_is(bare, monkeypatch):
+    monkeypatch.setenv("CUDA", "13")
+    with pytest.raises(Failure, match="CPU build: install one for CUDA"):
+        cuda_toolkit.find_or_bring(None, bare, bare / "log")
 
 
 def test_a_toolkit_is_brought_once_and_whole(bare, monkeypatch):

@@ -228,7 +228,10 @@ def main() -> None:
     log = arguments.log.resolve()
     record = Path(sysconfig.get_path("data")) / "horovod-build.json"
     try:
-        import torch
+        try:
+            import torch
+        except ModuleNotFoundError:
+            raise Failure("this Python has no PyTorch: source .venv/bin/activate first") from None
 
         work = log.parent / "horovod"
         work.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,12 @@ def runs(driver: str | None, cuda: int) -> bool:
     return driver is None or int(driver.partition(".")[0]) >= OLDEST_DRIVER[cuda]
 
 
-def choose(driver: str | None, asked: str | None = None, had: int | None = None) -> int:
+def choose(
+    driver: str | None,
+    asked: str | None = None,
+    had: int | None = None,
+    without_gpu: bool = False,
+) -> int:
     """Return the CUDA to set up: what was asked for, else the newest that the driver runs.
 
     What an environment ``had`` before stays where the driver runs it, so that nodes with and
@@ -46,6 +51,8 @@ def choose(driver: str | None, asked: str | None = None, had: int | None = None)
             raise Failure(f"CUDA={asked} is neither 12 nor 13: set one of them, or unset CUDA")
         return int(asked)
     fit = [cuda for cuda in OLDEST_DRIVER if runs(driver, cuda)]
+    if without_gpu and not fit:
+        fit = [*OLDEST_DRIVER]
     if not fit:
         raise Failure(
             f"NVIDIA's driver {driver} is older than {OLDEST_DRIVER[12]}, the first for CUDA 12: "
@@ -75,13 +82,15 @@ def check(cuda: int, driver: str | None) -> str | None:
 
 def main() -> None:
     """Answer the set-up."""
-    driver = None if os.environ.get("HOROVOD_WITHOUT_GPU") == "1" else driver_version()
+    driver = driver_version()
+    without_gpu = os.environ.get("HOROVOD_WITHOUT_GPU") == "1"
     try:
         if sys.argv[1] == "--check":
             if warning := check(int(sys.argv[2]), driver):
                 print(f"setup: {warning}", file=sys.stderr)
         else:
-            print(choose(driver, os.environ.get("CUDA"), cuda_of(Path(sys.argv[1]))))
+            had = cuda_of(Path(sys.argv[1]))
+            print(choose(driver, os.environ.get("CUDA"), had, without_gpu))
     except Failure as failure:
         sys.exit(f"setup: {failure}")
 

@@ -61,6 +61,8 @@ def test_the_driver_decides(driver, cuda):
 def test_an_older_driver_is_one_line():
     with pytest.raises(Failure, match=r"driver 470\.1 is older than 525.*HOROVOD_WITHOUT_GPU=1"):
         choose_cuda.choose("470.1")
+    assert choose_cuda.choose("470.1", without_gpu=True) == 13
+    assert choose_cuda.choose("535.1", without_gpu=True) == 12  # one GPU may still train
 
 
 def test_what_is_asked_for_comes_first():

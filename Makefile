@@ -6,7 +6,7 @@
 # make nightly  a run killed 200 times, at other moments each time
 # make distributions    as root: the demo and the fast tests on three Debians, an hour
 # make wheel    this project and its Horovod as two wheels in dist/, for nodes that build nothing
-# make setup    only set up: everything lands in .venv
+# make setup    only set up: everything lands in .venv; CUDA=12 or CUDA=13 chooses against the driver
 PYTHON ?= python3
 SHELL := /bin/bash
 ACTIVATE := source .venv/bin/activate

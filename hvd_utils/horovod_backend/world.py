@@ -18,7 +18,7 @@ from hvd_utils.cli.errors import BadInput
 from hvd_utils.horovod_backend import affinity
 from hvd_utils.horovod_backend.broadcast import broadcast_object
 from hvd_utils.horovod_backend.consistency import require_equal
-from hvd_utils.horovod_backend.node import binding_hint, gpu_index, unused_gpu
+from hvd_utils.horovod_backend.node import UNSEEN_REMEDY, binding_hint, gpu_index, unused_gpu
 from hvd_utils.nn.cpu_memory import keep_freed_memory
 
 # Open MPI spins while it waits and would take the cores from the decoding threads.
@@ -127,8 +127,8 @@ def start_world(
         torch.cuda.set_device(world.device)
         if world.size > 1 and not world.nccl_built:
             raise BadInput(
-                "Horovod was built without NCCL: run tools/install_horovod.py --force where a CUDA "
-                "toolkit is, or set --device cpu"
+                "Horovod was built without NCCL: build it anew by "
+                f"CUDA={torch.version.cuda.partition('.')[0]} make setup, or set --device cpu"
             )
     if world.device.type == "cpu":
         keep_freed_memory()
@@ -161,21 +161,24 @@ def _pin(world: World) -> World:
 def _choose_device(device: str, local_rank: int, local_size: int) -> torch.device:
     if device == "cpu":
         return torch.device("cpu")
-    if device == "auto" and not torch.cuda.is_available():
-        found = unused_gpu(Path("/"), os.environ)
-        if found is None:
-            return torch.device("cpu")
-        raise BadInput(
-            f"{socket.gethostname()} has an NVIDIA GPU ({found}) that PyTorch {torch.__version__} "
-            f"does not see ({_why_no_cuda()}): update the driver, take a PyTorch built for an "
-            "older CUDA, or set --device cpu to train without it"
-        )
+    if found := unseen_gpu():
+        raise BadInput(f"{socket.gethostname()} has an NVIDIA GPU {found}: {UNSEEN_REMEDY}")
     if not torch.cuda.is_available():
+        if device == "auto":
+            return torch.device("cpu")
         raise BadInput(
             f"no CUDA device on {socket.gethostname()}: set --device cpu, or ask the scheduler "
             "for GPUs and check nvidia-smi"
         )
     return torch.device("cuda", gpu_index(local_rank, local_size, torch.cuda.device_count()))
+
+
+def unseen_gpu() -> str | None:
+    """Return which GPU of this node PyTorch does not see, and why; None where there is no such."""
+    found = None if torch.cuda.is_available() else unused_gpu(Path("/"), os.environ)
+    if found is None:
+        return None
+    return f"({found}) that PyTorch {torch.__version__} does not see ({_why_no_cuda()})"
 
 
 def _why_no_cuda() -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import DIGITS, Settings
-from hvd_utils.horovod_backend.node import unused_gpu
 
 _seen: dict[str, Any] = {}  # the images, between two requests
 
@@ -21,13 +20,13 @@ def imports(settings: Settings, place: Mapping[str, int]) -> dict[str, Any]:
     import nvidia.dali  # noqa: F401
     import torch
 
-    from hvd_utils.horovod_backend.world import built_with
+    from hvd_utils.horovod_backend.world import built_with, unseen_gpu
 
     gpus = torch.cuda.device_count() if settings.device != "cpu" else 0
     return {
         **built_with(),
         "gpus": gpus,
-        "unused": None if gpus else unused_gpu(Path("/"), os.environ),
+        "unseen": None if settings.device == "cpu" else unseen_gpu(),
     }
 
 

@@ -21,8 +21,8 @@ from hvd_utils.horovod_backend import affinity
 from hvd_utils.horovod_backend.world import World
 
 PACKAGES = (
-    *("torch", "torchvision", "timm", "horovod", "nvidia-dali-cuda130", "mpi4py"),
-    *("numpy", "pillow"),
+    *("torch", "torchvision", "timm", "horovod", "nvidia-dali-cuda130", "nvidia-dali-cuda120"),
+    *("mpi4py", "numpy", "pillow"),
 )
 
 

@@ -5,28 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hvd_utils.cli.ranks import name_ranks
+from hvd_utils.horovod_backend.node import UNSEEN_REMEDY
 from hvd_utils.preflight.verdict import FAIL, OK, Verdict, odd_ones
 
 
 def judge(facts: Mapping[int, Mapping], hosts: Mapping[int, str], device: str) -> Verdict:
     """Judge what each rank's child imported: ``mpi``, ``gloo``, ``nccl`` built, ``gpus`` seen.
 
-    ``unused`` is what a node has of a GPU that PyTorch does not see, if anything.
+    ``unseen`` is a GPU that PyTorch does not see and why, if there is one.
     """
-    again = "build it anew: tools/install_horovod.py --force, where MPI and the CUDA toolkit are"
+    again = "build it anew where MPI is: CUDA=13 make setup, or CUDA=12 for drivers before 580"
     neither = [rank for rank, fact in facts.items() if not (fact["mpi"] or fact["gloo"])]
     if neither:
         seen = f"built with neither MPI nor Gloo on {name_ranks(neither, hosts)}"
         return Verdict("Horovod", FAIL, seen, again)
-    unused = [rank for rank, fact in facts.items() if fact.get("unused")]
-    if unused and device != "cpu":
-        has = facts[unused[0]]["unused"]
-        seen = f"PyTorch does not see the GPU ({has}) of {name_ranks(unused, hosts)}"
-        remedy = (
-            "update the driver, take a PyTorch built for an older CUDA, or set --device cpu to "
-            "train without it"
-        )
-        return Verdict("Horovod", FAIL, seen, remedy)
+    unseen = [rank for rank, fact in facts.items() if fact.get("unseen")]
+    if unseen and device != "cpu":
+        seen = f"{name_ranks(unseen, hosts)}: an NVIDIA GPU {facts[unseen[0]]['unseen']}"
+        return Verdict("Horovod", FAIL, seen, UNSEEN_REMEDY)
     gpus = device != "cpu" and any(fact["gpus"] for fact in facts.values())
     without = [rank for rank, fact in facts.items() if not fact["nccl"]]
     if (gpus or device == "cuda") and without:

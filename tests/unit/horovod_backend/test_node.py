@@ -37,8 +37,10 @@ def test_gpus_may_be_hidden(node, hidden):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch sees a GPU here")
 def test_auto_does_not_train_on_the_cpu_of_a_node_with_a_gpu(monkeypatch):
     monkeypatch.setattr(world, "unused_gpu", lambda *_: "driver 535.104.05")
-    with pytest.raises(BadInput, match=r"GPU \(driver 535.104.05\) that PyTorch .*--device cpu"):
-        world._choose_device("auto", 0, 1)
+    told = r"GPU \(driver 535.104.05\) that PyTorch \S+ does not see .*\(.+\): .*--device cpu"
+    for device in ("auto", "cuda"):
+        with pytest.raises(BadInput, match=told):
+            world._choose_device(device, 0, 1)
     assert world._choose_device("cpu", 0, 1).type == "cpu"
     monkeypatch.setattr(world, "unused_gpu", lambda *_: None)
     assert world._choose_device("auto", 0, 1).type == "cpu"

@@ -237,10 +237,10 @@ def test_without_gpus_nccl_is_not_needed():
 
 
 def test_a_gpu_that_pytorch_does_not_see_is_a_failure_unless_it_is_not_wanted():
-    facts = everywhere(BUILT, r8={"gpus": 0, "unused": "driver 535.104.05"})
+    facts = everywhere(BUILT, r8={"gpus": 0, "unseen": "(driver 535.104.05) that PyTorch 2 (why)"})
     judged = horovod_build.judge(facts, HOSTS, "auto")
     assert judged.verdict == "fail"
-    assert "does not see the GPU (driver 535.104.05) of rank 8" in judged.seen
+    assert judged.seen == "rank 8 (node01): an NVIDIA GPU (driver 535.104.05) that PyTorch 2 (why)"
     assert "--device cpu" in judged.remedy
     assert horovod_build.judge(facts, HOSTS, "cpu").verdict == "ok"
 

@@ -1,6 +1,6 @@
 """The job, several times a launch: ``horovodrun -np P python trajectories.py DATA OUTPUT NAMES``.
 
-Every variant trains k = 8 workers of 4 images for 30 steps, over warmup, two decays and 13 epochs
+Every variant trains k = 8 workers of 4 images for 16 steps, over warmup, two decays and 7 epochs
 that are no whole number of steps, and ends with a checkpoint in a folder of OUTPUT.
 """
 
@@ -20,15 +20,15 @@ from hvd_utils.cli.run_main import run_main
 from hvd_utils.nn import models
 from hvd_utils.paper.logical_workers import share
 
-STEPS = 30
+STEPS = 16
 EXPERIMENT = (
     *("--recipe", "demo", "--resolution", "16", "--val-resize", "20", "--workers", "8"),
     *("--batch-per-worker", "4", "--reference-minibatch", "8", "--reference-rate", "0.0125"),
     *("--weight-decay", "0.0001", "--flip", "--min-crop-area", "0.08"),
-    *("--warmup-epochs", "2", "--epochs", "14"),
+    *("--warmup-epochs", "2", "--epochs", "8"),
     *("--max-steps", str(STEPS), "--log-every", "10", "--keep-checkpoints", "1"),
 )
-STEP_DECAY = ("--decay-epochs", "6,10")
+STEP_DECAY = ("--decay-epochs", "4,6")
 DOUBLE = ("--precision", "fp64")
 LARS = ("--optimizer", "lars", "--trust-coefficient", "0.2", "--decay", "cosine")
 FUSED = ("--fuse-workers", "3")

@@ -36,10 +36,10 @@ def minibatches(jpegs):
 
 
 def learning_rate(step):
-    """0.0125 for 8 images, so 0.05 for 32; 2 epochs of warmup; a tenth from epochs 6 and 10 on."""
+    """0.0125 for 8 images, so 0.05 for 32; 2 epochs of warmup; a tenth from epochs 4 and 6 on."""
     warmup = round(2 * IMAGES / (K * N) + 1e-9)
     rate = 0.0125 + (0.05 - 0.0125) * min(1, step / warmup)
-    for epoch in (6, 10):
+    for epoch in (4, 6):
         if step >= math.floor(epoch * IMAGES / (K * N) + 0.5):
             rate *= 0.1
     return rate

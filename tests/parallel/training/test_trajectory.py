@@ -30,7 +30,7 @@ def bound(name):
 @pytest.mark.parametrize("ranks", [2, 3, 4, 8])
 @pytest.mark.parametrize("by", ["mpi", "gloo"])
 def test_any_number_of_processes_makes_the_same_run(run_variants, alone, tmp_path, by, ranks):
-    """k = 8: weights, momentum and running averages after 30 steps."""
+    """k = 8: weights, momentum and running averages after 16 steps."""
     # Gloo only adds otherwise: what the variants are about, it has shown on two processes.
     names = SUMS if by == "mpi" or ranks == 2 else ("fp64",)
     if (by, ranks) == ("mpi", 2):

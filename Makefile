@@ -1,8 +1,10 @@
 # make demo     set up, then two Horovod workers train on real JPEGs
 # make test     set up, then every test; as root on Debian it installs what tests need beside .venv
+# make test-quick   five minutes of them, which notice most mistakes
 # make check    the fast tier: lint and unit tests
 # make lint     ruff, the type checker, and the links of the pages
 # make study    the paper's tables and figures in miniature: three quarters of an hour on 2 cores
+# make test-busy    every test while a loop keeps each core busy: none may depend on how long things take
 # make nightly  a run killed 200 times, at other moments each time
 # make distributions    as root: the demo and the fast tests on three Debians, an hour
 # make wheel    this project and its Horovod as two wheels in dist/, for nodes that build nothing
@@ -15,8 +17,9 @@ KILLS ?= 200
 SEED := $(or $(SEED),$(shell date +%s))
 
 STUDY ?= runs/study
+TEST := python -m pytest -n 2 --by-file
 
-.PHONY: setup demo test check study nightly distributions lint wheel clean
+.PHONY: setup demo test test-quick test-busy check study nightly distributions lint wheel clean
 
 setup:
 	@PYTHON=$(PYTHON) tools/setup.sh
@@ -26,10 +29,18 @@ demo: setup
 
 test: setup lint
 	@tools/install_test_packages.sh
-	@$(ACTIVATE) && python -m pytest $(ARGS)
+	@$(ACTIVATE) && $(TEST) $(ARGS)
+
+test-quick: setup lint
+	@$(ACTIVATE) && $(TEST) -m "not long" $(ARGS)
+
+test-busy: setup
+	@tools/install_test_packages.sh
+	@$(ACTIVATE) && trap 'kill $$(jobs -p)' EXIT && \
+		for core in $$(seq $$(nproc)); do while :; do :; done & done; $(TEST) $(ARGS)
 
 check: setup lint
-	@$(ACTIVATE) && python -m pytest tests/unit $(ARGS)
+	@$(ACTIVATE) && python -m pytest -n 2 tests/unit $(ARGS)
 
 study: setup
 	@mkdir -p $(STUDY)

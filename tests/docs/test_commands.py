@@ -16,6 +16,8 @@ from support.pages import PAGES, REPOSITORY, commands
 from support.preparing import write_tars
 from support.quick_python import quick_python
 
+pytestmark = pytest.mark.long
+
 # Too long for a test, or of a machine that this one is not; where they are tested instead.
 ELSEWHERE = {
     "make ": "the target exists",

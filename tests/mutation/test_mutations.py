@@ -13,9 +13,12 @@ from typing import NamedTuple
 import pytest
 from support.launching import REPOSITORY, launch
 
+pytestmark = pytest.mark.long
+
 UNIT = "tests/unit/"
-JOB = "tests/parallel/run/test_job.py::test_the_same_workers_on_any_number"
-JOB += "_of_processes_train_the_same_model"
+JOB = "tests/parallel/run/test_job.py::"
+RESUME = JOB + "test_a_run_stopped_and_resumed_ends_as_the_undisturbed_one"
+JOB += "test_the_same_workers_on_any_number_of_processes_train_the_same_model"
 
 
 class Mutation(NamedTuple):
@@ -125,6 +128,48 @@ MUTATIONS = {
         "optimizer.found_inf = torch.zeros(())",
         UNIT + "training/test_nonfinite.py",
     ),
+    "workers that do not divide are left out": Mutation(
+        "hvd_utils/paper/logical_workers.py",
+        "return range(rank * workers // size, (rank + 1) * workers // size)",
+        "return range(rank * (workers // size), (rank + 1) * (workers // size))",
+        UNIT + "paper/test_logical_workers.py",
+    ),
+    "validation images are counted twice to fill a batch": Mutation(
+        "dali_pipeline/sampling/plan.py",
+        "mine = np.arange(self.rank, len(self.val), self.size)",
+        "mine = np.arange(self.rank, len(self.val) + self.size - 1, self.size) % len(self.val)",
+        UNIT + "loading/test_loaders.py",
+    ),
+    "each process judges its bad images by itself": Mutation(
+        "dali_pipeline/dataset/bad_images.py",
+        "        self._check(reasons)\n        return",
+        "        return",
+        UNIT + "dataset/test_bad_images.py",
+    ),
+    "ranks with other settings train together": Mutation(
+        "hvd_utils/horovod_backend/consistency.py",
+        "if facts != expected",
+        "if False",
+        UNIT + "horovod_backend/test_consistency.py",
+    ),
+    "two jobs write into one folder": Mutation(
+        "hvd_utils/faults/folder_lock.py",
+        "        except BlockingIOError:\n            return False",
+        "        except BlockingIOError:\n            return True",
+        UNIT + "faults/test_folder_lock.py",
+    ),
+    "a run that goes on forgets its momentum": Mutation(
+        "hvd_utils/training/train_state.py",
+        'self.optimizer.load_state_dict(state["optimizer"])',
+        "pass",
+        RESUME,
+    ),
+    "a run that goes on begins its order anew": Mutation(
+        "train_imagenet.py",
+        "loader.training(run.step, run.last_step)",
+        "loader.training(0, run.last_step)",
+        RESUME,
+    ),
     "gradients are averaged over processes": Mutation(
         "hvd_utils/horovod_backend/distributed_optimizer.py", "op=hvd.Sum", "op=hvd.Average", JOB
     ),
@@ -156,7 +201,7 @@ def pytest_in(folder: Path, *tests: str):
 
 def test_the_copy_passes_unbroken(copy):
     """And it is the copy that is tested, not the code beside it."""
-    tests = sorted({mutation.test for mutation in MUTATIONS.values()} - {JOB})
+    tests = sorted({mutation.test for mutation in MUTATIONS.values()} - {JOB, RESUME})
     passed = pytest_in(copy, *tests)
     assert passed.code == 0, passed.output
     where = "import hvd_utils, dali_pipeline, train_imagenet as t; print(t.__file__)"

@@ -23,6 +23,8 @@ from hvd_utils.inspect.compare import differences, newest
 from hvd_utils.run.checkpoint import list_checkpoints
 from hvd_utils.run.event_log import METRICS, read_events
 
+pytestmark = pytest.mark.long
+
 SCRIPTS = sorted((REPOSITORY / "slurm").glob("*.sh"))
 STEPS = 16
 DOUBLE = (*TINY, "--precision", "fp64", "--workers", "4", "--max-steps", STEPS, "--epochs", "99")

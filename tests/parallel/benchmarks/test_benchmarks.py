@@ -5,6 +5,8 @@ import json
 import pytest
 from support.launching import launch
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def measured(tmp_path):

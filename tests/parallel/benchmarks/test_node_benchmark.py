@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
 from support.launching import launch
+
+pytestmark = pytest.mark.long
 
 
 def test_the_rates_of_all_ranks_are_added_up(tiny_data, tmp_path):

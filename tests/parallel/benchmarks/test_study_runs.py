@@ -8,7 +8,10 @@ import subprocess
 import sys
 import time
 
+import pytest
 from support.launching import REPOSITORY, kill_tree, launch
+
+pytestmark = pytest.mark.long
 
 NAMES = "baseline,gradual-warmup,workers-64"
 

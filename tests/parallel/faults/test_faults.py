@@ -6,6 +6,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
+import pytest
 from support.images import write_jpegs
 from support.launching import JOB, PROGRAMS, REPOSITORY, TINY, launch, train
 from support.running_job import RunningJob
@@ -13,6 +14,8 @@ from support.running_job import RunningJob
 from hvd_utils.cli.errors import EXIT_HANGS
 from hvd_utils.run.checkpoint import list_checkpoints, load_checkpoint
 from hvd_utils.run.event_log import METRICS, read_events
+
+pytestmark = pytest.mark.long
 
 LATE = str(PROGRAMS / "late_job.py")
 HERE = {"PYTHONPATH": str(REPOSITORY)}

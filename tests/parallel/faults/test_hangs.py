@@ -8,6 +8,8 @@ from support.launching import PROGRAMS, REPOSITORY, launch
 
 from hvd_utils.cli.errors import EXIT_HANGS
 
+pytestmark = pytest.mark.long
+
 PROGRAM = str(PROGRAMS / "watched.py")
 
 

@@ -20,6 +20,8 @@ from hvd_utils.inspect.compare import differences, newest
 from hvd_utils.run.checkpoint import list_checkpoints
 from hvd_utils.run.event_log import read_events
 
+pytestmark = pytest.mark.long
+
 WAITING = str(PROGRAMS / "waiting_job.py")
 LONG = (*TINY, "--epochs", "9000", "--reference-rate", "0.0125")
 

@@ -18,6 +18,8 @@ from hvd_utils.faults.hang_diagnosis import diagnose
 from hvd_utils.faults.heartbeat import FINISHED, WAITING, Heartbeat, heartbeat_path, read_heartbeats
 from hvd_utils.faults.watchdog import Watchdog
 
+pytestmark = pytest.mark.long
+
 REMEDY = "see the README"
 LIMIT = 60  # seconds, generous: a rank ends after about 10
 

@@ -7,6 +7,8 @@ import json
 import pytest
 from support.launching import launch
 
+pytestmark = pytest.mark.long
+
 PROGRAM = """
 import json, os, time
 from hvd_utils.horovod_backend.environment import prepare

@@ -15,6 +15,8 @@ from support.running_job import PACED
 from hvd_utils.inspect.compare import differences, newest
 from hvd_utils.run.event_log import METRICS, read_events
 
+pytestmark = pytest.mark.long
+
 JOB_OPTIONS = (*TINY, "--workers", "4", "--precision", "fp64", "--batch-per-worker", "2")
 JOB_OPTIONS += ("--average", "ema", "--average-decay", "0.9")
 JOB_OPTIONS += ("--epochs", "90", "--max-steps", "120", "--reference-rate", "0.0125")

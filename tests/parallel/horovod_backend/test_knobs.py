@@ -10,6 +10,8 @@ from support.launching import PROGRAMS, launch
 
 from hvd_utils.inspect.compare import differences, newest
 
+pytestmark = pytest.mark.long
+
 PROGRAM = str(PROGRAMS / "knobs.py")
 FP64 = "--precision fp64"
 QUICK_TUNING = {

@@ -13,6 +13,8 @@ from support.two_hosts import Hosts, two_hosts
 
 from hvd_utils.run.checkpoint import list_checkpoints
 
+pytestmark = pytest.mark.long
+
 PROGRAM = str(PROGRAMS / "watched.py")
 
 # Open MPI's daemons look after one another by TCP's keepalive, by default after 8 minutes.

@@ -10,6 +10,8 @@ import pytest
 from support.images import write_jpegs
 from support.launching import PROGRAMS, REPOSITORY, launch
 
+pytestmark = pytest.mark.long
+
 PREFLIGHT = ["-m", "hvd_utils.preflight"]
 DOCTORED = str(PROGRAMS / "doctored.py")
 MANY = {

@@ -11,6 +11,8 @@ from support.made_up_runs import write_run
 
 from hvd_utils.report.__main__ import main
 
+pytestmark = pytest.mark.long
+
 FIGURES = """Array.from(document.querySelectorAll("figure"), (figure) => {
   const svg = figure.querySelector("svg").getBoundingClientRect();
   const texts = Array.from(figure.querySelectorAll("svg text"), (e) => e.getBoundingClientRect());

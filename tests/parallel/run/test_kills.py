@@ -16,6 +16,8 @@ from support.launching import TINY, train
 
 from hvd_utils.inspect.compare import differences, newest
 
+pytestmark = pytest.mark.long
+
 KILLS = int(os.environ.get("KILLS", "20"))
 SEED = int(os.environ.get("SEED", "0"))
 A_RUN = 10  # kills at most in one run: each costs a launch

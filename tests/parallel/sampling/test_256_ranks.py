@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from support.launching import PROGRAMS, REPOSITORY, launch
+
+pytestmark = pytest.mark.long
 
 SHARDS = PROGRAMS / "shards.py"
 

@@ -14,6 +14,8 @@ import psutil
 import pytest
 from support.launching import LAUNCHERS, PROGRAMS, kill_tree, launch
 
+pytestmark = pytest.mark.long
+
 PACED = str(PROGRAMS / "paced_stage.py")
 FILES = 60  # of the source; each is more than one read
 

@@ -14,6 +14,8 @@ from hvd_utils.inspect.run_state import read_state
 from hvd_utils.inspect.status import show
 from hvd_utils.run.event_log import METRICS, read_events
 
+pytestmark = pytest.mark.long
+
 PROGRAM = str(PROGRAMS / "slowed_job.py")
 SCHEDULE = "29-70:1:data,109-150:0:compute"  # before and between them, no rank is slow
 LONGER = 0.05  # seconds that a slow rank takes more, as in slowed_job.py

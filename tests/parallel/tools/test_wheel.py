@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from support.launching import REPOSITORY
 
+pytestmark = pytest.mark.long
+
 NOT_OF_THE_CODE = (".git", ".venv", ".setup", "runs", "data", "build", "dist", "*_cache")
 
 

@@ -13,6 +13,8 @@ from hvd_utils.config.command_line import load_settings
 from hvd_utils.inspect.compare import differences, newest, relative_difference
 from hvd_utils.run.folder import best_path
 
+pytestmark = pytest.mark.long
+
 STEPS = 60
 IMAGES = 30  # of tiny_data: with minibatches of 12, two steps and a half an epoch
 OPTIONS = (

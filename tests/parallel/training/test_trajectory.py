@@ -21,13 +21,18 @@ SPEED = ("fp64-compiled", "fp64-channels-first", "bf16", "fp16")
 SUMS = [name for name in VARIANTS if name not in (*SPEED, "fp64-lars")]
 
 
+MORE_RANKS = [pytest.param(ranks, marks=pytest.mark.long) for ranks in (3, 4, 8)]
+
+
 def bound(name):
     """Return how far apart two runs of a variant may be."""
     bounds = {"fp64": FLOAT64, "fp32": FLOAT32}
     return bounds.get(name.partition("-")[0], SIXTEEN_BITS)
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4, 8])
+@pytest.mark.parametrize(
+    "ranks", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (3, 4, 8))]
+)
 @pytest.mark.parametrize("by", ["mpi", "gloo"])
 def test_any_number_of_processes_makes_the_same_run(run_variants, alone, tmp_path, by, ranks):
     """k = 8: weights, momentum and running averages after 16 steps."""

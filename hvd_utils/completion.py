@@ -59,10 +59,10 @@ def all_commands() -> list[Command]:
 def _command(name: str, module: str) -> Command:
     values = _values() if name in ("train", "preflight") else {}
     called = f"{module}.py" if name == "train" else module
-    return Command(f"imagenet-{name}", called, _parser_of(module), values)
+    return Command(f"imagenet-{name}", called, parser_of(module), values)
 
 
-def _parser_of(module: str) -> argparse.ArgumentParser | None:
+def parser_of(module: str) -> argparse.ArgumentParser | None:
     """Return the parser that a command's ``main`` makes; None if that needs what takes long."""
 
     def catch(parser: argparse.ArgumentParser, *_: object) -> None:

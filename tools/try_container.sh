@@ -34,7 +34,8 @@ began=$SECONDS
 mmdebstrap --variant=minbase "$suite" "$root" "$MIRROR" >"$log" 2>&1 || die "no root of $suite: see $log"
 section files | while read -r from to; do
   mkdir -p "$root$to"
-  cp -rL "$from" "$root$to"
+  # shellcheck disable=SC2086 # it may be a pattern
+  cp -rL $from "$root$to"
 done
 inside "$root" root "$(section post)" >>"$log" 2>&1 || {
   tail -n 25 "$log" >&2

@@ -125,7 +125,13 @@ def test_srun_trains_on_two_nodes_and_reports_the_first_failure(cluster, tiny_da
     srun = {"LAUNCHER": "srun", "DATA": str(tiny_data)}
     settings = (*TINY, "--workers", "2", "--max-steps", "3")
     trains = Job(cluster, tmp_path / "trains", *given, arguments=settings, **srun)
-    broken = Job(cluster, tmp_path / "broken", *given, arguments=("--epochs", "-1"), **srun)
+    program = tmp_path / "broken.py"
+    program.write_text(
+        "import os, sys, time\n"
+        "time.sleep(0 if os.environ['SLURM_PROCID'] == '1' else 60)\n"
+        "sys.exit(2)\n"
+    )
+    broken = Job(cluster, tmp_path / "broken", *given, **srun | {"JOB": str(program)})
     state = trains.finish()
     if "can not load PMIx library" in trains.console:
         pytest.skip("Slurm's PMIx plugin does not load: run tools/install_test_packages.sh")

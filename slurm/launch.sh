@@ -13,6 +13,10 @@ die() {
   exit "$EXIT_BAD_INPUT"
 }
 
+make_output() {
+  mkdir -p "$1" || die "cannot write to $OUTPUT: set OUTPUT to a folder that all nodes share"
+}
+
 # The time limit is near, or somebody wants this to end: the ranks save, and all leave by code 75.
 told='' running=''
 be_told() {
@@ -94,7 +98,7 @@ describe_container() {
   # Where mpirun found its own files, the container has none.
   inside=(env -u OPAL_PREFIX -u PMIX_PREFIX -u PRTE_PREFIX "$name" exec --nv --pwd "$REPO")
   for folder in "$REPO" "$OUTPUT" "$DATA" "${TMPDIR:-}"; do
-    [[ ! -d $folder ]] || inside+=(--bind "$folder") # of a wrong DATA the preflight speaks
+    [[ $folder != /* || ! -d $folder ]] || inside+=(--bind "$folder") # preflight tells of a wrong DATA
   done
   if [[ -n ${STAGE_TO:-} ]]; then
     mkdir -p "$STAGE_TO" || die "cannot make $STAGE_TO: set STAGE_TO to a folder of every node's own disk"
@@ -168,7 +172,7 @@ describe_srun() {
   # Two ranks that find each other: Slurm's plugin loads, and this MPI understands it.
   said=$("${mpi[@]}" --nodes=1 --ntasks=2 --ntasks-per-node=2 --overcommit "${inside[@]}" python -c \
     'from mpi4py import MPI; assert MPI.COMM_WORLD.size == 2, "its ranks do not find each other"' 2>&1) ||
-    die "srun --mpi=pmix does not start ranks ($(grep -m 1 -iE 'pmi|Error' <<<"$said" || echo "$said")):" \
+    die "srun --mpi=pmix does not start ranks ($(grep -m 1 -iE 'pmi|error|fatal' <<<"$said" || tail -n 1 <<<"$said")):" \
       "leave out LAUNCHER, for mpirun, or have your site install Slurm's PMIx plugin"
 }
 
@@ -220,7 +224,7 @@ requeue() {
 # One start: stage, check, train. Leaves the exit code in `code`.
 start() {
   logs=$OUTPUT/logs/$(date +%Y%m%d-%H%M%S)
-  mkdir -p "$logs"
+  make_output "$logs"
   describe_output
   record_environment "$@"
   say "output $OUTPUT, logs $logs"
@@ -264,7 +268,7 @@ launch() {
   [[ $DATA == digits ]] || DATA=$(realpath -m "$DATA")
   OUTPUT=$(realpath -m "$OUTPUT")
   [[ -z ${HOSTFILE:-} ]] || HOSTFILE=$(realpath "$HOSTFILE")
-  mkdir -p "$OUTPUT" || die "cannot write to $OUTPUT: set OUTPUT to a folder that all nodes share"
+  make_output "$OUTPUT"
   cd "$REPO"
   activate
   describe_container

@@ -61,7 +61,7 @@ fi
 : "${DATA:=${IMAGENET_DIR:-}}"
 : "${OUTPUT:?set it to the folder of the run: a restart goes on there}"
 if [[ -n $scheduler ]]; then
-  mkdir -p "$OUTPUT/logs" || die "cannot write to $OUTPUT: set OUTPUT to a folder that all hosts share"
+  make_output "$OUTPUT/logs"
   HOSTFILE=$OUTPUT/logs/hosts
   make_host_file "${scheduler,,}_slots"
 fi

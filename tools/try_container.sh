@@ -51,4 +51,4 @@ inside "$root" someone "$(section environment)
   die "make demo failed in the container: see $log"
 }
 printf '%s: made in %s s, %s GB; make demo in %s s: %s\n' \
-  "$suite" "$built" "$gigabytes" "$((SECONDS - began))" "$(tail -n 1 "$log")"
+  "$suite" "$built" "$gigabytes" "$((SECONDS - began))" "$(sed -n 's/.*<stdout>: done: //p' "$log")"

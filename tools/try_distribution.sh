@@ -43,7 +43,7 @@ debootstrap --variant=minbase --include="$packages${mpi_packages:+,$mpi_packages
   die "no root of $suite: see $roots/$suite-$mpi.debootstrap.log"
 chroot "$root" useradd --create-home --shell /bin/bash someone
 mkdir -p "$home/imagenet" "$home/.cache/pip"
-git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$home/imagenet"
+git ls-files -z --cached --others --exclude-standard | xargs -0 cp -d --parents -t "$home/imagenet"
 owner=$(chroot "$root" id -u someone):$(chroot "$root" id -g someone)
 chown -R "$owner" "$home" "$cache"
 

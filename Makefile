@@ -44,7 +44,7 @@ nightly: setup
 distributions:
 	@for suite in bookworm trixie testing; do tools/try_distribution.sh $$suite || exit; done
 
-container:
+container: setup
 	@tools/try_container.sh
 
 wheel: setup

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Try the container without Apptainer or Docker: a fresh root of its Debian by mmdebstrap, the files and
-# the commands of containers/imagenet.def, then `make demo` in it as an ordinary user.
+# the commands of containers/imagenet.def, then `make demo` in it as an ordinary user, then two ranks in
+# it by the mpirun of this checkout's .venv (or VENV).
 #
 #   tools/try_container.sh
 #
@@ -50,5 +51,16 @@ inside "$root" someone "$(section environment)
   tail -n 25 "$log" >&2
   die "make demo failed in the container: see $log"
 }
-printf '%s: made in %s s, %s GB; make demo in %s s: %s\n' \
-  "$suite" "$built" "$gigabytes" "$((SECONDS - began))" "$(sed -n 's/.*<stdout>: done: //p' "$log")"
+demo=$((SECONDS - began))
+
+apptainer=$(mktemp -d)
+trap 'rm -rf "$apptainer"' EXIT
+ln -s "$PWD/tools/chroot_apptainer.sh" "$apptainer/apptainer"
+echo 'localhost slots=2' >"$apptainer/hosts"
+PATH=$apptainer:$PATH CONTAINER=$root DATA=digits OUTPUT=$apptainer/run PREFLIGHT=0 OMPI_MCA_mpi_yield_when_idle=1 \
+  slurm/mpirun_hosts.sh "$apptainer/hosts" --recipe demo --workers 2 --epochs 1 >>"$log" 2>&1 || {
+  tail -n 25 "$log" >&2
+  die "mpirun outside, ranks inside failed: see $log"
+}
+printf '%s: made in %s s, %s GB; make demo in %s s: %s; ranks of an mpirun outside: done\n' \
+  "$suite" "$built" "$gigabytes" "$demo" "$(sed -n 's/.*<stdout>: done: //p' "$log" | head -n 1)"

@@ -27,6 +27,7 @@ Host *
   LogLevel ERROR
 SSH
 
+export CUDA=${CUDA:-13} # for the nodes' GPUs: here is none that would tell
 make setup
 # Users cannot write here, so what the demo would write is made now.
 .venv/bin/python -c 'from dali_pipeline.dataset import digits, open_data as data; digits.ensure_digits(data.EMBEDDED)'

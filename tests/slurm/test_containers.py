@@ -58,7 +58,7 @@ def test_a_container_has_all_that_is_set_up_and_run():
     names = {name for line in added for name in re.findall(r"\b([A-Z_a-z]+)=", line)}
     assert names
     exported = {line.removeprefix("export ").partition("=")[0] for line in section("environment")}
-    assert names | {"PATH", "VIRTUAL_ENV"} == exported
+    assert names | {"PATH", "VIRTUAL_ENV", "CUDA"} == exported
 
 
 @pytest.fixture

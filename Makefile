@@ -7,6 +7,7 @@
 # make test-busy    every test while a loop keeps each core busy: none may depend on how long things take
 # make nightly  a run killed 200 times, at other moments each time
 # make distributions    as root: the demo and the fast tests on three Debians, an hour
+# make container    as root: the container's root and the demo in it, 6 minutes and 10 GB
 # make wheel    this project and its Horovod as two wheels in dist/, for nodes that build nothing
 # make setup    only set up: everything lands in .venv; CUDA=12 or CUDA=13 chooses against the driver
 PYTHON ?= python3
@@ -19,7 +20,7 @@ SEED := $(or $(SEED),$(shell date +%s))
 STUDY ?= runs/study
 TEST := python -m pytest -n 2 --by-file
 
-.PHONY: setup demo test test-quick test-busy check study nightly distributions lint wheel clean
+.PHONY: setup demo test test-quick test-busy check study nightly distributions container lint wheel clean
 
 setup:
 	@PYTHON=$(PYTHON) tools/setup.sh
@@ -53,6 +54,9 @@ nightly: setup
 
 distributions:
 	@for suite in bookworm trixie testing; do tools/try_distribution.sh $$suite || exit; done
+
+container: setup
+	@tools/try_container.sh
 
 wheel: setup
 	@$(ACTIVATE) && python -m pip wheel -q --no-deps --no-build-isolation -w dist . && \

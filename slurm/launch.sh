@@ -13,6 +13,10 @@ die() {
   exit "$EXIT_BAD_INPUT"
 }
 
+make_output() {
+  mkdir -p "$1" || die "cannot write to $OUTPUT: set OUTPUT to a folder that all nodes share"
+}
+
 # The time limit is near, or somebody wants this to end: the ranks save, and all leave by code 75.
 told='' running=''
 be_told() {
@@ -28,7 +32,12 @@ trap 'be_told INT' INT
 run() {
   code=$EXIT_RESUME
   [[ -z $told ]] || return 0
-  setsid "$@" </dev/null & # in a group of its own: what is sent to ours is passed on as SIGUSR1
+  local errors=
+  [[ $1 != srun ]] || errors=$logs/srun.txt
+  exec 3>&2
+  [[ -z $errors ]] || exec 3>"$errors" # of srun itself: the ranks' own are in their output
+  setsid "$@" </dev/null 2>&3 3>&- & # in a group of its own: what is sent to ours is passed on as SIGUSR1
+  exec 3>&-
   running=$!
   code=0
   wait "$running" || code=$?
@@ -46,6 +55,20 @@ run() {
     wait "$running" || code=$?
   fi
   running=''
+  if [[ -n $errors ]]; then
+    cat "$errors" >&2
+    # srun returns the highest code, as of a rank that it killed: the first rank to end tells why.
+    local first
+    first=$(sed -n 's/.*: Exited with exit code \([0-9]*\)$/\1/p' "$errors" | head -n 1)
+    code=${first:-$code}
+  fi
+}
+
+# Open MPI's major version, of what `mpirun --version` printed; 0 of another MPI.
+open_mpi_of() {
+  local version
+  version=$(sed -n 's/.*(Open MPI) \([0-9]*\).*/\1/p' <<<"$1")
+  echo "${version:-0}"
 }
 
 activate() {
@@ -54,18 +77,57 @@ activate() {
     module load $MODULES || die "module load $MODULES failed: set MODULES to what your site has"
   fi
   VENV=${VENV:-${VIRTUAL_ENV:-$REPO/.venv}}
-  [[ -f $VENV/bin/activate ]] || die "no virtual environment $VENV: run 'make setup' in $REPO, or set VENV"
-  # shellcheck disable=SC1091
-  source "$VENV/bin/activate"
-  command -v mpirun >/dev/null || die "no mpirun on the PATH: set MODULES to your site's MPI"
-  local version
-  version=$(mpirun --version 2>&1 | sed -n 's/.*(Open MPI) \([0-9]*\).*/\1/p')
-  open_mpi=${version:-0}
-  ((open_mpi >= 4)) || die "$(command -v mpirun) is not Open MPI 4 or newer: set MODULES to one"
+  if [[ -f $VENV/bin/activate ]]; then
+    # shellcheck disable=SC1091
+    source "$VENV/bin/activate"
+  elif [[ -z ${CONTAINER:-} ]]; then
+    die "no virtual environment $VENV: run 'make setup' in $REPO, or set VENV or CONTAINER"
+  fi
 }
 
-# Sets `mpi`, mpirun and its options but for the number of ranks.
+# Sets `inside`, what comes before each command that runs in CONTAINER; empty without one. The
+# container brings Python and its packages; the code is that of $REPO.
+describe_container() {
+  inside=()
+  [[ -n ${CONTAINER:-} ]] || return 0
+  local name folder
+  for name in apptainer singularity ''; do
+    ! command -v "$name" >/dev/null || break
+  done
+  [[ -n $name ]] || die "no apptainer or singularity on the PATH: set MODULES to your site's"
+  # Where mpirun found its own files, the container has none.
+  inside=(env -u OPAL_PREFIX -u PMIX_PREFIX -u PRTE_PREFIX "$name" exec --nv --pwd "$REPO")
+  for folder in "$REPO" "$OUTPUT" "$DATA" "${TMPDIR:-}"; do
+    [[ $folder != /* || ! -d $folder ]] || inside+=(--bind "$folder") # preflight tells of a wrong DATA
+  done
+  if [[ -n ${STAGE_TO:-} ]]; then
+    mkdir -p "$STAGE_TO" || die "cannot make $STAGE_TO: set STAGE_TO to a folder of every node's own disk"
+    inside+=(--bind "$STAGE_TO")
+  fi
+  inside+=("$CONTAINER")
+  export PYTHONPATH=$REPO${PYTHONPATH:+:$PYTHONPATH}
+}
+
+# Sets `mpi`, mpirun and its options but for the number of ranks; `on_all` and `on_each_node`, how
+# many; and `output`, which has each line say whose it is.
 describe_mpirun() {
+  command -v mpirun >/dev/null || die "no mpirun on the PATH: set MODULES to your site's MPI"
+  local open_mpi within said
+  open_mpi=$(open_mpi_of "$(mpirun --version 2>&1)")
+  ((open_mpi >= 4)) || die "$(command -v mpirun) is not Open MPI 4 or newer: set MODULES to one"
+  if [[ -n ${CONTAINER:-} ]]; then
+    said=$("${inside[@]}" mpirun --version 2>&1) ||
+      die "$CONTAINER does not run here, or has no mpirun: $(tail -n 1 <<<"$said")"
+    within=$(open_mpi_of "$said")
+    ((within == open_mpi)) ||
+      die "$(command -v mpirun) is Open MPI $open_mpi and cannot start ranks in $CONTAINER, whose" \
+        "Open MPI is $within: set MODULES to Open MPI $within"
+  fi
+  output=(--output tag)
+  ((open_mpi >= 5)) || output=(--tag-output)
+  on_each_node=(--map-by ppr:1:node)
+  on_all=()
+  [[ -z ${RANKS_PER_NODE:-} ]] || on_all=(--map-by "ppr:$RANKS_PER_NODE:node")
   # No binding: a rank's decoding threads need its share of the cores, which the job pins itself.
   mpi=(mpirun --bind-to none)
   [[ -z ${HOSTFILE:-} ]] || mpi+=(--hostfile "$HOSTFILE")
@@ -88,20 +150,38 @@ describe_mpirun() {
   #   OMPI_MCA_pml=ucx              Open MPI over InfiniBand (UCX), where the site built it so
   # All variables of these names go to all ranks:
   local name
-  for name in $(compgen -e | grep -E '^(PATH|LD_LIBRARY_PATH|PYTHONPATH|(NCCL|HOROVOD|UCX|OMP|OPENBLAS|CUDA_DEVICE)_.*)$'); do
+  for name in $(compgen -e | grep -E '^(PATH|LD_LIBRARY_PATH|PYTHONPATH|(NCCL|HOROVOD|UCX|OMP|OPENBLAS|CUDA_DEVICE|APPTAINER|SINGULARITY)_.*)$'); do
     mpi+=(-x "$name")
   done
-  on_all=()
-  [[ -z ${RANKS_PER_NODE:-} ]] || on_all=(--map-by "ppr:$RANKS_PER_NODE:node")
 }
 
-# All output here, tagged by rank, and each rank's own in a file of $logs (Open MPI 5.0's directory of
-# files loses some). A signal to a rank's group is for the rank alone, not for `tee`.
+# The same by srun, whose PMIx then takes mpirun's place.
+describe_srun() {
+  [[ -n ${SLURM_JOB_ID:-} ]] || die "LAUNCHER=srun works inside a job of Slurm: submit it by sbatch"
+  local nodes=$SLURM_JOB_NUM_NODES ranks=${RANKS_PER_NODE:-1} said
+  mpi=(srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=none)
+  output=(--label)
+  on_each_node=(--ntasks="$nodes" --ntasks-per-node=1)
+  on_all=(--ntasks=$((nodes * ranks)) --ntasks-per-node="$ranks")
+  export NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-${NETWORK_INTERFACE:-^lo,docker0}}
+  if [[ -n ${NETWORK_INTERFACE:-} ]]; then
+    export OMPI_MCA_btl_tcp_if_include=$NETWORK_INTERFACE
+  else
+    export OMPI_MCA_btl_tcp_if_exclude=127.0.0.1/8,lo,docker0
+  fi
+  # Two ranks that find each other: Slurm's plugin loads, and this MPI understands it.
+  said=$("${mpi[@]}" --nodes=1 --ntasks=2 --ntasks-per-node=2 --overcommit "${inside[@]}" python -c \
+    'from mpi4py import MPI; assert MPI.COMM_WORLD.size == 2, "its ranks do not find each other"' 2>&1) ||
+    die "srun --mpi=pmix does not start ranks ($(grep -m 1 -iE 'pmi|error|fatal' <<<"$said" || tail -n 1 <<<"$said")):" \
+      "leave out LAUNCHER, for mpirun, or have your site install Slurm's PMIx plugin"
+}
+
+# Each rank's output also in a file of $logs (Open MPI 5.0's directory of files loses some). A signal
+# to a rank's group is for the rank alone, not for `tee`.
 describe_output() {
-  output=(--output tag)
-  ((open_mpi >= 5)) || output=(--tag-output)
   # shellcheck disable=SC2016 # expanded on each rank
-  rank=(bash -c 'exec > >(trap "" USR1 TERM INT; exec tee "$0/$HOSTNAME.rank-$OMPI_COMM_WORLD_RANK.log") 2>&1
+  rank=(bash -c 'exec > >(trap "" USR1 TERM INT
+      exec tee "$0/$HOSTNAME.rank-${OMPI_COMM_WORLD_RANK:-$SLURM_PROCID}.log") 2>&1
     exec "$@"' "$logs")
 }
 
@@ -111,8 +191,9 @@ record_environment() {
     echo "command: $0 $*"
     echo "code: $(git -C "$REPO" describe --always --dirty 2>/dev/null || echo 'no git')"
     echo "modules: ${LOADEDMODULES:-none}"
-    mpirun --version | head -n 1
-    python --version
+    "${mpi[0]}" --version | head -n 1
+    echo "container: ${CONTAINER:-none}"
+    "${inside[@]}" python --version
     nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | sort | uniq -c || true
     printf '%q ' "${mpi[@]}" "${on_all[@]}"
     echo
@@ -143,14 +224,16 @@ requeue() {
 # One start: stage, check, train. Leaves the exit code in `code`.
 start() {
   logs=$OUTPUT/logs/$(date +%Y%m%d-%H%M%S)
-  mkdir -p "$logs" || die "cannot write to $OUTPUT: set OUTPUT to a folder that all nodes share"
+  make_output "$logs"
   describe_output
   record_environment "$@"
   say "output $OUTPUT, logs $logs"
   local data=$DATA argument
   code=0
   if [[ -n ${STAGE_TO:-} ]]; then
-    run "${mpi[@]}" --map-by ppr:1:node python -m dali_pipeline.stage "$DATA" "$STAGE_TO"
+    [[ -z ${CONTAINER:-} ]] || run "${mpi[@]}" "${on_each_node[@]}" mkdir -p "$STAGE_TO" # to be bound
+    ((code != 0)) ||
+      run "${mpi[@]}" "${on_each_node[@]}" "${inside[@]}" python -m dali_pipeline.stage "$DATA" "$STAGE_TO"
     data=$STAGE_TO
   fi
   if ((code == 0 && ${PREFLIGHT:-1})); then
@@ -160,12 +243,12 @@ start() {
       previous=$argument
     done
     run "${mpi[@]}" "${on_all[@]}" \
-      python -m hvd_utils.preflight --quick --data "$data" --output "$OUTPUT" "${known[@]}"
+      "${inside[@]}" python -m hvd_utils.preflight --quick --data "$data" --output "$OUTPUT" "${known[@]}"
     ((code != EXIT_BAD_INPUT)) || say "preflight failed (PREFLIGHT=0 leaves it out)"
   fi
   ((code != 0)) ||
     run "${mpi[@]}" "${on_all[@]}" "${output[@]}" \
-      "${rank[@]}" python "${JOB:-train_imagenet.py}" --data "$data" --output "$OUTPUT" "$@"
+      "${rank[@]}" "${inside[@]}" python "${JOB:-train_imagenet.py}" --data "$data" --output "$OUTPUT" "$@"
 }
 
 launch() {
@@ -177,18 +260,25 @@ launch() {
   [[ ${PREFLIGHT:-1} == [01] ]] || die "PREFLIGHT is $PREFLIGHT: set it to 1, or to 0 to leave it out"
   [[ ${RANKS_PER_NODE:-1} =~ ^[1-9][0-9]*$ ]] || die "RANKS_PER_NODE is $RANKS_PER_NODE: set it to a number"
   [[ ${MAX_FAILURES:-3} =~ ^[0-9]+$ ]] || die "MAX_FAILURES is $MAX_FAILURES: set it to a number"
+  [[ ${LAUNCHER:-mpirun} == mpirun || $LAUNCHER == srun ]] || die "LAUNCHER is $LAUNCHER: set it to mpirun or srun"
+  if [[ -n ${CONTAINER:-} ]]; then
+    [[ -e $CONTAINER ]] || die "no container $CONTAINER: build it from containers/, or set CONTAINER"
+    CONTAINER=$(realpath "$CONTAINER")
+  fi
   [[ $DATA == digits ]] || DATA=$(realpath -m "$DATA")
   OUTPUT=$(realpath -m "$OUTPUT")
   [[ -z ${HOSTFILE:-} ]] || HOSTFILE=$(realpath "$HOSTFILE")
+  make_output "$OUTPUT"
   cd "$REPO"
   activate
-  describe_mpirun
+  describe_container
+  "describe_${LAUNCHER:-mpirun}"
   local verdict
   while true; do
     start "$@"
     [[ -z $told || -n ${SLURM_JOB_ID:-} ]] || exit "$code" # by whoever started this script
     verdict=0
-    python -m hvd_utils.requeue "$OUTPUT" --code "$code" ${told:+--told} \
+    "${inside[@]}" python -m hvd_utils.requeue "$OUTPUT" --code "$code" ${told:+--told} \
       --max-failures "${MAX_FAILURES:-3}" || verdict=$?
     ((verdict == EXIT_RESUME)) || exit "$verdict"
     if [[ -n ${SLURM_JOB_ID:-} ]]; then

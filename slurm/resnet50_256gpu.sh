@@ -31,6 +31,8 @@ set -euo pipefail
 : "${STAGE_TO:=}"                 # copy the data to this local folder of every node first
 : "${PREFLIGHT:=1}"               # 0: do not check nodes, links and data before training
 : "${MAX_FAILURES:=3}"            # restarts in a row without a new checkpoint, before it gives up
+: "${CONTAINER:=}"                # an image of containers/imagenet.def that brings Python and the rest
+: "${LAUNCHER:=mpirun}"           # or srun, where Slurm has its PMIx plugin
 : "${JOB:=train_imagenet.py}"     # the program, which has to write the same log
 
 # sbatch runs a copy of this script, elsewhere: the repository is where it was submitted from, or

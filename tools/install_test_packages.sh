@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Install what some tests need beside .venv: two hosts on one machine want ip and sshd, the launch
-# scripts a Slurm (none is started, and none that is there is touched) and shellcheck, and the report
-# a browser (95 MB, 20 s; where the distribution has no such package, its tests are skipped).
+# scripts a Slurm with PMIx (none is started, and none that is there is touched) and shellcheck, shell
+# completion a zsh, and the report a browser (95 MB, 20 s; where the distribution has no such package,
+# its tests are skipped).
 # For test machines that are Debian or Ubuntu. Does nothing, quietly, where all is there; without
 # root it says what is missing, and the tests that need it are skipped.
 set -euo pipefail
@@ -15,6 +16,8 @@ command -v ssh >/dev/null || missing+=(openssh-client)
 command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v sbatch >/dev/null ||
   missing+=(slurm-wlm)
 command -v munged >/dev/null || missing+=(munge)
+dpkg -s libpmix-dev >/dev/null 2>&1 || missing+=(libpmix-dev) # Debian's Slurm wants its link
+command -v zsh >/dev/null || missing+=(zsh)
 command -v shellcheck >/dev/null || missing+=(shellcheck)
 browser=
 for name in chromium-headless-shell chromium chromium-browser google-chrome; do

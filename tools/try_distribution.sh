@@ -9,6 +9,8 @@
 # next call. Environment: MIRROR (default: the machine's own), ROOTS, CHECK=0 leaves `make check` out.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=tools/fresh_root.sh
+source tools/fresh_root.sh
 
 die() {
   printf 'try_distribution: %s\n' "$*" >&2
@@ -26,14 +28,7 @@ esac
 [[ $(id -u) == 0 ]] || die "a root of another system needs root: run it by sudo"
 command -v debootstrap >/dev/null || die "no debootstrap: apt-get install debootstrap"
 
-# Of the machine's package sources, the first that has Debian itself.
-machine_mirror() {
-  # shellcheck disable=SC2016 # apt-get's own
-  apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' 2>/dev/null |
-    grep -v security | head -n 1
-}
-mirror=${MIRROR:-$(machine_mirror || true)}
-mirror=${mirror:-http://deb.debian.org/debian}
+mirror=${MIRROR:-$(debian_mirror)}
 roots=${ROOTS:-/var/tmp/imagenet-roots}
 root=$roots/$suite-$mpi
 cache=$roots/pip-cache # wheels are downloaded once for all roots
@@ -47,39 +42,19 @@ debootstrap --variant=minbase --include="$packages${mpi_packages:+,$mpi_packages
   "$suite" "$root" "$mirror" >"$roots/$suite-$mpi.debootstrap.log" 2>&1 ||
   die "no root of $suite: see $roots/$suite-$mpi.debootstrap.log"
 chroot "$root" useradd --create-home --shell /bin/bash someone
-# The names of hosts and the certificates that this machine trusts, a company's own among them.
-cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
-cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
 mkdir -p "$home/imagenet" "$home/.cache/pip"
-git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$home/imagenet"
+git ls-files -z --cached --others --exclude-standard | xargs -0 cp -d --parents -t "$home/imagenet"
 owner=$(chroot "$root" id -u someone):$(chroot "$root" id -g someone)
 chown -R "$owner" "$home" "$cache"
 
-# Run a command in the root as the user. Mounts and processes are gone when it ends.
-inside() {
-  # shellcheck disable=SC2016 # expanded by that bash
-  unshare --mount --pid --fork --kill-child bash -c '
-    set -euo pipefail
-    root=$1 cache=$2 command=$3
-    mount -t proc proc "$root/proc"
-    mount --rbind /dev "$root/dev"
-    mount -t tmpfs tmpfs "$root/dev/shm"
-    mount --rbind /sys "$root/sys"
-    mount --bind "$cache" "$root/home/someone/.cache/pip"
-    exec chroot "$root" /usr/bin/env -i HOME=/home/someone USER=someone LOGNAME=someone \
-      LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
-      ${PIP_INDEX_URL:+PIP_INDEX_URL="$PIP_INDEX_URL"} ${http_proxy:+http_proxy="$http_proxy"} \
-      ${https_proxy:+https_proxy="$https_proxy"} PIP_DEFAULT_TIMEOUT=180 \
-      setpriv --reuid someone --regid someone --init-groups \
-      bash -c "cd ~/imagenet && $command"
-  ' inside "$root" "$cache" "$1"
-}
+# Run a command in the root as the user, in the checkout.
+as_someone() { inside "$root" someone "cd imagenet && $1"; }
 
 # shellcheck disable=SC2016 # expanded in the root
 facts() {
-  inside '. /etc/os-release; printf "%s | GCC %s | %s | " "${PRETTY_NAME}" "$(g++ -dumpfullversion)" \
+  as_someone '. /etc/os-release; printf "%s | GCC %s | %s | " "${PRETTY_NAME}" "$(g++ -dumpfullversion)" \
     "$(python3 -c "import platform; print(platform.python_version())")"'
-  inside 'source .venv/bin/activate 2>/dev/null; mpirun --version 2>/dev/null | head -n 2 |
+  as_someone 'source .venv/bin/activate 2>/dev/null; mpirun --version 2>/dev/null | head -n 2 |
     grep -oE "(Open MPI\)?|HYDRA|Version:) *[0-9.]+" | tr -d ")" | sed "s/Version: */MPICH /" | head -n 1' ||
     printf 'none\n'
 }
@@ -87,7 +62,7 @@ facts() {
 log=$roots/$suite-$mpi.log
 began=$SECONDS
 code=0
-inside 'make demo' >"$log" 2>&1 || code=$?
+as_someone 'make demo' >"$log" 2>&1 || code=$?
 seconds=$((SECONDS - began))
 error=$(grep -aoE 'done: median top-1 error.*: [0-9.]+ %' "$log" | grep -oE '[0-9.]+ %' | tail -n 1 || true)
 if ((code != 0)) || [[ -z $error ]]; then
@@ -97,7 +72,7 @@ if ((code != 0)) || [[ -z $error ]]; then
 fi
 tests='not run'
 if [[ ${CHECK:-1} != 0 ]]; then
-  inside 'make check' >>"$log" 2>&1 || code=$?
+  as_someone 'make check' >>"$log" 2>&1 || code=$?
   tests=$(grep -aoE '[0-9]+ (passed|failed|error)[^=]*' "$log" | tail -n 1 | sed 's/ in [0-9].*//')
 fi
 printf '| %s | %s s | %s | %s |\n' "$(facts)" "$seconds" "$error" "$tests"

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+# Those for small images, with the blocks in each of their three stages.
+SMALL_RESNETS = {"resnet8": 1, "resnet20": 3}
+
 
 class Section(BaseModel):
     """Settings that belong together; the subclass's docstring is their heading in --help."""

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.recipe import SMALL_RESNETS
 
 # torchvision builders whose networks are made of BasicBlock or Bottleneck
 IMAGENET_RESNETS = tuple(
@@ -20,7 +21,6 @@ IMAGENET_RESNETS = tuple(
     for name in torchvision.models.list_models(module=torchvision.models)
     if name.startswith(("resnet", "resnext", "wide_resnet"))
 )
-SMALL_RESNETS = {"resnet8": 1, "resnet20": 3}  # blocks in each of the three stages
 
 
 class SmallResNet(nn.Module):

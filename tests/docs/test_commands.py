@@ -121,7 +121,7 @@ def test_a_command_works(command, folder):
     elif first == "sbatch ":
         script = next(word for word in command.split() if word.endswith(".sh"))
         run(f"bash -n {script}", folder)
-        used = (REPOSITORY / "tests/slurm").rglob("*.py")
+        used = (REPOSITORY / "tests").rglob("*.py")
         assert any(Path(script).name in path.read_text(encoding="utf-8") for path in used)
     elif first is None:
         run(smaller(command), folder)

@@ -48,6 +48,8 @@ StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/%n.spool
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/%n.pid
+# Where the PMIx plugin keeps its sockets, of each node its own.
+TmpFS={folder}/local
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 MpiDefault=none

@@ -1,0 +1,122 @@
+"""Other launchers than mpirun under Slurm: srun, and the hosts of PBS and LSF."""
+
+from __future__ import annotations
+
+import pytest
+from support.launch_scripts import stand_in, start
+from support.launching import TINY
+from support.slurm_job import Job
+
+from hvd_utils.cli.errors import EXIT_BAD_INPUT
+from hvd_utils.run.event_log import read_events
+
+# Stands for mpirun: says its version, or which hosts it is given.
+MPIRUN = """#!/bin/bash
+[[ $1 == --version ]] && { echo "mpirun (Open MPI) 5.0.0"; exit; }
+while (($#)) && [[ $1 != --hostfile ]]; do shift; done
+cat "$2"
+echo '{"event": "end"}' >"$OUTPUT/metrics.jsonl"
+"""
+
+
+@pytest.fixture
+def site(tmp_path) -> dict[str, str]:
+    """Variables of a site whose MPI is a stand-in, which the virtual environment does not hide."""
+    path = stand_in(tmp_path / "bin", "mpirun", MPIRUN)
+    venv = tmp_path / "venv/bin"
+    venv.mkdir(parents=True)
+    (venv / "activate").touch()
+    return {"PATH": path, "VENV": str(venv.parent), "OUTPUT": str(tmp_path / "run")}
+
+
+@pytest.mark.parametrize(
+    ("variables", "told", "hosts"),
+    [
+        ({"PBS_NODEFILE": "b b a a"}, "2 hosts of PBS, ranks each: 2", "b slots=2, a slots=2"),
+        ({"PBS_NODEFILE": "a b"}, "2 hosts of PBS, ranks each: 1", "a slots=1, b slots=1"),
+        (
+            {"PBS_NODEFILE": "a b", "RANKS_PER_NODE": "8"},
+            "2 hosts of PBS, ranks each: 8",
+            "a slots=8, b slots=8",
+        ),
+        (
+            {"LSB_DJOB_HOSTFILE": "a a b b b", "LSB_MCPU_HOSTS": "c 9"},
+            "2 hosts of LSF, ranks each: 2 3",
+            "a slots=2, b slots=3",
+        ),
+        ({"LSB_MCPU_HOSTS": "a 8 b 8"}, "2 hosts of LSF, ranks each: 8", "a slots=8, b slots=8"),
+        ({"LSB_MCPU_HOSTS": "a 1"}, "1 hosts of LSF, ranks each: 1", "a slots=1"),
+        (
+            {"LSB_MCPU_HOSTS": "l 1 a 8 b 8"},
+            "no ranks on l: it has one slot where the others have 8",
+            "a slots=8, b slots=8",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_the_hosts_of_another_scheduler_become_mpiruns(site, tmp_path, variables, told, hosts):
+    for name, value in variables.items():
+        if name.endswith("FILE"):  # a line for each slot
+            file = tmp_path / name
+            file.write_text(value.replace(" ", "\n") + "\n")
+            variables = variables | {name: str(file)}
+    done = start("mpirun_hosts.sh", "--workers", 256, **site, **variables)
+    assert done.returncode == 0, done.stderr
+    assert told in done.stdout
+    lines = (tmp_path / "run/logs/hosts").read_text().splitlines()
+    assert ", ".join(lines) == hosts
+    assert "\n".join(lines) in done.stdout  # mpirun was given this file
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "usage: "),
+        ({"PBS_NODEFILE": "/none"}, "cannot read the hosts of this job of PBS: give a HOSTFILE"),
+        ({"PBS_NODEFILE": "/dev/null"}, "PBS gave no hosts to this job: give a HOSTFILE"),
+    ],
+)
+def test_a_job_without_hosts_ends_with_one_line(site, variables, said):
+    done = start("mpirun_hosts.sh", "--workers", 256, **site, **variables)
+    assert done.returncode == EXIT_BAD_INPUT
+    assert said in done.stderr.splitlines()[-1]
+
+
+def test_srun_is_refused_where_it_cannot_start_ranks(site, tmp_path):
+    error = "srun: error: pmi/pmix: can not load PMIx library"
+    stand_in(tmp_path / "bin", "srun", f"#!/bin/sh\necho '{error}' >&2\nexit 1\n")
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NUM_NODES": "2"}
+    for variables, said in (
+        (slurm, f"srun --mpi=pmix does not start ranks ({error}): leave out LAUNCHER"),
+        ({}, "LAUNCHER=srun works inside a job of Slurm"),
+        ({"LAUNCHER": "prun"}, "LAUNCHER is prun: set it to mpirun or srun"),
+    ):
+        done = start("resnet50_256gpu.sh", **site | {"LAUNCHER": "srun"} | variables)
+        assert done.returncode == EXIT_BAD_INPUT
+        assert done.stderr.startswith(f"launch: error: {said}")
+        assert done.stderr.count("\n") == 1
+
+
+def test_srun_trains_on_two_nodes_and_reports_the_first_failure(cluster, tiny_data, tmp_path):
+    """What cannot work fails once, though srun itself returns the code of a rank it killed."""
+    given = ("--nodes=2", "--ntasks-per-node=1")
+    srun = {"LAUNCHER": "srun", "DATA": str(tiny_data)}
+    settings = (*TINY, "--workers", "2", "--max-steps", "3")
+    trains = Job(cluster, tmp_path / "trains", *given, arguments=settings, **srun)
+    program = tmp_path / "broken.py"
+    program.write_text(
+        "import os, sys, time\n"
+        "time.sleep(0 if os.environ['SLURM_PROCID'] == '1' else 60)\n"
+        "sys.exit(2)\n"
+    )
+    broken = Job(cluster, tmp_path / "broken", *given, **srun | {"JOB": str(program)})
+    state = trains.finish()
+    if "can not load PMIx library" in trains.console:
+        pytest.skip("Slurm's PMIx plugin does not load: run tools/install_test_packages.sh")
+    assert state == "COMPLETED", trains.console
+    (begun,) = [event for event in read_events(trains.output) if event["event"] == "start"]
+    assert (begun["workers"], len(begun["hosts"])) == (2, 2)
+    logs = sorted(file.name for file in (tmp_path / "trains/logs").glob("*/node*.rank-*.log"))
+    assert [name.partition(".")[2] for name in logs] == ["rank-0.log", "rank-1.log"]
+    assert broken.finish() == "FAILED"
+    assert (broken.fact("ExitCode"), broken.fact("Restarts")) == ("2:0", "0"), broken.console

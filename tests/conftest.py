@@ -15,6 +15,7 @@ from support.images import write_jpegs
 # Threads of OpenMP that spin while they wait take the cores from those they wait for: on busy
 # cores a job takes seven times as long. Read when PyTorch is loaded, here and in what tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")  # likewise the ranks of MPI
 
 pytest_plugins = ["support.failures", "support.by_file", "support.two_at_a_time"]
 

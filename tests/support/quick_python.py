@@ -16,7 +16,8 @@ HERE = Path(__file__).parent
 START_LIMIT = 120  # seconds, on a busy machine
 
 # Read by the interpreter or a library when it starts, which is over by then.
-READ_AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "OPENBLAS_", "MKL_", "LD_", "TORCH", "CUDA_")
+READ_AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "OPENBLAS_", "MKL_", "LD_")
+READ_AT_START += ("TORCH", "CUDA_", "HOROVOD_")
 
 
 def quick_python(variables: Iterable[str] = ()) -> list[str]:

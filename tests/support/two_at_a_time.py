@@ -26,8 +26,8 @@ FIRST = (
     "tests/docs/",
     "tests/parallel/training/",
     "tests/parallel/horovod_backend/test_elastic.py",
-    "tests/parallel/",
     "tests/mutation/",
+    "tests/parallel/",
     "tests/adversarial/",
 )
 

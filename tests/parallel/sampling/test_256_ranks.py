@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.launching import PROGRAMS, REPOSITORY, launch
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.alone]  # it fills all cores
 
 SHARDS = PROGRAMS / "shards.py"
 

@@ -209,6 +209,14 @@ def test_the_copy_passes_unbroken(copy):
     assert shown.output.strip() == str(copy / "train_imagenet.py")
 
 
+def test_the_quick_tier_has_the_tests_that_notice():
+    tests = {mutation.test for mutation in MUTATIONS.values()}
+    command = ["-m", "pytest", "--collect-only", "-q", "-m", "not long", *sorted(tests)]
+    ended = launch(command, by="python", cwd=REPOSITORY, PYTHONPATH=str(REPOSITORY))
+    assert ended.code == 0, ended.output
+    assert all(f"{test}::" in ended.output or f"{test}\n" in ended.output for test in tests)
+
+
 @pytest.mark.parametrize("mistake", MUTATIONS)
 def test_a_broken_rule_is_noticed(copy, mistake):
     mutation = MUTATIONS[mistake]

@@ -26,6 +26,8 @@ FIRST = (
     "tests/docs/",
     "tests/parallel/training/",
     "tests/parallel/horovod_backend/test_elastic.py",
+    "tests/parallel/run/",
+    "tests/parallel/cli/",
     "tests/mutation/",
     "tests/parallel/",
     "tests/adversarial/",

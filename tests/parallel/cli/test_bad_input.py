@@ -65,6 +65,7 @@ def test_a_cuda_device_where_there_is_none(tmp_path):
     assert_one_clear_line(ended, "no CUDA device", "--device cpu")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
@@ -83,6 +84,7 @@ def test_data_folders_that_do_not_fit(tmp_path, harm, words):
     assert_one_clear_line(ended, *words)
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_another_model(finished_run, tiny_data):
     checkpoint = list_checkpoints(finished_run)[0]
     ended = train(
@@ -101,6 +103,7 @@ def test_a_run_with_other_settings_is_not_mixed_into_this_one(finished_run, tiny
     assert (finished_run / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("option", ["--resume", "--eval-only"])
 def test_a_truncated_checkpoint(finished_run, tiny_data, tmp_path, option):
     whole = list_checkpoints(finished_run)[0].read_bytes()

@@ -58,7 +58,10 @@ def test_the_demo_learns_the_digits_and_leaves_a_whole_record(tmp_path):
 
 @pytest.mark.parametrize(
     ("by", "ranks"),
-    [("python", 1), ("mpi", 2), ("gloo", 2), ("mpirun", 2), ("mpi", 4), ("gloo", 4)],
+    [
+        *(("python", 1), ("mpi", 2), ("gloo", 2), ("mpirun", 2)),
+        *(pytest.param(by, 4, marks=pytest.mark.long) for by in ("mpi", "gloo")),
+    ],
 )
 def test_every_launcher_validates_every_image_once(tiny_data, tmp_path, by, ranks):
     """7 images over 4 ranks: shards of 2, 2, 2 and 1."""
@@ -70,6 +73,7 @@ def test_every_launcher_validates_every_image_once(tiny_data, tmp_path, by, rank
     assert ended.output.count("done: median top-1 error") == 1  # one rank speaks
 
 
+@pytest.mark.long
 def test_more_ranks_than_validation_images(tmp_path):
     write_jpegs(tmp_path / "data" / "train", {"ant": 10, "bee": 10})
     write_jpegs(tmp_path / "data" / "val", {"ant": 1, "bee": 2})
@@ -111,6 +115,7 @@ def test_a_run_stopped_and_resumed_ends_as_the_undisturbed_one(tiny_data, tmp_pa
     assert metrics(parts) == metrics(whole)
 
 
+@pytest.mark.long
 def test_torchvision_reads_what_dali_reads(tiny_data, tmp_path):
     """On two ranks, from the middle of an epoch on; the pixels differ by rounding."""
     options = ("--data", tiny_data, "--output", tmp_path, *TINY)

@@ -21,8 +21,8 @@ suite=${1:?usage: tools/try_distribution.sh SUITE [wheel|openmpi|mpich]}
 mpi=${2:-wheel}
 case $mpi in
   wheel) mpi_packages= ;;
-  openmpi) mpi_packages=libopenmpi-dev,openmpi-bin ;;
-  mpich) mpi_packages=libmpich-dev,mpich ;;
+  openmpi) mpi_packages='libopenmpi-dev openmpi-bin' ;;
+  mpich) mpi_packages='libmpich-dev mpich' ;;
   *) die "no MPI $mpi: give wheel, openmpi or mpich" ;;
 esac
 [[ $(id -u) == 0 ]] || die "a root of another system needs root: run it by sudo"
@@ -38,9 +38,14 @@ packages=python3,python3-venv,python3-dev,g++,make,ca-certificates,git,procps
 printf '==> %s with MPI %s: %s from %s\n' "$suite" "$mpi" "$root" "$mirror"
 rm -rf --one-file-system "$root"
 mkdir -p "$root" "$cache"
-debootstrap --variant=minbase --include="$packages${mpi_packages:+,$mpi_packages}" \
-  "$suite" "$root" "$mirror" >"$roots/$suite-$mpi.debootstrap.log" 2>&1 ||
+debootstrap --variant=minbase --include="$packages" "$suite" "$root" "$mirror" \
+  >"$roots/$suite-$mpi.debootstrap.log" 2>&1 ||
   die "no root of $suite: see $roots/$suite-$mpi.debootstrap.log"
+if [[ $mpi_packages ]]; then # by apt-get: debootstrap does not choose among what can stand for a package
+  cache='' inside "$root" root "export PATH=\$PATH:/usr/sbin:/sbin DEBIAN_FRONTEND=noninteractive
+    apt-get install -y --no-install-recommends $mpi_packages" >>"$roots/$suite-$mpi.debootstrap.log" 2>&1 ||
+    die "no $mpi in $suite: see $roots/$suite-$mpi.debootstrap.log"
+fi
 chroot "$root" useradd --create-home --shell /bin/bash someone
 mkdir -p "$home/imagenet" "$home/.cache/pip"
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp -d --parents -t "$home/imagenet"

@@ -59,7 +59,7 @@ if command -v g++ >/dev/null; then
     die "g++ is version $gcc, but PyTorch's headers need C++20: install GCC 11 or newer, or load your site's module"
 fi
 if [[ -n $mpi ]]; then
-  version=$("$mpi/mpirun" --version 2>&1 | head -n 3)
+  version=$("$mpi/mpirun" --version 2>&1 || true) # whole: MPICH tells much, which head would cut with an error
   release=$(sed -n 's/.*(Open MPI) \([0-9]*\).*/\1/p' <<<"$version")
   [[ -z $release || $release -ge 4 ]] ||
     die "$mpi has Open MPI $release: load 4 or newer, or take it off the PATH to have one brought"

@@ -89,7 +89,8 @@ def serve(listener: socket.socket) -> dict:
                     return request
                 for descriptor in request["streams"]:
                     os.close(descriptor)
-                client.sendall(SIZE.pack(pid))
+                with contextlib.suppress(OSError):  # it may be gone: seen below
+                    client.sendall(SIZE.pack(pid))
                 pidfd = os.pidfd_open(pid)
                 running[pidfd] = pid, client
                 waiting.register(pidfd, selectors.EVENT_READ, "ended")

@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as transforms
 from dali_pipeline.dataset.bad_images import BadImages
 from dali_pipeline.dataset.index import CHANGED, BadImage, Index, bad_image
 from dali_pipeline.loading.interface import MEAN, STD, Batch
+from dali_pipeline.sampling.crops import Placement
 from dali_pipeline.sampling.plan import Plan, TrainingBatch, ValidationBatch
 from hvd_utils.cli.errors import BadInput
 
@@ -109,10 +110,20 @@ def _decode_validation(plan: Plan, ids: Any) -> tuple[torch.Tensor, np.ndarray]:
 
 def validation_images(plan: Plan, batch: ValidationBatch) -> torch.Tensor:
     """Return the images of a planned batch; raise BadImage where one cannot be decoded."""
-    side, antialias = batch.side, plan.settings.antialias
+    antialias = plan.settings.antialias
+    return central_images(plan.val, batch.ids, batch.placement, batch.side, antialias)
+
+
+def central_images(
+    index: Index, ids: np.ndarray, placement: Placement, side: int, antialias: bool
+) -> torch.Tensor:
+    """Return images of an index resized and cropped by ``placement``, normalised.
+
+    Raises BadImage where one cannot be decoded.
+    """
     images = []
-    for image, size, (top, left) in zip(batch.ids, *batch.placement, strict=True):
-        pixels = _resize(_decode(plan.val, image), size.tolist(), antialias)
+    for image, size, (top, left) in zip(ids, *placement, strict=True):
+        pixels = _resize(_decode(index, image), size.tolist(), antialias)
         images.append(transforms.crop(pixels, int(top), int(left), side, side))
     return _normalise(images)
 

@@ -83,6 +83,7 @@ class Plan:
         """Return what must be the same wherever a run resumes: its images and their order."""
         return {
             "num_classes": len(self.train.classes),
+            "classes": list(self.train.classes),
             "train_images": len(self.train),
             "train_digest": self.train.digest(),
             "order": ORDER,

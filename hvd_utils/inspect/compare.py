@@ -59,12 +59,17 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str,
 
 def newest(path: Path) -> dict[str, Any]:
     """Return the checkpoint ``path``, or the newest one of the run in the folder ``path``."""
-    if path.is_dir():
-        found = list_checkpoints(path)
-        if not found:
-            raise BadInput(f"no checkpoint in {path}: give a run's folder or a checkpoint")
-        path = found[0]
-    return load_checkpoint(path)
+    return load_checkpoint(newest_file(path))
+
+
+def newest_file(path: Path) -> Path:
+    """Return ``path``, or the newest checkpoint of the run in the folder ``path``."""
+    if not path.is_dir():
+        return path
+    found = list_checkpoints(path)
+    if not found:
+        raise BadInput(f"no checkpoint in {path}: give a run's folder or a checkpoint")
+    return found[0]
 
 
 def _comparable(path: Path) -> dict[str, Any]:

@@ -115,6 +115,15 @@ def require(state: Mapping[str, Any], path: Path, *names: str) -> None:
         raise BadInput(f"checkpoint {path} is not whole, it has no {', '.join(missing)}: {ANOTHER}")
 
 
+def require_finite(weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Raise BadInput naming the first of a checkpoint's weights that are not finite."""
+    for name, values in weights.items():
+        if values.is_floating_point() and not torch.isfinite(values).all():
+            raise BadInput(
+                f"checkpoint {path} has weights that are not finite ({name}): give an earlier one"
+            )
+
+
 @contextlib.contextmanager
 def explained(path: str | Path) -> Iterator[None]:
     """Turn what PyTorch raises where a checkpoint's content does not fit into BadInput."""

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from dali_pipeline.loading.interface import Loader
 from dali_pipeline.sampling.plan import Plan
-from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.flags import SharedFlags
 from hvd_utils.horovod_backend.world import World
@@ -37,7 +35,7 @@ def evaluate_only(
     averaged = state.get("averaged")
     with checkpoint.explained(path):
         model.load_state_dict(averaged or state["model"])
-    _require_finite(model, path)
+    checkpoint.require_finite(model.state_dict(), path)
     errors = validate(
         model,
         loader.validation(),
@@ -73,12 +71,3 @@ def _otherwise_validated(state: Mapping[str, Any], path: Path, settings: Setting
         f"warning: {path} is evaluated otherwise than in its run: {', '.join(differ)}; for the "
         "run's own figure give its --recipe and settings"
     ]
-
-
-def _require_finite(model: nn.Module, path: Path) -> None:
-    for name, values in model.state_dict().items():
-        if values.is_floating_point() and not torch.isfinite(values).all():
-            raise BadInput(
-                f"checkpoint {path} has weights that are not finite ({name}): no figure can be "
-                "told; give an earlier one"
-            )

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.checkpoints import some_model, write_checkpoint
 from support.failures import note_launch
 from support.images import write_jpegs
 from support.launching import kill_tree
@@ -35,6 +36,8 @@ SMALLER = [  # what stands in a page, and what is run
     (r"NCCL_SOCKET_IFNAME=eth0", "NCCL_SOCKET_IFNAME=lo"),
     (r"--workers (256|32)\b", "--workers 4"),
     (r"--max-steps 100\b", "--max-steps 2"),
+    (r"photo\.jpg", "data/imagenet/val/ant/000.JPEG"),
+    (r"runs/resnet50/checkpoints/best\.pt", "runs/resnet18"),
     (r"--eval-only runs/hour/\S+", "--eval-only runs/small/checkpoints/best.pt"),
     (r"resnet50_5seeds-JOBID/seed-\*", "demo"),
     (r"/shared/run\b", "shared/run"),
@@ -103,6 +106,8 @@ def folder(tmp_path_factory) -> Path:
         "python train_imagenet.py --data /data/imagenet --output runs/small",
     ):
         run(smaller(page_command), root)
+    resnet18 = some_model("resnet18", 3)
+    write_checkpoint(root / "runs/resnet18", resnet18, ["ant", "bee", "cat"], model="resnet18")
     # The rest need not import PyTorch anew.
     quick = root / "bin" / "python"
     quick.write_text(f'#!/bin/sh\nexec {shlex.join(quick_python())} "$@"\n')

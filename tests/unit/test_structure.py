@@ -58,6 +58,14 @@ LAYERS["hvd_utils.run"] = {name for name in LAYERS if name.startswith("hvd_utils
     "dali_pipeline.loading",
 }
 LAYERS["hvd_utils.inspect"] = _GROUND | {"hvd_utils.faults", "hvd_utils.timing", "hvd_utils.run"}
+LAYERS["hvd_utils.weights"] = _GROUND | {
+    "hvd_utils.nn",
+    "hvd_utils.run",
+    "hvd_utils.inspect",
+    "dali_pipeline.dataset",
+    "dali_pipeline.sampling",
+    "dali_pipeline.loading",
+}
 LAYERS["hvd_utils.report"] = {
     "hvd_utils.cli",
     "hvd_utils.paper",
@@ -68,7 +76,14 @@ LAYERS["hvd_utils.scaling"] = {"hvd_utils.cli", "hvd_utils.nn", "hvd_utils.inspe
 LAYERS["hvd_utils.preflight"] = {
     name
     for name in LAYERS
-    if name not in ("hvd_utils.run", "hvd_utils.inspect", "hvd_utils.report", "hvd_utils.scaling")
+    if name
+    not in (
+        "hvd_utils.run",
+        "hvd_utils.inspect",
+        "hvd_utils.report",
+        "hvd_utils.scaling",
+        "hvd_utils.weights",
+    )
 }
 
 FILES, LINES, PARAMETERS = 15, 300, 10

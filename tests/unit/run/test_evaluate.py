@@ -10,7 +10,8 @@ from torch import nn
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.command_line import load_settings
-from hvd_utils.run.evaluate import _otherwise_validated, _require_finite
+from hvd_utils.run.checkpoint import require_finite
+from hvd_utils.run.evaluate import _otherwise_validated
 
 FILE = Path("checkpoint.pt")
 
@@ -39,8 +40,8 @@ def test_other_sizes_are_named_with_both_values():
 @pytest.mark.parametrize("name", ["0.weight", "1.running_var"])
 def test_weights_that_are_not_finite_give_no_figure(name, value):
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    _require_finite(model, FILE)
+    require_finite(model.state_dict(), FILE)
     with torch.no_grad():
         model.state_dict()[name].view(-1)[1] = value
     with pytest.raises(BadInput, match=rf"checkpoint.pt .* not finite \({name}\)"):
-        _require_finite(model, FILE)
+        require_finite(model.state_dict(), FILE)

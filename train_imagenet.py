@@ -53,6 +53,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
         from hvd_utils.horovod_backend.world import start_world
         from hvd_utils.nn.batch_norm import normalise_by_worker
         from hvd_utils.nn.compile import tune_model
+        from hvd_utils.nn.freezing import freeze
         from hvd_utils.nn.models import build_model
         from hvd_utils.nn.precision import parameter_dtype, set_matmul_precision
         from hvd_utils.paper.logical_workers import default_fuse, passes, share
@@ -62,6 +63,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
         from hvd_utils.run.nonfinite_trace import trace_nonfinite
         from hvd_utils.training.loops import train, validate
         from hvd_utils.training.train_state import TrainState
+        from hvd_utils.weights.initial import start_from
 
     # Horovod: P processes, one a GPU, carry the paper's k workers of n images each.
     facts = shared_facts(settings)  # before k is decided, which follows the world
@@ -85,6 +87,8 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
     set_matmul_precision(settings.precision, world.device)
     if settings.eval_only:
         return evaluate_only(settings, world, model, loader, plan)
+    settings = start_from(settings, model, world)
+    freeze(model, settings.freeze)
     normalise_by_worker(model, plan.passes, settings.batch_per_worker)
     tune_model(model, settings, world.device)
     bucket = bucket_mb(settings, cuda=world.device.type == "cuda")

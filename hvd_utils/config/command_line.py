@@ -126,7 +126,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _metavar(annotation: str) -> str:
-    for part, metavar in (("Path", "PATH"), ("tuple", "X,X"), ("int", "N"), ("float", "X")):
+    for part, metavar in (
+        ("Path", "PATH"),
+        ("tuple[str", "NAME,NAME"),
+        ("tuple", "X,X"),
+        ("int", "N"),
+        ("float", "X"),
+    ):
         if part in annotation:
             return metavar
     return "NAME"
@@ -153,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
             flag = "--" + name.replace("_", "-")
             default = field.default
             if isinstance(default, tuple):
-                default = ",".join(f"{value:g}" for value in default)
+                default = ",".join(f"{value:g}" for value in default) or None
             elif isinstance(default, float):
                 default = f"{default:.4g}"
             text = f"{field.description} (default: {'none' if default is None else default})"

@@ -28,6 +28,27 @@ class ModelSettings(Section):
     )
 
 
+class FineTuningSettings(Section):
+    """fine-tuning."""
+
+    init: str | None = Field(
+        None,
+        description="weights to start from: a run, a checkpoint, a .pth, .pt or .safetensors file, "
+        "timm/NAME or torchvision/NAME",
+    )
+    freeze: tuple[str, ...] = Field(
+        (), description="parts or parameters that are not trained, as conv1,bn1,layer[12]"
+    )
+    head_rate: float = Field(
+        1, gt=0, description="the last layer's learning rate, as a multiple of the others'"
+    )
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _split_patterns(cls, value: Any) -> Any:
+        return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+
 class MinibatchSettings(Section):
     """minibatch (§2.1, §2.3)."""
 
@@ -195,6 +216,7 @@ class Recipe(
     OptimizerSettings,
     RateSettings,
     MinibatchSettings,
+    FineTuningSettings,
     ModelSettings,
 ):
     """What is trained: with the data, it determines every weight."""

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.interval import parse
 from hvd_utils.config.recipe import (
     AugmentationSettings,
     AveragingSettings,
+    FineTuningSettings,
     MinibatchSettings,
     ModelSettings,
     OptimizerSettings,
@@ -157,10 +158,21 @@ class Settings(CommunicationSettings, SpeedSettings, RunSettings, Recipe):
     """All settings of a run."""
 
     recipe: str
+    _init_digest: str | None = PrivateAttr(default=None)
 
     def experiment(self) -> dict[str, Any]:
-        """Return the settings that determine the weights, as plain values."""
-        return self.model_dump(mode="json", include=set(Recipe.model_fields))
+        """Return the settings that determine the weights, as plain values.
+
+        Of the weights to start from it is the checksum that counts, wherever they lie.
+        """
+        values = self.model_dump(mode="json", include=set(Recipe.model_fields))
+        return values | {"init": self._init_digest}
+
+    def with_init(self, digest: str) -> Settings:
+        """Return these settings with the checksum of the weights to start from."""
+        settings = self.model_copy()
+        settings._init_digest = digest
+        return settings
 
     def with_workers(self, processes: int, earlier: Mapping[str, Any] | None = None) -> Settings:
         """Return these settings with k decided: as many workers as processes, unless set.
@@ -186,6 +198,7 @@ SECTIONS = (
     OptimizerSettings,
     AveragingSettings,
     ModelSettings,
+    FineTuningSettings,
     AugmentationSettings,
     SpeedSettings,
 )

@@ -32,7 +32,7 @@ def distribute(
     compression = make_compression(recipe.compression, scaled=recipe.precision == "fp16")
     return hvd.DistributedOptimizer(
         optimizer,
-        named_parameters=model.named_parameters(),
+        named_parameters=[(n, p) for n, p in model.named_parameters() if p.requires_grad],
         op=hvd.Sum,
         backward_passes_per_step=passes,
         compression=ContiguousViews(compression),

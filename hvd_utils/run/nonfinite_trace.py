@@ -18,6 +18,7 @@ from hvd_utils.cli.files import write_text
 from hvd_utils.horovod_backend.world import World
 from hvd_utils.nn.compile import uncompiled
 from hvd_utils.nn.dropout_seeds import seed_random_modules
+from hvd_utils.nn.freezing import training_mode
 from hvd_utils.nn.precision import computing
 from hvd_utils.training.nonfinite import NonfiniteError, all_finite
 from hvd_utils.training.optimizer import minibatch_loss
@@ -73,7 +74,7 @@ def find_sources(
     model: nn.Module, loader: Loader, plan: Plan, step: int, world: World
 ) -> Iterator[NonfiniteSource]:
     """Yield this process's passes of ``step`` whose own loss or gradient is not finite."""
-    model.train()
+    training_mode(model)
     parameters = [p for p in model.parameters() if p.requires_grad]
     recipe, dtype = plan.settings, parameters[0].dtype
     batches = loader.training(step, step + 1)

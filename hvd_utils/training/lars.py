@@ -7,6 +7,7 @@ from torch import nn
 
 from hvd_utils.cli.imports import quick_imports
 from hvd_utils.config.recipe import Recipe
+from hvd_utils.training.optimizer import split_head
 
 with quick_imports():
     from timm.optim.lars import Lars
@@ -19,8 +20,9 @@ def lars_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     its norm says little, and a γ that starts at 0 has none. Weights are adapted even if nothing
     decays.
     """
-    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    rest = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in trained if parameter.ndim > 1]
+    rest = [parameter for parameter in trained if parameter.ndim <= 1]
     return [
         {"params": weights, "weight_decay": weight_decay, "always_adapt": True},
         {"params": rest, "weight_decay": 0.0, "always_adapt": False},
@@ -37,7 +39,7 @@ def make_lars(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     the buffer; under their schedule, which changes little from step to step, both are nearly one.
     """
     return Lars(
-        lars_groups(model, recipe.weight_decay),
+        split_head(lars_groups(model, recipe.weight_decay), model, recipe.head_rate),
         lr=recipe.reference_rate,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,

@@ -17,6 +17,7 @@ from hvd_utils.horovod_backend.flags import SharedFlags
 from hvd_utils.horovod_backend.world import World
 from hvd_utils.nn.compile import uncompiled
 from hvd_utils.nn.dropout_seeds import refuse_random_numbers, seed_random_modules
+from hvd_utils.nn.freezing import training_mode
 from hvd_utils.nn.precision import computing
 from hvd_utils.training.metrics import Errors
 from hvd_utils.training.optimizer import minibatch_loss, set_rate
@@ -55,7 +56,7 @@ def train(
     Raises NonfiniteError where the loss or the gradients are not finite; no update is made of them.
     Raises BadInput where several fused workers do not fit the memory or would share random numbers.
     """
-    model = state.model.train()
+    model = training_mode(state.model)
     statistics = RunningStatistics(model, recipe.workers, world.size)
     dtype = next(model.parameters()).dtype
     try:

@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hvd_utils.config.recipe import Recipe
 from hvd_utils.horovod_backend.distributed_optimizer import distribute
+from hvd_utils.nn.head import head_layers
 
 
 def parameter_groups(
@@ -16,21 +17,39 @@ def parameter_groups(
 ) -> list[dict]:
     """Split parameters into those that decay and batch norms' γ and β, which do not (section 5.1).
 
-    By module type: a test of names misses the batch norm of a downsampling shortcut.
+    By module type: a test of names misses the batch norm of a downsampling shortcut. Frozen
+    parameters are in neither.
     """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if decay_batch_norm:
-        return [{"params": list(model.parameters()), "weight_decay": weight_decay}]
+        return [{"params": trained, "weight_decay": weight_decay}]
     exempt = {
         parameter
         for module in model.modules()
         if isinstance(module, _BatchNorm)
         for parameter in module.parameters(recurse=False)
     }
-    decayed = [parameter for parameter in model.parameters() if parameter not in exempt]
-    kept = [parameter for parameter in model.parameters() if parameter in exempt]
+    decayed = [parameter for parameter in trained if parameter not in exempt]
+    kept = [parameter for parameter in trained if parameter in exempt]
     return [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": kept, "weight_decay": 0.0},
+    ]
+
+
+def split_head(groups: list[dict], model: nn.Module, head_rate: float) -> list[dict]:
+    """Divide each group into body and head, whose rate is ``head_rate`` times the body's."""
+    if head_rate == 1:
+        return groups
+    head = {parameter for layer in head_layers(model) for parameter in layer.parameters()}
+    return [
+        {
+            **group,
+            "params": [p for p in group["params"] if (p in head) == of_head],
+            "rate_factor": head_rate if of_head else 1.0,
+        }
+        for group in groups
+        for of_head in (False, True)
     ]
 
 
@@ -41,8 +60,9 @@ def make_sgd(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     rate needs no momentum correction (Remark 2). The update is one fused kernel, which can leave
     itself out; see ``guard``.
     """
+    groups = parameter_groups(model, recipe.weight_decay, decay_batch_norm=recipe.decay_batch_norm)
     return torch.optim.SGD(
-        parameter_groups(model, recipe.weight_decay, decay_batch_norm=recipe.decay_batch_norm),
+        split_head(groups, model, recipe.head_rate),
         lr=recipe.reference_rate,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
@@ -68,15 +88,16 @@ def build_optimizer(
         optimizer = make_sgd(model, recipe)
     distributed = distribute(optimizer, model, recipe, passes, bucket_mb)
     if recipe.momentum:  # begins at 0, also where the first update is left out
-        for parameter in model.parameters():
-            distributed.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        for group in distributed.param_groups:
+            for parameter in group["params"]:
+                distributed.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return distributed
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all parameters for the next update."""
+    """Set the learning rate of all parameters for the next update; the head's is a multiple."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("rate_factor", 1.0)
 
 
 def minibatch_loss(

@@ -16,12 +16,13 @@ from torch import nn
 
 from hvd_utils.horovod_backend.async_ops import AsyncSum
 from hvd_utils.nn.batch_norm import batch_norms
+from hvd_utils.nn.freezing import is_frozen
 
 MOMENTUM = 0.1  # weight of the new statistics: the paper's 0.9 (section 5.1) as PyTorch counts
 
 
 class RunningStatistics:
-    """The running averages of all of a model's batch norms, as one vector.
+    """The running averages of a model's batch norms, but for frozen ones, as one vector.
 
     The norms' buffers become views of one tensor. While a step's passes run it holds each pass's
     statistics in turn, which ``end_pass`` adds up; between steps it holds the averages. The sums
@@ -31,7 +32,7 @@ class RunningStatistics:
 
     def __init__(self, model: nn.Module, workers: int, size: int) -> None:
         """Take over the model's buffers; ``workers`` is k, over all ``size`` processes."""
-        norms = batch_norms(model)
+        norms = [norm for norm in batch_norms(model) if not is_frozen(norm)]
         self._workers = workers
         self._exchange = AsyncSum(size, "batch_norm.statistics")
         self._dtype = next(model.parameters()).dtype

@@ -36,6 +36,8 @@ SMALLER = [  # what stands in a page, and what is run
     (r"NCCL_SOCKET_IFNAME=eth0", "NCCL_SOCKET_IFNAME=lo"),
     (r"--workers (256|32)\b", "--workers 4"),
     (r"--max-steps 100\b", "--max-steps 2"),
+    (r"--init \S+", "--init runs/small"),
+    (r"--freeze \S+", "--freeze stem"),
     (r"photo\.jpg", "data/imagenet/val/ant/000.JPEG"),
     (r"runs/resnet50/checkpoints/best\.pt", "runs/resnet18"),
     (r"--eval-only runs/hour/\S+", "--eval-only runs/small/checkpoints/best.pt"),

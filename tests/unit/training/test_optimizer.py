@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from hvd_utils.config.settings import Settings
+from hvd_utils.nn.freezing import freeze
 from hvd_utils.nn.models import build_model
 from hvd_utils.training.optimizer import build_optimizer, minibatch_loss, parameter_groups, set_rate
 
@@ -28,6 +29,22 @@ def test_the_control_decays_everything():
     model = build_model("resnet8", 10, zero_gamma=True, seed=1)
     (everything,) = parameter_groups(model, 1e-4, decay_batch_norm=True)
     assert len(everything["params"]) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars"])
+def test_frozen_parameters_have_neither_decay_nor_momentum_and_the_head_its_own_rate(name):
+    model = build_model("resnet8", 10, zero_gamma=True, seed=1)
+    freeze(model, ["stem", "fc.bias"])
+    recipe = RECIPE.model_copy(update={"optimizer": name, "head_rate": 4})
+    optimizer = build_optimizer(model, recipe, passes=1)
+    set_rate(optimizer, 0.5)
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in trained} == {id(p) for p in model.parameters() if p.requires_grad}
+    assert len(trained) == len(list(model.parameters())) - 4
+    assert optimizer.state.keys() == set(trained)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            assert group["lr"] == (2.0 if parameter is model.fc.weight else 0.5)
 
 
 def test_losses_are_normalised_by_the_total_minibatch():

@@ -51,10 +51,10 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
         from hvd_utils.horovod_backend.consistency import shared_facts
         from hvd_utils.horovod_backend.gradient_buckets import bucket_mb
         from hvd_utils.horovod_backend.world import start_world
+        from hvd_utils.networks.freezing import freeze
         from hvd_utils.nn.batch_norm import normalise_by_worker
         from hvd_utils.nn.compile import tune_model
-        from hvd_utils.nn.freezing import freeze
-        from hvd_utils.nn.models import build_model
+        from hvd_utils.nn.models import recipe_model
         from hvd_utils.nn.precision import parameter_dtype, set_matmul_precision
         from hvd_utils.paper.logical_workers import default_fuse, passes, share
         from hvd_utils.paper.schedule import make_schedule
@@ -80,10 +80,8 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
     loader = make_loader(settings.loader, plan, device=world.device, threads=threads)
 
     # Model and optimizer: the rate follows the minibatch, and Horovod sums the gradients.
-    num_classes = len(train_set.classes)
-    model = build_model(
-        settings.model, num_classes, zero_gamma=settings.zero_gamma, seed=settings.seed
-    ).to(world.device, parameter_dtype(settings.precision))
+    dtype = parameter_dtype(settings.precision)
+    model = recipe_model(settings, len(train_set.classes)).to(world.device, dtype)
     set_matmul_precision(settings.precision, world.device)
     if settings.eval_only:
         return evaluate_only(settings, world, model, loader, plan)

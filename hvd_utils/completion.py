@@ -90,16 +90,17 @@ def _values() -> Mapping[str, Sequence[str]]:
         for name, field in Settings.model_fields.items()
         if get_origin(field.annotation) is Literal
     }
-    return found | {"recipe": known_recipes(), "model": [*SMALL_RESNETS, *_torchvision_resnets()]}
+    return found | {"recipe": known_recipes(), "model": [*SMALL_RESNETS, *_torchvision_networks()]}
 
 
-def _torchvision_resnets() -> list[str]:
-    """Return the names of torchvision's ResNets: read, since importing them takes seconds."""
+def _torchvision_networks() -> list[str]:
+    """Return the names of torchvision's classifiers: read, since importing them takes seconds."""
     package = importlib.machinery.PathFinder.find_spec("torchvision")
     if package is None or package.origin is None:
         return []
-    source = Path(package.origin).parent / "models/resnet.py"
-    return re.findall(r"^def ((?:wide_)?resne[xt]\w+)\(", source.read_text("utf-8"), re.M)
+    sources = sorted((Path(package.origin).parent / "models").glob("*.py"))
+    registered = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.M)
+    return [name for file in sources for name in registered.findall(file.read_text("utf-8"))]
 
 
 if __name__ == "__main__":

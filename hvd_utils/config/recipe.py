@@ -22,9 +22,17 @@ class Section(BaseModel):
 class ModelSettings(Section):
     """model (§5.1)."""
 
-    model: str = Field("resnet50", description="any ResNet of torchvision, resnet8 or resnet20")
+    model: str = Field(
+        "resnet50",
+        description="a classification network of torchvision, timm/NAME, resnet8 or resnet20",
+    )
     zero_gamma: bool = Field(
         True, description="start the last batch norm of each residual block at γ = 0, not 1"
+    )
+    initialise: Literal["paper", "library"] = Field(
+        "paper",
+        description="convolutions, batch norms and the last layer: as the paper does, or as the "
+        "network's library",
     )
 
 

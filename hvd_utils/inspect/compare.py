@@ -15,6 +15,8 @@ import torch
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.run.checkpoint import explained, list_checkpoints, load_checkpoint, require
 
+LEAST = 1e-4  # of the largest magnitude of a kind: the least by which a difference is divided
+
 
 def tensors(state: Mapping[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
     """Return a checkpoint's floating-point tensors by kind and name."""
@@ -29,10 +31,13 @@ def tensors(state: Mapping[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
     }
 
 
-def relative_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """Return the largest difference of two tensors by the largest magnitude in the second."""
+def relative_difference(ours: torch.Tensor, theirs: torch.Tensor, least: float = 0.0) -> float:
+    """Return the largest difference of two tensors by the largest magnitude in the second.
+
+    A magnitude below ``least`` counts as that.
+    """
     ours, theirs = ours.double(), theirs.double()
-    scale = theirs.abs().max()
+    scale = theirs.abs().max().clamp(min=least)
     return ((ours - theirs).abs().max() / scale).item() if scale > 0 else ours.abs().max().item()
 
 
@@ -51,10 +56,13 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str,
             f"steps {ours['step']} and {theirs['step']} of models {ours['experiment']['model']} "
             f"and {theirs['experiment']['model']} cannot be compared: give runs of one experiment"
         )
-    return {
-        kind: max((relative_difference(part[n], other[kind][n]) for n in part), default=0.0)
-        for kind, part in mine.items()
-    }
+    found = {}
+    for kind, part in mine.items():
+        # Some tensors are 0 but for rounding, as the bias before a batch norm.
+        largest = max((v.abs().max().item() for v in other[kind].values()), default=0.0)
+        parts = (relative_difference(part[n], other[kind][n], LEAST * largest) for n in part)
+        found[kind] = max(parts, default=0.0)
+    return found
 
 
 def newest(path: Path) -> dict[str, Any]:

@@ -101,10 +101,14 @@ def normalise_by_worker(model: nn.Module, passes: Sequence[range], batch_per_wor
     """
     if max(map(len, passes)) == 1:
         return
+    from hvd_utils.nn.batch_norm_act import worker_forms  # which builds on this module
+
+    forms = worker_forms()
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if type(child) is nn.BatchNorm2d and child.affine and child.track_running_stats:
-                setattr(parent, name, WorkerBatchNorm2d.like(child, batch_per_worker))
+            form = forms.get(type(child))
+            if form and child.affine and child.track_running_stats:
+                setattr(parent, name, form.like(child, batch_per_worker))  # type: ignore[arg-type]
             elif isinstance(child, _BatchNorm) and not isinstance(child, WorkerBatchNorm2d):
                 raise BadInput(
                     f"workers cannot be fused through {type(child).__name__} '{name}', only "
@@ -113,5 +117,6 @@ def normalise_by_worker(model: nn.Module, passes: Sequence[range], batch_per_wor
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
-    """Return the model's batch norms, by module type."""
-    return [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    """Return the model's batch norms that keep running averages, by module type."""
+    norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
+    return [norm for norm in norms if norm.track_running_stats]

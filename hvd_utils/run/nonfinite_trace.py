@@ -16,9 +16,9 @@ from dali_pipeline.sampling.plan import Plan
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.files import write_text
 from hvd_utils.horovod_backend.world import World
+from hvd_utils.networks.freezing import training_mode
 from hvd_utils.nn.compile import uncompiled
 from hvd_utils.nn.dropout_seeds import seed_random_modules
-from hvd_utils.nn.freezing import training_mode
 from hvd_utils.nn.precision import computing
 from hvd_utils.training.nonfinite import NonfiniteError, all_finite
 from hvd_utils.training.optimizer import minibatch_loss

@@ -15,9 +15,9 @@ from hvd_utils.faults.heartbeat import COMPUTING, FINISHING, READING, WAITING
 from hvd_utils.horovod_backend.async_ops import RankLost
 from hvd_utils.horovod_backend.flags import SharedFlags
 from hvd_utils.horovod_backend.world import World
+from hvd_utils.networks.freezing import training_mode
 from hvd_utils.nn.compile import uncompiled
 from hvd_utils.nn.dropout_seeds import refuse_random_numbers, seed_random_modules
-from hvd_utils.nn.freezing import training_mode
 from hvd_utils.nn.precision import computing
 from hvd_utils.training.metrics import Errors
 from hvd_utils.training.optimizer import minibatch_loss, set_rate

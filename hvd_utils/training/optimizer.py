@@ -6,10 +6,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from hvd_utils.config.recipe import Recipe
 from hvd_utils.horovod_backend.distributed_optimizer import distribute
-from hvd_utils.nn.head import head_layers
+from hvd_utils.networks.head import head_layers
+
+# What normalises, with γ and β of its own; the paper's networks have batch norms alone.
+NORMS = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def parameter_groups(
@@ -17,8 +21,8 @@ def parameter_groups(
 ) -> list[dict]:
     """Split parameters into those that decay and batch norms' γ and β, which do not (section 5.1).
 
-    By module type: a test of names misses the batch norm of a downsampling shortcut. Frozen
-    parameters are in neither.
+    By module type: a test of names misses the batch norm of a downsampling shortcut. Other layers
+    that normalise are treated alike; frozen parameters are in neither.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if decay_batch_norm:
@@ -26,7 +30,7 @@ def parameter_groups(
     exempt = {
         parameter
         for module in model.modules()
-        if isinstance(module, _BatchNorm)
+        if isinstance(module, NORMS)
         for parameter in module.parameters(recurse=False)
     }
     decayed = [parameter for parameter in trained if parameter not in exempt]

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from hvd_utils.horovod_backend.async_ops import AsyncSum
+from hvd_utils.networks.freezing import is_frozen
 from hvd_utils.nn.batch_norm import batch_norms
-from hvd_utils.nn.freezing import is_frozen
 
 MOMENTUM = 0.1  # weight of the new statistics: the paper's 0.9 (section 5.1) as PyTorch counts
 

@@ -13,7 +13,7 @@ import torch
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.files import cannot_write, replace_text
-from hvd_utils.nn.models import IMAGENET_RESNETS
+from hvd_utils.networks.library import CLASSIFIERS
 from hvd_utils.weights.trained import Trained
 
 INPUT, OUTPUT = "images", "logits"  # of an ONNX graph
@@ -48,7 +48,7 @@ def texts(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def _torchvision(trained: Trained, path: Path) -> None:
     name = trained.recipe.model
-    if name not in IMAGENET_RESNETS:
+    if name.removeprefix("torchvision/") not in CLASSIFIERS:
         raise BadInput(f"{name} is no network of torchvision: export it --to safetensors or onnx")
     torch.save(dict(trained.weights), path)
 

@@ -11,7 +11,7 @@ from torch import nn
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import Processes, some
 from hvd_utils.config.settings import Settings
-from hvd_utils.nn.head import head_names
+from hvd_utils.networks.head import head_names
 from hvd_utils.weights.sources import digest, read_weights
 
 COUNTER = "num_batches_tracked"  # old files have none, and a run counts its own

@@ -16,7 +16,7 @@ from dali_pipeline.sampling.image_size import validation_side
 from hvd_utils.cli.checkout import git
 from hvd_utils.config.recipe import Recipe
 from hvd_utils.inspect.compare import newest_file
-from hvd_utils.nn.models import build_model
+from hvd_utils.nn.models import recipe_model
 from hvd_utils.run.checkpoint import explained, load_checkpoint, require, require_finite
 from hvd_utils.run.progress import Progress
 
@@ -34,7 +34,7 @@ class Trained:
 
     def model(self) -> nn.Module:
         """Return the network, ready to classify."""
-        model = build_model(self.recipe.model, len(self.classes), zero_gamma=False, seed=0)
+        model = recipe_model(self.recipe, len(self.classes))
         with explained(self.path):
             model.load_state_dict(self.weights)
         return model.eval()

@@ -28,6 +28,8 @@ ELSEWHERE = {
 }
 SMALL = "--model resnet8 --resolution 16 --val-resize 16 --batch-per-worker 64 --epochs 1"
 SMALLER = [  # what stands in a page, and what is run
+    (r"--model timm/regnety_002", "--model timm/test_byobnet --resolution 64 --val-resize 64"),
+    (r"--model mobilenet_v3_small", "--model mobilenet_v3_small --resolution 64 --val-resize 64"),
     (r"-np (8|16|256)\b", "-np 2"),
     (r"-H node01:8,node02:8,\.\.\. ", ""),
     (r"--hostfile hosts|--map-by ppr:\d:node", ""),

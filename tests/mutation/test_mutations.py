@@ -37,7 +37,7 @@ MUTATIONS = {
     ),
     "γ and β decay": Mutation(
         "hvd_utils/training/optimizer.py",
-        "if isinstance(module, _BatchNorm)",
+        "if isinstance(module, NORMS)",
         "if isinstance(module, ())",
         UNIT + "training/test_optimizer.py",
     ),

@@ -40,7 +40,8 @@ LAYERS["dali_pipeline.staging"] = {
 }
 LAYERS["dali_pipeline.benchmarking"] = {*LAYERS} - {"hvd_utils.faults", "dali_pipeline.staging"}
 
-LAYERS["hvd_utils.nn"] = _GROUND | {"hvd_utils.paper"}
+LAYERS["hvd_utils.networks"] = _GROUND
+LAYERS["hvd_utils.nn"] = _GROUND | {"hvd_utils.paper", "hvd_utils.networks"}
 LAYERS["hvd_utils.horovod_backend"] = _GROUND | {"hvd_utils.nn"}
 LAYERS["hvd_utils.timing"] = {
     "hvd_utils.paper",
@@ -49,6 +50,7 @@ LAYERS["hvd_utils.timing"] = {
 }
 LAYERS["hvd_utils.training"] = _GROUND | {
     "hvd_utils.faults",
+    "hvd_utils.networks",
     "hvd_utils.nn",
     "hvd_utils.horovod_backend",
     "hvd_utils.timing",
@@ -59,6 +61,7 @@ LAYERS["hvd_utils.run"] = {name for name in LAYERS if name.startswith("hvd_utils
 }
 LAYERS["hvd_utils.inspect"] = _GROUND | {"hvd_utils.faults", "hvd_utils.timing", "hvd_utils.run"}
 LAYERS["hvd_utils.weights"] = _GROUND | {
+    "hvd_utils.networks",
     "hvd_utils.nn",
     "hvd_utils.run",
     "hvd_utils.inspect",

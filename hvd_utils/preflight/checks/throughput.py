@@ -40,7 +40,7 @@ def training_rate(
     import torch
 
     from hvd_utils.nn.compile import tune_model
-    from hvd_utils.nn.models import build_model
+    from hvd_utils.nn.models import recipe_model
     from hvd_utils.nn.precision import computing, parameter_dtype, set_matmul_precision
     from hvd_utils.paper.logical_workers import default_fuse
     from hvd_utils.training.optimizer import minibatch_loss
@@ -57,8 +57,7 @@ def training_rate(
         settings.resolution,
         parameter_dtype(settings.precision),
     )
-    model = build_model(settings.model, classes, zero_gamma=settings.zero_gamma, seed=1)
-    model = model.to(device, dtype).train()
+    model = recipe_model(settings, classes).to(device, dtype).train()
     set_matmul_precision(settings.precision, device)
     tune_model(model, settings.model_copy(update={"compile": "none"}), device)
     optimizer = torch.optim.SGD(

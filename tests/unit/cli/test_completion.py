@@ -15,7 +15,7 @@ from hvd_utils.cli.errors import EXIT_BAD_INPUT
 from hvd_utils.completion import parser_of
 from hvd_utils.config.command_line import known_recipes
 from hvd_utils.config.settings import Settings
-from hvd_utils.nn.models import IMAGENET_RESNETS, SMALL_RESNETS
+from hvd_utils.nn.models import CLASSIFIERS, SMALL_RESNETS
 
 TRAIN = ["python", "train_imagenet.py"]
 BASH = 'eval "$SCRIPT"; COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _imagenet; echo "${COMPREPLY[*]}"'
@@ -76,7 +76,7 @@ def test_what_is_offered_is_what_the_job_takes():
     assert flags <= offered
     assert offered - flags <= {"--help", *(flag.replace("--", "--no-", 1) for flag in flags)}
     assert complete(*TRAIN, "--recipe", "") == known_recipes()
-    assert sorted(complete(*TRAIN, "--model", "")) == sorted([*SMALL_RESNETS, *IMAGENET_RESNETS])
+    assert sorted(complete(*TRAIN, "--model", "")) == sorted([*SMALL_RESNETS, *CLASSIFIERS])
 
 
 def test_only_the_command_without_flags_has_none():

@@ -30,6 +30,16 @@ def test_differences_are_relative_to_each_tensor_and_told_by_kind(tmp_path):
     assert apart == pytest.approx(dict(zip(kinds, [0.25, 0.1, 0.0, 0.0], strict=True)))
 
 
+def test_a_tensor_that_is_zero_but_for_rounding_counts_as_a_part_of_the_largest(tmp_path):
+    first = end_of_run(tmp_path / "a", weight=1e-17)
+    other = end_of_run(tmp_path / "b", weight=2e-17)
+    ours, theirs = compare.newest(other), compare.newest(first)
+    for state in (ours, theirs):  # beside another tensor of the largest magnitude 1
+        state["model"]["bias"] = state["model"]["fc.weight"][1:].clone()
+    apart = compare.differences(ours, theirs)
+    assert apart["weights"] == pytest.approx(1e-17 / compare.LEAST)
+
+
 def test_every_run_is_shown_beside_the_first(tmp_path, monkeypatch, capsys):
     runs = [end_of_run(tmp_path / "a"), end_of_run(tmp_path / "b", weight=2.5)]
     monkeypatch.setattr("sys.argv", ["compare", *map(str, runs)])

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from hvd_utils.config.settings import Settings
-from hvd_utils.nn.freezing import freeze
+from hvd_utils.networks.freezing import freeze
 from hvd_utils.nn.models import build_model
 from hvd_utils.training.optimizer import build_optimizer, minibatch_loss, parameter_groups, set_rate
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.networks.freezing import freeze, is_frozen, training_mode
+from hvd_utils.networks.head import head_layers, head_names
 from hvd_utils.nn.batch_norm import batch_norms
-from hvd_utils.nn.freezing import freeze, is_frozen, training_mode
-from hvd_utils.nn.head import head_layers, head_names
 from hvd_utils.nn.models import build_model
 from hvd_utils.training.running_statistics import RunningStatistics
 

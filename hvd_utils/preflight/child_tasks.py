@@ -52,12 +52,26 @@ def compute(settings: Settings, place: Mapping[str, int], classes: int, seconds:
     return training_rate(settings, device, _cores(place), classes, seconds)
 
 
-def load(settings: Settings, place: Mapping[str, int], seconds: float) -> Any:
+def decode(settings: Settings, place: Mapping[str, int], afresh: bool) -> dict[str, Any]:
+    """Probe the ways of decoding that the job may take on its GPU; nothing on a CPU."""
+    from dali_pipeline.loading.decoding.choose import probe_here
+    from dali_pipeline.loading.decoding.verdict import needed_ways
+    from hvd_utils.preflight.checks.throughput import choose_device
+
+    device = choose_device(settings, place["local_rank"], place["local_size"])
+    if device.type != "cuda":
+        return {}
+    ways, threads = needed_ways(settings.decode), settings.loader_threads or _cores(place)
+    return probe_here(ways, settings, _look(settings)[1], device.index, threads, afresh=afresh)
+
+
+def load(settings: Settings, place: Mapping[str, int], seconds: float, decode: str) -> Any:
     """Measure images/s of the input pipeline alone; see ``throughput``."""
     from hvd_utils.preflight.checks.throughput import choose_device, loading_rate
 
     device = choose_device(settings, place["local_rank"], place["local_size"])
     _, splits = _look(settings)
+    settings = settings.model_copy(update={"decode": decode})
     return loading_rate(settings, splits, device, _cores(place), place["rank"], seconds)
 
 
@@ -91,6 +105,7 @@ def _cores(place: Mapping[str, int]) -> int:
 TASKS: dict[str, Callable[..., Any]] = {
     "imports": imports,
     "data": data,
+    "decode": decode,
     "look": look,
     "compute": compute,
     "load": load,

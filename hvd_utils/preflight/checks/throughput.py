@@ -131,4 +131,5 @@ def loading_rate(
         steps, taken = _repeat(lambda: next(batches), 0, seconds)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-    return {"rate": steps * batch / taken}
+    by = {"decode": settings.decode} if device.type == "cuda" and settings.loader == "dali" else {}
+    return {"rate": steps * batch / taken, **by}

@@ -66,7 +66,7 @@ class DaliLoader:
             group=self._group(plan.training_size),
             on_gpu=self._target.on_gpu,
         )
-        return self._decoder(training_graph, feed, plan.training_size).batches()
+        return self._decoder(training_graph, self._target, feed, plan.training_size).batches()
 
     def _group(self, largest: int) -> int:
         return 1 if self._target.on_gpu else max(1, CPU_GROUP // largest)
@@ -83,16 +83,19 @@ class DaliLoader:
                 group=self._group(plan.settings.val_batch),
                 on_gpu=self._target.on_gpu,
             )
-            self._validation = self._decoder(validation_graph, feed, plan.settings.val_batch)
+            # Its buffers may grow: little is read, and those of training take memory enough.
+            target = self._target._replace(largest=(0, 0))
+            size = plan.settings.val_batch
+            self._validation = self._decoder(validation_graph, target, feed, size)
         return self._validation.batches()
 
-    def _decoder(self, graph: Callable, feed: Feed, largest: int) -> _Decoder:
+    def _decoder(self, graph: Callable, target: Target, feed: Feed, largest: int) -> _Decoder:
         prefetch = self._plan.settings.prefetch
 
         def build() -> Pipeline:
             pipeline = graph(
                 feed,
-                self._target,
+                target,
                 batch_size=largest * self._group(largest),
                 # On a CPU one more, so that no core waits for another's last image of a batch.
                 num_threads=self._threads + (self._cpu_transforms is not None),

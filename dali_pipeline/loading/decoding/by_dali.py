@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 from nvidia.dali import Pipeline
@@ -21,8 +21,7 @@ class ByDali:
     """Decodes by one of ``WAYS`` on GPU number ``device``; None: by DALI on a CPU alone."""
 
     def __init__(self, way: str, device: int | None, threads: int) -> None:
-        self._target = Target(True, way, SIDE, antialias=True, largest=(0, 0))
-        self._device, self._threads = device, threads
+        self._way, self._device, self._threads = way, device, threads
 
     def images(self, crops: Crops, batch: int) -> np.ndarray:
         """Return the images made of ``crops`` in batches of ``batch``.
@@ -50,14 +49,15 @@ class ByDali:
             pipeline.run()  # without a stream, the host waits until the batch is made
         return TIMED * images / (time.perf_counter() - began)
 
-    def _pipeline(self, parts: Iterable[Crops], batch: int) -> Pipeline:
+    def _pipeline(self, parts: Sequence[Crops], batch: int) -> Pipeline:
         items = [
-            (*part, np.full_like(part.shape, SIDE), np.zeros(len(part.encoded), np.int32))
-            for part in parts
+            (encoded, start, shape, np.full_like(shape, SIDE), np.zeros(len(encoded), np.int32))
+            for encoded, start, shape, _ in parts
         ]
+        target = Target(True, self._way, SIDE, antialias=True, largest=parts[0].largest)
         pipeline = training_graph(
             items,
-            self._target,
+            target,
             batch_size=batch,
             num_threads=self._threads,
             device_id=self._device,

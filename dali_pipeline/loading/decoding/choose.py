@@ -28,7 +28,7 @@ def decide_decoding(
     splits: tuple[Index, Index],
     world: Processes,
     device: Any,
-    run: Path | None = None,
+    run: Path | str | None = None,
 ) -> Settings:
     """Return the settings with --decode decided; collective.
 
@@ -58,11 +58,13 @@ def decide_decoding(
     return settings.model_copy(update={"decode": decode})
 
 
-def decoded_before(run: Path | None) -> str | None:
+def decoded_before(run: Path | str | None) -> str | None:
     """Return the way by which a run's images were decoded so far; None where nothing tells."""
+    if run is None:
+        return None
     try:
-        recorded = yaml.safe_load((run / "settings.yaml").read_text(encoding="utf-8"))
-    except (OSError, TypeError, ValueError, yaml.YAMLError):
+        recorded = yaml.safe_load(Path(run, "settings.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
         return None
     way = recorded.get("decode") if isinstance(recorded, dict) else None
     return way if way in WAYS else None

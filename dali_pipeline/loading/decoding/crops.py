@@ -15,34 +15,46 @@ IMAGES = 256  # as many as a GPU decodes at once in training
 
 
 class Crops(NamedTuple):
-    """Encoded images, and in each a window by its top left corner and shape, int32 (images, 2)."""
+    """Encoded images, and in each a window by its top left corner and shape, int32 (images, 2).
+
+    ``largest`` are height and width in pixels that a GPU's decoder makes buffers for.
+    """
 
     encoded: list[np.ndarray]
     start: np.ndarray
     shape: np.ndarray
+    largest: tuple[int, int]
 
     def part(self, places: slice) -> Crops:
         """Return some of them, as ``places`` orders them."""
-        start, shape = self.start[places], self.shape[places]
-        return Crops(self.encoded[places], np.ascontiguousarray(start), np.ascontiguousarray(shape))
+        start, shape = (np.ascontiguousarray(part[places]) for part in (self.start, self.shape))
+        return Crops(self.encoded[places], start, shape, self.largest)
 
     def save(self, path: Path) -> None:
         """Write them to a file."""
-        lengths = [len(image) for image in self.encoded]
-        joined = np.concatenate(self.encoded)
-        np.savez(path, joined=joined, lengths=lengths, start=self.start, shape=self.shape)
+        np.savez(
+            path,
+            joined=np.concatenate(self.encoded),
+            lengths=[len(image) for image in self.encoded],
+            start=self.start,
+            shape=self.shape,
+            largest=self.largest,
+        )
 
 
 def load_crops(path: Path) -> Crops:
     """Return what ``save`` wrote."""
     with np.load(path) as file:
         encoded = np.split(file["joined"], np.cumsum(file["lengths"])[:-1])
-        return Crops(encoded, file["start"], file["shape"])
+        height, width = file["largest"].tolist()
+        return Crops(encoded, file["start"], file["shape"], (height, width))
 
 
 def planned_crops(splits: tuple[Index, Index], settings: Settings) -> Crops:
     """Return the first crops of an epoch of one worker; images that cannot be read are left out."""
-    from dali_pipeline.loading.dali.feed import Feed  # here: the probe's child does without it
+    # Imported here: the probe's child does without them.
+    from dali_pipeline.loading.dali.feed import Feed
+    from dali_pipeline.loading.dali.loader import largest_image
 
     train, val = splits
     images = min(IMAGES, len(train))
@@ -56,5 +68,6 @@ def planned_crops(splits: tuple[Index, Index], settings: Settings) -> Crops:
         group=1,
         on_gpu=False,
     )
-    (crops,) = feed
-    return Crops(*crops)
+    ((encoded, start, shape),) = feed
+    largest = largest_image(train, settings.largest_height, settings.largest_width)
+    return Crops(encoded, start, shape, largest)

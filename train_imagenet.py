@@ -91,7 +91,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
     normalise_by_worker(model, plan.passes, settings.batch_per_worker)
     tune_model(model, settings, world.device)
     bucket = bucket_mb(settings, cuda=world.device.type == "cuda")
-    state = TrainState.build(model, settings, len(plan.passes), bucket)
+    state = TrainState.build(model, settings, len(plan.passes), world.size, bucket)
     schedule = make_schedule(settings, len(train_set), settings.minibatch)
 
     # The run: its folder, its log, and where an earlier launch stopped.

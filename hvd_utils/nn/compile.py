@@ -65,6 +65,15 @@ def _break_graph(module: nn.Module, inputs: tuple) -> None:
     torch._dynamo.graph_break()
 
 
+def skipped_graphs() -> int:
+    """Return how many of this process's CUDA graphs PyTorch has given up, which it does silently.
+
+    As of functions that change their inputs, or that were recorded 128 times: see
+    torch/_inductor/cudagraph_utils.py.
+    """
+    return int(torch._dynamo.utils.counters["inductor"]["cudagraph_skips"])
+
+
 def uncompiled() -> AbstractContextManager:
     """Return a context in which models run as if they were not compiled: for shapes seen once."""
     return torch.compiler.set_stance("force_eager")

@@ -20,7 +20,6 @@ from hvd_utils.nn.dropout_seeds import refuse_random_numbers, seed_random_module
 from hvd_utils.nn.precision import computing
 from hvd_utils.training.metrics import Errors
 from hvd_utils.training.optimizer import minibatch_loss, set_rate
-from hvd_utils.training.running_statistics import RunningStatistics
 from hvd_utils.training.train_state import TrainState
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
@@ -55,8 +54,7 @@ def train(
     Raises NonfiniteError where the loss or the gradients are not finite; no update is made of them.
     Raises BadInput where several fused workers do not fit the memory or would share random numbers.
     """
-    model = state.model.train()
-    statistics = RunningStatistics(model, recipe.workers, world.size)
+    model, statistics = state.model.train(), state.statistics
     dtype = next(model.parameters()).dtype
     try:
         for step in steps:

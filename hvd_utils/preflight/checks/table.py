@@ -178,9 +178,13 @@ class Preflight:
         self.figures["clock_seconds_ahead"] = {rank: ahead for rank, (ahead, _) in offsets.items()}
 
     def _allreduce(self) -> None:
-        self._sums = NetworkCheck(self.lead, self.options, self._nodes, self._add).run()
+        network = NetworkCheck(self.lead, self.options, self._nodes, self._add)
+        self._sums = network.run()
         if self._sums:
             self.figures["allreduce"] = [one.facts() for one in self._sums]
+        if network.by_nccl:
+            self._sums = [network.by_nccl]  # as gradients travel
+            self.figures["nccl"] = network.by_nccl.facts()
 
     def _compute(self) -> None:
         if self.options.gpu_rate:

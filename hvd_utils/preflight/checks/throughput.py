@@ -35,10 +35,12 @@ def training_rate(
 ) -> dict[str, Any]:
     """Make real training steps on made-up images for about ``seconds``; return images/s.
 
-    Neither Horovod nor images: forward, backward and update of one pass, as often as fit.
+    Neither Horovod nor images: forward, backward and update of one pass, as often as fit. As in the
+    job, each worker of the pass is normalised by itself, which on a GPU takes its time.
     """
     import torch
 
+    from hvd_utils.nn.batch_norm import normalise_by_worker
     from hvd_utils.nn.compile import tune_model
     from hvd_utils.nn.models import build_model
     from hvd_utils.nn.precision import computing, parameter_dtype, set_matmul_precision
@@ -60,6 +62,7 @@ def training_rate(
     model = build_model(settings.model, classes, zero_gamma=settings.zero_gamma, seed=1)
     model = model.to(device, dtype).train()
     set_matmul_precision(settings.precision, device)
+    normalise_by_worker(model, [range(fuse)], settings.batch_per_worker)
     tune_model(model, settings.model_copy(update={"compile": "none"}), device)
     optimizer = torch.optim.SGD(
         model.parameters(), 1e-3, settings.momentum, nesterov=settings.nesterov, fused=True

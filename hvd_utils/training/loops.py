@@ -11,11 +11,11 @@ from torch import nn
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.recipe import Recipe
-from hvd_utils.faults.heartbeat import COMPUTING, FINISHING, READING, WAITING
+from hvd_utils.faults.heartbeat import COMPILING, COMPUTING, FINISHING, READING, WAITING
 from hvd_utils.horovod_backend.async_ops import RankLost
 from hvd_utils.horovod_backend.flags import SharedFlags
 from hvd_utils.horovod_backend.world import World
-from hvd_utils.nn.compile import uncompiled
+from hvd_utils.nn.compile import uncompiled, unsearched
 from hvd_utils.nn.dropout_seeds import refuse_random_numbers, seed_random_modules
 from hvd_utils.nn.precision import computing
 from hvd_utils.training.metrics import Errors
@@ -64,8 +64,12 @@ def train(
             for fused in passes:
                 heartbeat(step, READING)
                 images, labels = next(batches)
-                heartbeat(step, COMPUTING)
-                with _for_workers(fused, step, recipe.seed, world.device):
+                new = state.turns.is_new(images.shape)
+                heartbeat(step, COMPILING if new else COMPUTING)
+                with (
+                    state.turns.turn(images.shape),
+                    _for_workers(fused, step, recipe.seed, world.device),
+                ):
                     with computing(recipe.precision, world.device):
                         logits = model(images.to(dtype))
                         loss = minibatch_loss(
@@ -137,7 +141,7 @@ def validate(
         flags.send()
         if batch is not None:
             images, labels = batch
-            with computing(precision, world.device), uncompiled():
+            with computing(precision, world.device), uncompiled(), unsearched():
                 logits = model(images.to(dtype))
             ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
             hit = ranked == labels[:, None]

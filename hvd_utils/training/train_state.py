@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from torch import nn
 from hvd_utils.config.recipe import Recipe
 from hvd_utils.horovod_backend.broadcast import broadcast_parameters
 from hvd_utils.nn.batch_norm import batch_norms
+from hvd_utils.nn.compile import is_compiled
+from hvd_utils.nn.compile_turns import CompileTurns, share_caches
 from hvd_utils.nn.ema import AveragedWeights
 from hvd_utils.nn.memory_format import contiguous_view
 from hvd_utils.training.nonfinite import Guard
@@ -28,6 +30,7 @@ class TrainState:
     guard: Guard
     averaged: AveragedWeights
     statistics: RunningStatistics
+    turns: CompileTurns = field(default_factory=lambda: CompileTurns(None))
 
     @classmethod
     def build(
@@ -44,6 +47,7 @@ class TrainState:
             Guard(recipe.precision, recipe.workers, next(model.parameters()).device),
             AveragedWeights(model, recipe),
             RunningStatistics(model, recipe.workers, size),
+            CompileTurns(share_caches() if is_compiled(model) else None),
         )
 
     def state_dict(self, step: int) -> dict[str, Any]:

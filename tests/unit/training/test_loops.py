@@ -176,6 +176,21 @@ def test_validation_uses_running_averages_and_leaves_them_alone():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_validation_has_cudnn_search_no_kernels(monkeypatch):
+    """Each of its shapes would cost seconds: batches of 100, the last one, and another side."""
+    searches = []
+
+    class Watched(nn.Linear):
+        def forward(self, images):
+            searches.append(torch.backends.cudnn.benchmark)
+            return super().forward(images.flatten(1))
+
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    validated(Watched(12, 7).double(), list(batches(2, 4)), 2)
+    assert searches == [False, False]
+    assert torch.backends.cudnn.benchmark
+
+
 class Noisy(nn.Linear):
     """Draws as a functional dropout does, which no look at the modules would find."""
 

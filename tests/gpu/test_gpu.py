@@ -30,10 +30,12 @@ from hvd_utils.inspect.compare import differences, newest
 from hvd_utils.nn.ema import AveragedWeights
 from hvd_utils.nn.models import build_model
 from hvd_utils.paper.logical_workers import passes
+from hvd_utils.preflight.child import Child
 from hvd_utils.run.event_log import read_events
 from hvd_utils.timing.stopwatch import DeviceStopwatch
 
 pytestmark = pytest.mark.gpu
+COMPILES = 400  # seconds that a run may take which compiles, cold
 SETTINGS = Settings(
     recipe="demo", workers=2, batch_per_worker=4, resolution=32, val_resize=36, val_batch=3
 )
@@ -230,7 +232,8 @@ def test_every_precision_trains_about_alike_compiled_or_not(tiny_data, tmp_path,
     for mode in ("none", "default", "cudagraphs"):
         options = ("--workers", 3, "--precision", precision, "--compile", mode, "--no-zero-gamma")
         run = tmp_path / mode
-        ended = train("--data", tiny_data, "--output", run, *options, *TINY, by="python")
+        where = ("--data", tiny_data, "--output", run)
+        ended = train(*where, *options, *TINY, by="python", timeout=COMPILES)
         assert ended.code == 0, ended.output
         ends[mode] = newest(run)
     for mode in ("default", "cudagraphs"):
@@ -243,10 +246,29 @@ def test_cuda_graphs_accumulate_the_gradients_of_several_passes(tiny_data, tmp_p
     for mode in ("none", "cudagraphs"):
         options = ("--workers", 3, "--fuse-workers", 1, "--compile", mode, "--no-zero-gamma")
         run = tmp_path / mode
-        ended = train("--data", tiny_data, "--output", run, *options, *TINY, by="python")
+        where = ("--data", tiny_data, "--output", run)
+        ended = train(*where, *options, *TINY, by="python", timeout=COMPILES)
         assert ended.code == 0, ended.output
         ends.append(newest(run))
+        skips = [event for event in read_events(run) if event["event"] == "cudagraph_skips"]
+        assert not skips, skips
     assert differences(*ends)["weights"] < 1e-3
+
+
+def test_preflight_sums_by_nccl():
+    """One rank, with itself; two would need a second GPU."""
+    child = Child()
+    try:
+        settings = SETTINGS.model_copy(update={"device": "cuda"}).model_dump(mode="json")
+        place = {"rank": 0, "local_rank": 0, "local_size": 1}
+        met = child.ask("meet", 120, settings=settings, place=place, shared=True)
+        seconds = child.ask(
+            "sum", 120, settings=settings, place=place, groups=[[0]], meetings=[met],
+            repetitions=3, size=100_000_000,
+        )  # fmt: skip
+    finally:
+        child.close()
+    assert seconds > 0
 
 
 def test_the_host_waits_for_nothing_in_a_step():
@@ -283,9 +305,10 @@ def test_averaging_waits_for_nothing_and_is_that_of_the_cpu():
 def test_the_gpu_benchmark_measures_every_case(tmp_path):
     figures = tmp_path / "figures.json"
     options = ("--quick", "--json", str(figures), "--plot", str(tmp_path / "figures.png"))
-    ended = launch(["-m", "benchmarks.gpu", *options], by="python", timeout=300)
+    ended = launch(["-m", "benchmarks.gpu", *options], by="python", timeout=COMPILES)
     assert ended.code == 0, ended.output
     found = json.loads(figures.read_text())
     assert not found["left_out"]
     assert found["cases"]["bf16, n = 32"]["memory"] > 0
+    assert found["cases"]["bf16, n = 32"]["sm_mhz"] > 0
     assert found["planner"]["images_per_step"] == 32

@@ -46,6 +46,7 @@ def main() -> None:
 def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
     """Run the job from top to bottom, as section 5.1 of the paper tells it."""
     with quick_imports():
+        from dali_pipeline.loading.decoding.choose import decide_decoding
         from dali_pipeline.loading.loader import make_loader
         from dali_pipeline.sampling.plan import Plan
         from hvd_utils.horovod_backend.consistency import shared_facts
@@ -75,6 +76,8 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
 
     # Data: one order and one set of crops for the whole job; this process reads its part.
     train_set, val_set = open_dataset(settings, world)
+    folder = earlier["output"] if earlier else settings.output
+    settings = decide_decoding(settings, (train_set, val_set), world, world.device, folder)
     plan = Plan(train_set, val_set, settings, passes(mine, fuse), world.rank, world.size)
     threads = settings.loader_threads or world.cores
     loader = make_loader(settings.loader, plan, device=world.device, threads=threads)
@@ -90,7 +93,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
     normalise_by_worker(model, plan.passes, settings.batch_per_worker)
     tune_model(model, settings, world.device)
     bucket = bucket_mb(settings, cuda=world.device.type == "cuda")
-    state = TrainState.build(model, settings, len(plan.passes), bucket)
+    state = TrainState.build(model, settings, len(plan.passes), world.size, bucket)
     schedule = make_schedule(settings, len(train_set), settings.minibatch)
 
     # The run: its folder, its log, and where an earlier launch stopped.

@@ -28,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     # Imported once the options look good: these take seconds.
     from dali_pipeline.benchmarking.bench import images_per_second
-    from dali_pipeline.benchmarking.candidates import CANDIDATES, check_names, open_streams
+    from dali_pipeline.benchmarking.candidates import ON_GPU, check_names, names_for, open_streams
     from dali_pipeline.benchmarking.index_cost import report_index_cost
     from dali_pipeline.benchmarking.measure import machine, taking_turns, write_json
-    from dali_pipeline.benchmarking.report import feeds, our_ratios, plot, table
+    from dali_pipeline.benchmarking.report import decoding, feeds, our_ratios, plot, table
     from hvd_utils.horovod_backend.world import start_world
 
     if options.index:
@@ -39,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     check_names(options.only)
     world = start_world(options.device)
-    bench = _bench(options, world)
+    cuda = world.device.type == "cuda"
+    names = names_for(options.only, world.size, cuda)
+    bench = _bench(options, world, [way for way, name in ON_GPU.items() if name in names])
     if world.is_root:
         print(f"{machine()}; {_describe(bench, world)}")
 
-    # Peers use the whole machine, so they are for one process; several measure the node's sum.
-    names = (options.only or CANDIDATES) if world.size == 1 else ["full"]
     streams, skipped = open_streams(names, bench)
 
     def rate_of_all(name: str) -> float:
@@ -61,16 +61,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     medians = {name: statistics.median(values) for name, values in rates.items()}
     nodes = world.size / world.local_size
     print(feeds(medians["full"] / nodes, options.gpu_rate))
+    if cuda:
+        rates_of_node = {name: rate / nodes for name, rate in medians.items()}
+        print(decoding(rates_of_node, options.gpu_rate, bench.failed))
     figures = {"images_per_second": medians, "ratios": our_ratios(rates), "skipped": skipped}
     write_json(options.json, figures)
     if options.plot:
         plot(options.plot, rates, f"{machine()}; batches of {options.batch}")
 
 
-def _bench(options: Namespace, world: World) -> Bench:
-    """Return the images and the plan of one logical worker, another one in each process."""
+def _bench(options: Namespace, world: World, on_gpu: Sequence[str]) -> Bench:
+    """Return the images and the plan of one logical worker, another one in each process.
+
+    ``on_gpu`` are the ways to decode on a GPU that are to be measured.
+    """
     from dali_pipeline.benchmarking.bench import Bench
     from dali_pipeline.benchmarking.images import open_images, scratch_folder
+    from dali_pipeline.loading.decoding.choose import probe_nodes
+    from dali_pipeline.loading.decoding.verdict import failures
     from dali_pipeline.sampling.plan import Plan
     from hvd_utils.config.settings import Settings
 
@@ -81,10 +89,19 @@ def _bench(options: Namespace, world: World) -> Bench:
             "--images"
         )
     settings = Settings(
-        recipe="benchmark", workers=1, batch_per_worker=options.batch, seed=1 + world.rank
+        recipe="benchmark",
+        workers=1,
+        batch_per_worker=options.batch,
+        seed=1 + world.rank,
+        loader_threads=options.threads,
     )
     plan = Plan(train, val, settings, [range(1)], 0, 1)
-    return Bench(plan, world.device, options.threads or world.cores, scratch_folder(train))
+    failed = {}
+    if on_gpu and world.device.type == "cuda":  # first in a child process, which may crash
+        ways = ("cpu", *on_gpu)
+        failed = failures(probe_nodes(ways, settings, (train, val), world, world.device.index))
+    threads = options.threads or world.cores
+    return Bench(plan, world.device, threads, scratch_folder(train), failed)
 
 
 def _describe(bench: Bench, world: World) -> str:

@@ -148,10 +148,10 @@ describe_mpirun() {
   #   NCCL_IB_GID_INDEX=3           RoCE v2, as `show_gids` lists it; also NCCL_IB_TC for its class
   #   NCCL_IB_DISABLE=1             TCP instead, to see whether InfiniBand is what fails
   #   OMPI_MCA_pml=ucx              Open MPI over InfiniBand (UCX), where the site built it so
-  # All variables of these names go to all ranks:
+  # All variables of these names go to all ranks, but what a container's runtime says of one node:
   local name
-  for name in $(compgen -e | grep -E '^(PATH|LD_LIBRARY_PATH|PYTHONPATH|(NCCL|HOROVOD|UCX|OMP|OPENBLAS|CUDA_DEVICE|APPTAINER|SINGULARITY)_.*)$'); do
-    mpi+=(-x "$name")
+  for name in $(compgen -e | grep -E '^(PATH|LD_LIBRARY_PATH|PYTHONPATH|TORCH.*|(NCCL|HOROVOD|UCX|OMP|OPENBLAS|CUDA_DEVICE|PYTORCH|CUBLAS|NVIDIA|DALI|APPTAINER|SINGULARITY)_.*)$'); do
+    [[ $name =~ ^NVIDIA_(VISIBLE_DEVICES|DRIVER_CAPABILITIES|REQUIRE_.*)$ ]] || mpi+=(-x "$name")
   done
 }
 
@@ -197,7 +197,7 @@ record_environment() {
     nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | sort | uniq -c || true
     printf '%q ' "${mpi[@]}" "${on_all[@]}"
     echo
-    compgen -e | grep -E '^(SLURM|CUDA|NCCL|HOROVOD|OMPI_MCA|PRTE|UCX|OMP)_' | while read -r name; do
+    compgen -e | grep -E '^(TORCH|(SLURM|CUDA|NCCL|HOROVOD|OMPI_MCA|PRTE|UCX|OMP|PYTORCH|CUBLAS|NVIDIA|DALI)_)' | while read -r name; do
       echo "$name=${!name}"
     done
   } >"$logs/environment.txt"
@@ -239,7 +239,7 @@ start() {
   if ((code == 0 && ${PREFLIGHT:-1})); then
     local known=() previous=''
     for argument in "$@"; do # those of the job's settings that preflight has too
-      [[ ! $previous =~ ^--(recipe|workers|device)$ ]] || known+=("$previous" "$argument")
+      [[ ! $previous =~ ^--(recipe|workers|device|decode)$ ]] || known+=("$previous" "$argument")
       previous=$argument
     done
     run "${mpi[@]}" "${on_all[@]}" \

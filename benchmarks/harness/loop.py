@@ -100,7 +100,7 @@ class Loop:
     def _endless(self) -> Iterator[torch.Tensor]:
         settings = self._settings
         yield from train(
-            TrainState.build(self.model, settings, len(self._parts)),
+            TrainState.build(self.model, settings, len(self._parts), 1),
             lambda step: 0.01,
             self._loader.training(0, ENDLESS),
             range(ENDLESS),

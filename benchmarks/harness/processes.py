@@ -27,7 +27,14 @@ SHOWN = 600  # characters of what it printed last
 
 
 class Failed(BadInput):
-    """A process that was to be measured failed or took too long; the text tells its last lines."""
+    """A process that was to be measured failed or took too long; the text tells its last lines.
+
+    ``last_line`` is the shortest form of why.
+    """
+
+    def __init__(self, text: str, last_line: str = "", *, timed_out: bool = False) -> None:
+        super().__init__(text)
+        self.last_line, self.timed_out = last_line or text, timed_out
 
 
 def finish(command: Sequence[object], *, cores: Collection[int] = (), timeout: float = TIMEOUT):
@@ -102,9 +109,13 @@ def _output(process: subprocess.Popen, limit: float) -> str:
     except subprocess.TimeoutExpired:
         end(process)
         output, _ = process.communicate()
-        raise Failed(f"not finished in time: {_describe(process, output)}") from None
+        text = f"not finished in time: {_describe(process, output)}"
+        raise Failed(text, "not finished in time", timed_out=True) from None
     if process.returncode != 0:
-        raise Failed(f"exit code {process.returncode}: {_describe(process, output)}")
+        code = process.returncode
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        said = [line[:200] for line in output.strip().splitlines()[-1:]]
+        raise Failed(f"{how}: {_describe(process, output)}", ": ".join([how, *said]))
     return output
 
 

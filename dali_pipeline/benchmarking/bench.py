@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -31,13 +31,14 @@ class Bench:
     """What all candidates have in common: the plan of one logical worker, and the machine.
 
     ``threads`` are decoding threads or processes; ``scratch`` is a folder for copies of the images
-    in other formats.
+    in other formats. ``failed`` are the ways to decode on a GPU that failed their probe, and why.
     """
 
     plan: Plan
     device: torch.device
     threads: int
     scratch: Path
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     def places(self) -> Iterator[tuple[int, range]]:
         """Yield the plan's (step, workers) without end."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from dali_pipeline.benchmarking import ffcv_peer, formats, peers, stages
 from dali_pipeline.benchmarking.bench import Bench, Missing, Stream
@@ -13,6 +13,8 @@ CANDIDATES: dict[str, Callable[[Bench], Stream]] = {
     "decode": stages.decode,
     "augment": stages.augment,
     "full": stages.full,
+    "full_gpu": stages.full_gpu,
+    "full_hardware": stages.full_hardware,
     "torchvision_loader": stages.torchvision_loader,
     "bare_decode": peers.bare_decode,
     "torchvision_pil": peers.torchvision_pil,
@@ -21,6 +23,21 @@ CANDIDATES: dict[str, Callable[[Bench], Stream]] = {
     "full_reencoded": ffcv_peer.full_reencoded,
     "ffcv": ffcv_peer.ffcv,
 }
+
+
+# The candidates that decode on a GPU, by what --decode calls it.
+ON_GPU = {"gpu": "full_gpu", "hardware": "full_hardware"}
+
+
+def names_for(only: Sequence[str], processes: int, cuda: bool) -> list[str]:
+    """Return what to measure: ``only``, or all that this many processes can measure here.
+
+    Peers use the whole machine, so they are for one process; several measure the node's sum.
+    """
+    on_gpu = list(ON_GPU.values())
+    if processes > 1:
+        return ["full", *(on_gpu if cuda else [])]
+    return list(only) or [name for name in CANDIDATES if cuda or name not in on_gpu]
 
 
 def check_names(names: Iterable[str]) -> None:

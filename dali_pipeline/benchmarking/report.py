@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dali_pipeline.benchmarking.bench import Stream
-from dali_pipeline.benchmarking.candidates import ours_against
+from dali_pipeline.benchmarking.candidates import ON_GPU, ours_against
 from dali_pipeline.benchmarking.measure import ratios
 
 Rates = Mapping[str, list[float]]  # images/s of each round, by candidate
@@ -40,6 +40,16 @@ def feeds(rate: float, gpu_rate: float) -> str:
         f"full feeds {rate / gpu_rate:.2f} GPUs of a node that eat {gpu_rate:,.0f} images/s each "
         "(--gpu-rate: an assumption, not measured)"
     )
+
+
+def decoding(rates: Mapping[str, float], gpu_rate: float, failed: Mapping[str, str]) -> str:
+    """Return which way of decoding feeds how many GPUs; ``rates`` are a node's by candidate."""
+    by_way = {"cpu": "full", **ON_GPU}
+    measured = {way: rates[name] for way, name in by_way.items() if name in rates}
+    told = [f"{way} feeds {rate / gpu_rate:.2f} GPUs" for way, rate in measured.items()]
+    told += [f"{way} failed, {reason}" for way, reason in failed.items()]
+    quickest = max(measured, key=measured.__getitem__)
+    return f"--decode {quickest} is the quickest: {'; '.join(told)}"
 
 
 def plot(path: Path, rates: Rates, title: str) -> None:

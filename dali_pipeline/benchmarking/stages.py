@@ -1,20 +1,24 @@
 """Our pipeline, from reading alone to the batches of the trainer.
 
-``full`` is the trainer's very loader. On a CPU the stages before it are the same loader with less
-done after decoding; on a GPU, graphs with less in them. The difference of two is what a step costs.
+``full`` is the trainer's very loader, decoding on the CPU's threads, and ``full_gpu`` and
+``full_hardware`` are the same with --decode gpu and hardware. On a CPU the stages before it are the
+same loader with less done after decoding; on a GPU, graphs with less in them. The difference of two
+is what a step costs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from nvidia.dali import fn, pipeline_def, types
 
-from dali_pipeline.benchmarking.bench import Bench, Stream
+from dali_pipeline.benchmarking.bench import Bench, Missing, Stream
 from dali_pipeline.loading.dali.cpu_transforms import CpuTransforms
+from dali_pipeline.loading.dali.graph import Target, decoded_windows
 from dali_pipeline.loading.dali.loader import DaliLoader
 from dali_pipeline.loading.dali.reader import EncodedReader
 from dali_pipeline.loading.loader import make_loader
@@ -43,7 +47,28 @@ def augment(bench: Bench) -> Stream:
 
 def full(bench: Bench) -> Stream:
     """Return the stream of batches of the ``dali`` loader, as the trainer gets them."""
-    return Stream("our pipeline: batches as the trainer gets them", _loader("dali", bench))
+    decode = bench.plan.settings.decode
+    by = f", --decode {decode}" if bench.device.type == "cuda" else ""
+    return Stream(f"our pipeline: batches as the trainer gets them{by}", _loader("dali", bench))
+
+
+def full_gpu(bench: Bench) -> Stream:
+    """Return the stream of the ``dali`` loader with --decode gpu."""
+    return _decoded_by("gpu", bench)
+
+
+def full_hardware(bench: Bench) -> Stream:
+    """Return the stream of the ``dali`` loader with --decode hardware."""
+    return _decoded_by("hardware", bench)
+
+
+def _decoded_by(way: str, bench: Bench) -> Stream:
+    if bench.device.type != "cuda":
+        raise Missing("it decodes on a GPU, and this is a CPU")
+    if way in bench.failed:
+        raise Missing(bench.failed[way])
+    settings = bench.plan.settings.model_copy(update={"decode": way})
+    return full(replace(bench, plan=replace(bench.plan, settings=settings)))
 
 
 def torchvision_loader(bench: Bench) -> Stream:
@@ -101,15 +126,8 @@ def _graph(bench: Bench, resolution: int | None):
         dtype=[types.UINT8] + 3 * [types.INT32],
         ndim=[1, 1, 1, 0],
     )
-    images: Any = fn.decoders.image_slice(
-        encoded,
-        start=start,
-        shape=shape,
-        axis_names="HW",
-        device="mixed",
-        output_type=types.RGB,
-        adjust_orientation=False,
-    )
+    target = Target(True, bench.plan.settings.decode, 0, antialias=True, largest=(0, 0))
+    images: Any = decoded_windows(encoded, start, shape, target)
     if resolution is None:
         return images, mirror
     size = [resolution, resolution]

@@ -91,7 +91,7 @@ class CheckedLoader:
         if not torch.equal(labels, torch.from_numpy(planned.labels)):
             raise BadInput(
                 f"{where}: the loader delivered labels {labels.tolist()}, planned were "
-                f"{planned.labels.tolist()}: {_remedy()}"
+                f"{planned.labels.tolist()}: {self._remedy()}"
             )
         levels = torch.tensor(STD).view(3, 1, 1) * 255
         difference = ((images - expected) * levels).abs().mean(dim=(1, 2, 3))
@@ -101,8 +101,16 @@ class CheckedLoader:
             raise BadInput(
                 f"{where}: the loader delivered wrong images: they differ from the reference "
                 f"loader's by {difference.median():.0f} of 255 grey levels on average (at most "
-                f"{LIMIT:g} are allowed), most of all {index.whereabouts(worst)}: {_remedy()}"
+                f"{LIMIT:g} are allowed), most of all {index.whereabouts(worst)}: {self._remedy()}"
             )
+
+    def _remedy(self) -> str:
+        other = "" if self._plan.settings.decode == "cpu" else "--decode cpu, "
+        return (
+            f"a library is broken or unknown here (Python {platform.python_version()}, PyTorch "
+            f"{torch.__version__}, NumPy {np.__version__}): use {other}the versions of "
+            "constraints.txt, or --loader torchvision"
+        )
 
 
 def _first_images(batch: Planned) -> Planned:
@@ -115,11 +123,3 @@ def _first_images(batch: Planned) -> Planned:
     else:
         changes["placement"] = type(batch.placement)(*(part[few] for part in batch.placement))
     return replace(batch, **changes)
-
-
-def _remedy() -> str:
-    return (
-        f"a library is broken or unknown here (Python {platform.python_version()}, PyTorch "
-        f"{torch.__version__}, NumPy {np.__version__}): use the versions of constraints.txt, or "
-        "--loader torchvision"
-    )

@@ -15,6 +15,15 @@ def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
+def current_stream(device: torch.device) -> int | None:
+    """Return the CUDA stream that this thread queues on, as DALI takes it; None on a CPU.
+
+    DALI takes PyTorch's 0, the default stream, for none at all, and then the host waits for each
+    batch. CUDA's other name for that stream is 1 (``cudaStreamLegacy``).
+    """
+    return torch.cuda.current_stream(device).cuda_stream or 1 if device.type == "cuda" else None
+
+
 class HeldBatches:
     """The batches of one pipeline that a GPU may still read.
 
@@ -38,6 +47,17 @@ class HeldBatches:
         while self._earlier and self._earlier[0][0].query():
             self._earlier.popleft()
         return batch
+
+    def clear(self) -> None:
+        """Let go of all of them, once the GPU has passed them; the host waits."""
+        if self._latest is not None:
+            self._earlier.append((self._mark(), self._latest))
+            self._latest = None
+        try:
+            for mark, _ in self._earlier:
+                mark.synchronize()
+        finally:
+            self._earlier.clear()
 
     def _mark(self) -> Any:
         event = torch.cuda.Event()

@@ -18,7 +18,7 @@ from hvd_utils.cli.checkout import RECIPES
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import launched_rank
 from hvd_utils.config.recipe import ONLY_WITH, Recipe
-from hvd_utils.config.settings import SECTIONS, Settings
+from hvd_utils.config.settings import GONE, SECTIONS, Settings
 
 SHOWN = 100  # characters of a value that is wrong
 
@@ -107,6 +107,8 @@ def validate(values: Mapping[str, Any], source: str) -> Settings:
 
 
 def _suggest(name: str) -> str:
+    if name in GONE:
+        return f", which is gone: {GONE[name]}"
     close = difflib.get_close_matches(name, Settings.model_fields, n=1)
     return f": did you mean {close[0]}?" if close else ": --help lists all settings"
 

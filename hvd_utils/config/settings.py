@@ -29,6 +29,15 @@ from hvd_utils.config.recipe import (
 
 DIGITS = "digits"  # the embedded data set's name, where a folder's would stand
 
+# Settings that are no more, and what to do instead.
+_BUFFERS = "buffers are made for the largest image, --largest-height by --largest-width"
+GONE = {
+    "hw_decoder_load": "with a load between 0 and 1 an image's pixels depended on its place in the "
+    "batch: set --decode hardware for 1, --decode gpu for 0",
+    "usual_height": _BUFFERS,
+    "usual_width": _BUFFERS,
+}
+
 
 class SpeedSettings(Section):
     """speed (the weights change by rounding alone)."""
@@ -92,13 +101,19 @@ class RunSettings(Section):
         description="when an image cannot be read: stop, or skip, which takes the next one instead",
     )
     prefetch: int = Field(3, gt=0, description="batches decoded ahead")
-    hw_decoder_load: float = Field(
-        0.75, ge=0, le=1, description="share of JPEGs for a GPU's hardware decoder, if it has one"
+    decode: Literal["cpu", "gpu", "hardware", "auto"] = Field(
+        "cpu",
+        description="of the dali loader on GPUs, where JPEGs are decoded: cpu (threads), gpu "
+        "(CUDA), hardware (the GPU's JPEG engines) or auto (the quickest); all but cpu have to "
+        "pass a probe",
     )
-    usual_height: int = Field(
-        375, ge=0, description="pixels of images that a GPU's decoder makes buffers for; 0: none"
+    largest_height: int | None = Field(
+        None,
+        ge=0,
+        description="pixels of the image that --decode gpu and hardware make buffers for; none: "
+        "the largest of a prepared data set, else ImageNet's; 0: DALI's own choice",
     )
-    usual_width: int = Field(500, ge=0, description="likewise")
+    largest_width: int | None = Field(None, ge=0, description="likewise")
     pin: bool | None = Field(
         None,
         description="keep each process to its share of the node's cores, near its GPU; "

@@ -15,6 +15,7 @@ FOLDER = "ranks"  # below the run's folder
 # What a rank may be doing.
 READING = "reading images"
 COMPUTING = "computing"
+COMPILING = "compiling"  # and then computing: minutes, which are no hang
 WAITING = "waiting for the other ranks"
 FINISHING = "finishing the step"  # what follows it on one rank: to log, to save
 FINISHED = "finished"

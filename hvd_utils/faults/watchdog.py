@@ -18,6 +18,7 @@ from hvd_utils.cli.errors import EXIT_HANGS
 from hvd_utils.cli.run_main import GRACE_SECONDS
 from hvd_utils.faults.hang_diagnosis import STILL, Diagnosis, diagnose
 from hvd_utils.faults.heartbeat import (
+    COMPILING,
     FINISHED,
     Heartbeat,
     heartbeat_path,
@@ -26,6 +27,7 @@ from hvd_utils.faults.heartbeat import (
 )
 
 LOOKS_APART = 2.0  # seconds at least between two readings of the other heartbeats
+COMPILE_SECONDS = 1800.0  # that one pass may compile, before they count
 STORAGE_SECONDS = 12.0  # that a busy file system may take for them
 
 
@@ -81,15 +83,21 @@ class Watchdog:
         """Add up the time without progress, and end the process when it is too long.
 
         Time in which this process was itself stopped, as by a scheduler that suspends the whole
-        job, does not count: then many seconds pass between two ticks.
+        job, does not count: then many seconds pass between two ticks. Neither does a compilation;
+        the other ranks see meanwhile that this one is not idle.
         """
         place, last = self._place, time.monotonic()
+        compiled = 0.0
         while not self._stopped.wait(self._tick):
             self._set_last_resort()
             now = time.monotonic()
-            self._idle += min(now - last, 2 * self._tick)
+            spent = min(now - last, 2 * self._tick)
             if self._place != place:
-                self._idle = 0.0
+                self._idle = compiled = 0.0
+            elif place[1] == COMPILING and compiled < COMPILE_SECONDS:
+                compiled += spent
+            else:
+                self._idle += spent
             place, last = self._place, now
             if self._idle >= self._timeout:
                 self._end_unless_it_goes_on()

@@ -30,7 +30,7 @@ OWN = frozenset(
     {
         *("data", "output", "recipe", "autotune", "resume"),
         *("loader_threads", "prefetch", "fuse_workers", "pin", "device"),
-        *("usual_height", "usual_width", "checkpoint_every", "keep_checkpoints"),
+        *("largest_height", "largest_width", "checkpoint_every", "keep_checkpoints"),
     }
 )
 REMEDY = (

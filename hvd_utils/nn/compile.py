@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import shutil
 import sysconfig
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import nn
@@ -46,6 +47,11 @@ def compile_stages(model: nn.Module, mode: str) -> None:
     model.compile(mode=MODES[mode], dynamic=False)
 
 
+def is_compiled(model: nn.Module) -> bool:
+    """Return whether ``compile_stages`` was applied to the model."""
+    return model._compiled_call_impl is not None
+
+
 def stages(model: nn.Module) -> list[nn.Module]:
     """Return the model's sequences of residual blocks, in the order of the forward pass."""
     return [
@@ -63,6 +69,29 @@ def _is_block(module: nn.Module) -> bool:
 
 def _break_graph(module: nn.Module, inputs: tuple) -> None:
     torch._dynamo.graph_break()
+
+
+def skipped_graphs() -> int:
+    """Return how many of this process's CUDA graphs PyTorch has given up, which it does silently.
+
+    As of functions that change their inputs, or that were recorded 128 times: see
+    torch/_inductor/cudagraph_utils.py.
+    """
+    return int(torch._dynamo.utils.counters["inductor"]["cudagraph_skips"])
+
+
+@contextmanager
+def unsearched() -> Iterator[None]:
+    """Run a context without cuDNN's search for the quickest kernels: for shapes seen once.
+
+    A search takes seconds for a model at each new shape, as a validation's last batch.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def uncompiled() -> AbstractContextManager:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import DIGITS, Settings
+
+if TYPE_CHECKING:
+    import torch
 
 _seen: dict[str, Any] = {}  # the images, between two requests
 
@@ -46,19 +49,60 @@ def data(settings: Settings, place: Mapping[str, int], decode: int) -> dict[str,
 
 def compute(settings: Settings, place: Mapping[str, int], classes: int, seconds: float) -> Any:
     """Measure images/s of training alone; see ``throughput``."""
-    from hvd_utils.preflight.checks.throughput import choose_device, training_rate
+    from hvd_utils.preflight.checks.throughput import training_rate
 
-    device = choose_device(settings, place["local_rank"], place["local_size"])
-    return training_rate(settings, device, _cores(place), classes, seconds)
+    return training_rate(settings, _device(settings, place), _cores(place), classes, seconds)
 
 
-def load(settings: Settings, place: Mapping[str, int], seconds: float) -> Any:
+def decode(settings: Settings, place: Mapping[str, int], afresh: bool) -> dict[str, Any]:
+    """Probe the ways of decoding that the job may take on its GPU; nothing on a CPU."""
+    from dali_pipeline.loading.decoding.choose import probe_here
+    from dali_pipeline.loading.decoding.verdict import needed_ways
+
+    where = _device(settings, place)
+    if where.type != "cuda":
+        return {}
+    ways, threads = needed_ways(settings.decode), settings.loader_threads or _cores(place)
+    return probe_here(ways, settings, _look(settings)[1], where.index, threads, afresh=afresh)
+
+
+def load(settings: Settings, place: Mapping[str, int], seconds: float, decode: str) -> Any:
     """Measure images/s of the input pipeline alone; see ``throughput``."""
-    from hvd_utils.preflight.checks.throughput import choose_device, loading_rate
+    from hvd_utils.preflight.checks.throughput import loading_rate
 
-    device = choose_device(settings, place["local_rank"], place["local_size"])
     _, splits = _look(settings)
-    return loading_rate(settings, splits, device, _cores(place), place["rank"], seconds)
+    settings = settings.model_copy(update={"decode": decode})
+    where = _device(settings, place)
+    return loading_rate(settings, splits, where, _cores(place), place["rank"], seconds)
+
+
+def device(settings: Settings, place: Mapping[str, int]) -> str:
+    """Return the kind of device that this rank would train on."""
+    return _device(settings, place).type
+
+
+def meet(settings: Settings, place: Mapping[str, int], shared: bool) -> Any:
+    """Hold a meeting for ``sum``; see ``device_sums``."""
+    from hvd_utils.preflight.checks import device_sums
+
+    return device_sums.meet(shared)
+
+
+def sum_on_device(
+    settings: Settings,
+    place: Mapping[str, int],
+    groups: Sequence[Sequence[int]],
+    meetings: Sequence[Mapping[str, Any]],
+    repetitions: int,
+    size: int,
+) -> float:
+    """Measure the seconds of a sum over this rank's group of ``groups``; see ``device_sums``."""
+    from hvd_utils.preflight.checks.device_sums import timed_sum
+
+    rank = place["rank"]
+    number = next(number for number, ranks in enumerate(groups) if rank in ranks)
+    where = _device(settings, place)
+    return timed_sum(where, rank, groups[number], meetings[number], repetitions, size)
 
 
 def look(settings: Settings, place: Mapping[str, int]) -> dict[str, Any]:
@@ -82,6 +126,12 @@ def _look(settings: Settings) -> Any:
     return _seen["data"]
 
 
+def _device(settings: Settings, place: Mapping[str, int]) -> torch.device:
+    from hvd_utils.preflight.checks.throughput import choose_device
+
+    return choose_device(settings, place["local_rank"], place["local_size"])
+
+
 def _cores(place: Mapping[str, int]) -> int:
     """Return this rank's share of the cores, as ``start_world`` computes it."""
     allowed, present = len(os.sched_getaffinity(0)), os.cpu_count() or 1
@@ -91,9 +141,13 @@ def _cores(place: Mapping[str, int]) -> int:
 TASKS: dict[str, Callable[..., Any]] = {
     "imports": imports,
     "data": data,
+    "decode": decode,
     "look": look,
     "compute": compute,
     "load": load,
+    "device": device,
+    "meet": meet,
+    "sum": sum_on_device,
 }
 
 

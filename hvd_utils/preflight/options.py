@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dali_pipeline.loading.decoding.verdict import WAYS
 from hvd_utils.cli.argument_types import above_zero, positive
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import launched_rank
@@ -21,13 +22,14 @@ CHECKS = (
     "output",
     "horovod",
     "data",
+    "decode",
     "clock",
     "allreduce",
     "compute",
     "input",
     "estimate",
 )
-NEED_A_CHILD = frozenset({"horovod", "data", "compute", "input", "estimate"})
+NEED_A_CHILD = frozenset({"horovod", "data", "decode", "compute", "input", "estimate"})
 TIME_LIMIT, QUICK_TIME_LIMIT = 120, 30  # seconds
 
 
@@ -56,7 +58,7 @@ def read_options(
 
 
 def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
-    given = {"data": options.data, "workers": options.workers, "recipe": options.recipe}
+    given = {name: getattr(options, name) for name in ("data", "workers", "recipe", "decode")}
     if options.recipe is None and options.data == DIGITS:
         given["recipe"] = "demo"
     flags = [part for name, value in given.items() if value for part in (f"--{name}", str(value))]
@@ -88,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", metavar="DIR", help=f"as of the job: a folder, or '{DIGITS}' (or IMAGENET_DIR)")
     add("--recipe", metavar="NAME", help="as of the job (default: paper with --data, else demo)")
     add("--workers", type=positive, metavar="N", help="k, as of the job (default: ranks)")
+    add("--decode", choices=(*WAYS, "auto"), help="as of the job: probed unless cpu")
     add("--output", type=Path, metavar="DIR", help="as of the job: is it shared and writable?")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--quick", action="store_true", help="all checks, measured shorter: 64 MB at most")

@@ -12,7 +12,7 @@ from typing import Any
 from mpi4py import MPI
 
 from hvd_utils.preflight.checks import gpu, network, node, software
-from hvd_utils.preflight.child import ChildFailed, ChildTimeout
+from hvd_utils.preflight.child import Child, ChildFailed, ChildTimeout
 from hvd_utils.preflight.this_rank import ThisRank
 
 Task = Callable[..., Any]
@@ -76,6 +76,8 @@ def child(here: ThisRank, limit: float, job: str, **arguments: Any) -> Any:
     place = {"rank": here.rank, "local_rank": here.local_rank, "local_size": here.local_size}
     settings = here.settings.model_dump(mode="json")
     settings["device"] = here.options.device
+    if here.child is None:
+        here.child = Child()
     return here.child.ask(job, limit, settings=settings, place=place, **arguments)
 
 

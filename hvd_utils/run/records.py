@@ -10,6 +10,7 @@ from typing import Any
 from hvd_utils.config.interval import Timer, parse
 from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.world import World
+from hvd_utils.nn.compile import skipped_graphs
 from hvd_utils.run import provenance
 from hvd_utils.run.async_checkpoint import AsyncCheckpointer
 from hvd_utils.run.event_log import forget_after
@@ -43,6 +44,7 @@ class Records:
         self._timer = Timer(parse(settings.checkpoint_every), progress.step)
         self._first = progress.step
         self._began = time.monotonic()
+        self._skipped_graphs = 0
 
     def begin(self, world: World, facts: dict[str, Any], notes: Sequence[str]) -> None:
         """Record what the launch was made with; show ``notes`` and what will be trained."""
@@ -76,6 +78,8 @@ class Records:
     def window(self, window: Window, *, partial: bool = False) -> None:
         """Log a window of steps, ``partial`` where the launch ends in the middle of it."""
         self._log.step(window, self._progress.epoch, partial=partial)
+        if self._settings.compile == "cudagraphs":
+            self._note_skipped_graphs()
 
     def epoch(self, errors: Errors, images_per_second: float) -> None:
         """Log the epoch that ends here."""
@@ -88,6 +92,18 @@ class Records:
             lr=done.lr,
             images_per_second=images_per_second,
         )
+
+    def _note_skipped_graphs(self) -> None:
+        """Log how many CUDA graphs were given up so far, where they have become more."""
+        count = skipped_graphs()
+        if count > self._skipped_graphs:
+            self._skipped_graphs = count
+            self._log.write("cudagraph_skips", step=self._progress.step, count=count)
+            self.print_line(
+                f"warning: PyTorch has given up {count} CUDA graphs by step {self._progress.step} "
+                "and runs their parts without: TORCH_LOGS=cudagraphs tells why, --compile default "
+                "may be quicker"
+            )
 
     def bad_images(self, reasons: Mapping[str, str]) -> None:
         """Log the bad images found so far, if any."""

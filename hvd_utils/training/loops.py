@@ -11,17 +11,16 @@ from torch import nn
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.recipe import Recipe
-from hvd_utils.faults.heartbeat import COMPUTING, FINISHING, READING, WAITING
+from hvd_utils.faults.heartbeat import COMPILING, COMPUTING, FINISHING, READING, WAITING
 from hvd_utils.horovod_backend.async_ops import RankLost
 from hvd_utils.horovod_backend.flags import SharedFlags
 from hvd_utils.horovod_backend.world import World
 from hvd_utils.networks.freezing import training_mode
-from hvd_utils.nn.compile import uncompiled
+from hvd_utils.nn.compile import uncompiled, unsearched
 from hvd_utils.nn.dropout_seeds import refuse_random_numbers, seed_random_modules
 from hvd_utils.nn.precision import computing
 from hvd_utils.training.metrics import Errors
 from hvd_utils.training.optimizer import minibatch_loss, set_rate
-from hvd_utils.training.running_statistics import RunningStatistics
 from hvd_utils.training.train_state import TrainState
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
@@ -56,8 +55,7 @@ def train(
     Raises NonfiniteError where the loss or the gradients are not finite; no update is made of them.
     Raises BadInput where several fused workers do not fit the memory or would share random numbers.
     """
-    model = training_mode(state.model)
-    statistics = RunningStatistics(model, recipe.workers, world.size)
+    model, statistics = training_mode(state.model), state.statistics
     dtype = next(model.parameters()).dtype
     try:
         for step in steps:
@@ -67,8 +65,12 @@ def train(
             for fused in passes:
                 heartbeat(step, READING)
                 images, labels = next(batches)
-                heartbeat(step, COMPUTING)
-                with _for_workers(fused, step, recipe.seed, world.device):
+                new = state.turns.is_new(images.shape)
+                heartbeat(step, COMPILING if new else COMPUTING)
+                with (
+                    state.turns.turn(images.shape),
+                    _for_workers(fused, step, recipe.seed, world.device),
+                ):
                     with computing(recipe.precision, world.device):
                         logits = model(images.to(dtype))
                         loss = minibatch_loss(
@@ -140,7 +142,7 @@ def validate(
         flags.send()
         if batch is not None:
             images, labels = batch
-            with computing(precision, world.device), uncompiled():
+            with computing(precision, world.device), uncompiled(), unsearched():
                 logits = model(images.to(dtype))
             ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
             hit = ranked == labels[:, None]

@@ -33,6 +33,7 @@ TEXTS = [
     (b"epochs 3", "'setting: value'"),
     (b"epoch: 3", "unknown setting epoch", "did you mean epochs"),
     (b"Epochs: 3", "unknown setting Epochs"),
+    (b"hw_decoder_load: 0.75", "hw_decoder_load in recipe", "which is gone", "--decode hardware"),
     (b"recipe: demo", "unknown setting recipe"),
     (b"1: 2", "unknown setting 1"),
     (b"null: 2", "unknown setting None"),

@@ -6,12 +6,19 @@ import json
 import time
 
 import horovod.torch as hvd
+import numpy as np
 import pytest
 import torch
+import yaml
 from support.launching import TINY, launch, train
 
 from benchmarks.harness.loop import Loop
+from dali_pipeline.benchmarking.jpegs import make_jpegs
 from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.loading.decoding.by_dali import ByDali
+from dali_pipeline.loading.decoding.crops import planned_crops
+from dali_pipeline.loading.decoding.probe import DECODERS, probe
+from dali_pipeline.loading.decoding.verdict import WAYS, describe
 from dali_pipeline.loading.interface import STD
 from dali_pipeline.loading.loader import make_loader
 from dali_pipeline.sampling.plan import Plan
@@ -22,10 +29,13 @@ from hvd_utils.horovod_backend.world import World
 from hvd_utils.inspect.compare import differences, newest
 from hvd_utils.nn.ema import AveragedWeights
 from hvd_utils.nn.models import build_model
+from hvd_utils.paper.logical_workers import passes
+from hvd_utils.preflight.child import Child
 from hvd_utils.run.event_log import read_events
 from hvd_utils.timing.stopwatch import DeviceStopwatch
 
 pytestmark = pytest.mark.gpu
+COMPILES = 400  # seconds that a run may take which compiles, cold
 SETTINGS = Settings(
     recipe="demo", workers=2, batch_per_worker=4, resolution=32, val_resize=36, val_batch=3
 )
@@ -39,6 +49,66 @@ GROWING = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory):
+    """256 crops of made-up JPEGs of ImageNet's sizes, and their index."""
+    folder = tmp_path_factory.mktemp("jpegs")
+    make_jpegs(folder, 256, 8)
+    splits = scan_splits(folder)
+    return splits, planned_crops(splits, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def verdicts(crops):
+    """What the probe finds of each way of decoding on this GPU; each in a child process."""
+    found = probe(crops[1], DECODERS, 0, threads=4)
+    print(describe("cpu", [("here", found)]))
+    return found
+
+
+@pytest.fixture(params=WAYS)
+def way(request, verdicts):
+    """Each way of decoding that works here; the reason why the others do not."""
+    if not verdicts[request.param].passed:
+        pytest.skip(f"--decode {request.param} fails here: {verdicts[request.param].reason}")
+    return request.param
+
+
+def test_the_probe_passes_or_says_which_way_failed(verdicts):
+    """Decoding by the CPU has to work. ``-rs`` shows why another way does not."""
+    assert verdicts["cpu"].passed, verdicts["cpu"].reason
+    assert set(verdicts) == set(WAYS)
+    assert all(verdict.rate > 0 for verdict in verdicts.values() if verdict.passed)
+
+
+def test_an_image_is_the_same_in_any_batch_and_order(crops, way):
+    """Else its pixels would depend on the number of processes and on --fuse-workers."""
+    decoder = ByDali(way, 0, threads=4)
+    whole, turned = decoder.images(crops[1], 256), crops[1].part(slice(None, None, -1))
+    assert np.array_equal(whole, decoder.images(crops[1], 32))
+    assert np.array_equal(whole, decoder.images(turned, 256)[::-1])
+    assert np.array_equal(whole, decoder.images(turned, 32)[::-1])
+
+
+def test_the_loader_delivers_the_same_pixels_in_one_large_batch_or_several(crops, way):
+    made = []
+    for fuse in (1, 8):
+        settings = SETTINGS.model_copy(
+            update={"workers": 8, "batch_per_worker": 32, "resolution": 224, "decode": way}
+        )
+        plan = Plan(*crops[0], settings, passes(range(8), fuse), 0, 1)
+        loader = make_loader("dali", plan, device=torch.device("cuda", 0), threads=4)
+        made.append(torch.cat([images.cpu() for images, _ in loader.training(0, 1)]))
+    assert torch.equal(*made)
+
+
+def test_the_job_decodes_by_what_passed(tiny_data, tmp_path, way):
+    options = ("--device", "cuda", "--decode", way, *TINY)
+    ended = train("--data", tiny_data, "--output", tmp_path, *options, by="python", timeout=300)
+    assert ended.code == 0, ended.output
+    assert yaml.safe_load((tmp_path / "settings.yaml").read_text())["decode"] == way
+
+
 def load(data, device, changes):
     settings = SETTINGS.model_copy(update=changes)
     plan = Plan(*scan_splits(data), settings, [range(1), range(1, 2)], 0, 1)
@@ -47,9 +117,10 @@ def load(data, device, changes):
 
 
 @pytest.mark.parametrize("changes", [{}, GROWING], ids=["one side", "growing"])
-def test_dali_decodes_on_the_gpu_what_it_decodes_on_the_cpu(tiny_data, changes):
+def test_dali_makes_on_the_gpu_what_it_makes_on_the_cpu(tiny_data, changes, way):
     """nvJPEG rounds otherwise than libjpeg-turbo; in units of 0 to 255."""
     deviation = torch.tensor(STD).view(3, 1, 1) * 255
+    changes = {**changes, "decode": way}
     made = (load(tiny_data, device, changes) for device in ("cuda:0", "cpu"))
     for gpu, cpu in zip(*made, strict=True):
         for (images, labels), (expected, expected_labels) in zip(gpu, cpu, strict=True):
@@ -143,14 +214,16 @@ def test_the_stopwatch_counts_what_delays_the_gpu_not_what_the_host_does():
 
 
 def test_the_pipeline_is_measured_on_the_gpu(tmp_path):
-    """Every stage, with decoding there; ``python -m dali_pipeline.benchmark`` gives the figures."""
-    figures = tmp_path / "figures.json"
+    """Every stage and way; ``python -m dali_pipeline.benchmark`` gives the figures."""
+    figures, names = tmp_path / "figures.json", {"decode", "augment", "full"}
+    on_gpu = {"full_gpu", "full_hardware"}
     options = ("--images", "64", "--batch", "16", "--rounds", "1", "--seconds", "0.5")
-    stages = ("--only", "decode,augment,full", "--device", "cuda", "--json", str(figures))
-    ended = launch(["-m", "dali_pipeline.benchmark", *options, *stages], by="python")
+    rows = ("--only", ",".join(names | on_gpu), "--device", "cuda", "--json", str(figures))
+    ended = launch(["-m", "dali_pipeline.benchmark", *options, *rows], by="python", timeout=400)
     assert ended.code == 0, ended.output
-    rates = json.loads(figures.read_text())["images_per_second"]
-    assert set(rates) == {"decode", "augment", "full"}
+    found = json.loads(figures.read_text())
+    assert set(found["images_per_second"]) == names | on_gpu - set(found["skipped"])
+    assert "is the quickest: cpu feeds" in ended.output
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
@@ -159,7 +232,8 @@ def test_every_precision_trains_about_alike_compiled_or_not(tiny_data, tmp_path,
     for mode in ("none", "default", "cudagraphs"):
         options = ("--workers", 3, "--precision", precision, "--compile", mode, "--no-zero-gamma")
         run = tmp_path / mode
-        ended = train("--data", tiny_data, "--output", run, *options, *TINY, by="python")
+        where = ("--data", tiny_data, "--output", run)
+        ended = train(*where, *options, *TINY, by="python", timeout=COMPILES)
         assert ended.code == 0, ended.output
         ends[mode] = newest(run)
     for mode in ("default", "cudagraphs"):
@@ -172,10 +246,29 @@ def test_cuda_graphs_accumulate_the_gradients_of_several_passes(tiny_data, tmp_p
     for mode in ("none", "cudagraphs"):
         options = ("--workers", 3, "--fuse-workers", 1, "--compile", mode, "--no-zero-gamma")
         run = tmp_path / mode
-        ended = train("--data", tiny_data, "--output", run, *options, *TINY, by="python")
+        where = ("--data", tiny_data, "--output", run)
+        ended = train(*where, *options, *TINY, by="python", timeout=COMPILES)
         assert ended.code == 0, ended.output
         ends.append(newest(run))
+        skips = [event for event in read_events(run) if event["event"] == "cudagraph_skips"]
+        assert not skips, skips
     assert differences(*ends)["weights"] < 1e-3
+
+
+def test_preflight_sums_by_nccl():
+    """One rank, with itself; two would need a second GPU."""
+    child = Child()
+    try:
+        settings = SETTINGS.model_copy(update={"device": "cuda"}).model_dump(mode="json")
+        place = {"rank": 0, "local_rank": 0, "local_size": 1}
+        met = child.ask("meet", 120, settings=settings, place=place, shared=True)
+        seconds = child.ask(
+            "sum", 120, settings=settings, place=place, groups=[[0]], meetings=[met],
+            repetitions=3, size=100_000_000,
+        )  # fmt: skip
+    finally:
+        child.close()
+    assert seconds > 0
 
 
 def test_the_host_waits_for_nothing_in_a_step():
@@ -212,9 +305,10 @@ def test_averaging_waits_for_nothing_and_is_that_of_the_cpu():
 def test_the_gpu_benchmark_measures_every_case(tmp_path):
     figures = tmp_path / "figures.json"
     options = ("--quick", "--json", str(figures), "--plot", str(tmp_path / "figures.png"))
-    ended = launch(["-m", "benchmarks.gpu", *options], by="python", timeout=300)
+    ended = launch(["-m", "benchmarks.gpu", *options], by="python", timeout=COMPILES)
     assert ended.code == 0, ended.output
     found = json.loads(figures.read_text())
     assert not found["left_out"]
     assert found["cases"]["bf16, n = 32"]["memory"] > 0
+    assert found["cases"]["bf16, n = 32"]["sm_mhz"] > 0
     assert found["planner"]["images_per_step"] == 32

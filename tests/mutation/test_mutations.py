@@ -174,9 +174,9 @@ MUTATIONS = {
         "hvd_utils/horovod_backend/distributed_optimizer.py", "op=hvd.Sum", "op=hvd.Average", JOB
     ),
     "running averages are averaged over processes": Mutation(
-        "hvd_utils/training/loops.py",
-        "RunningStatistics(model, recipe.workers, world.size)",
-        "RunningStatistics(model, sum(map(len, passes)) * world.size, world.size)",
+        "hvd_utils/training/train_state.py",
+        "RunningStatistics(model, recipe.workers, size)",
+        "RunningStatistics(model, passes * size, size)",
         JOB,
     ),
 }

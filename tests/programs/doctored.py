@@ -2,7 +2,8 @@
 
 Ranks 0 and 1 are on node0, the others on node1. With ``odd``, rank 3 has another numpy and other
 code and computes slowly, and rank 2 sees other data, given by the variable OTHER_DATA. The clock of
-node1 is an hour ahead. With ``stopped``, rank 1 stops itself when it is asked for its facts.
+node1 is an hour ahead. With ``stopped``, rank 1 stops itself when it is asked for its facts. With
+``gpus``, the ranks are taken to have GPUs: their sums are timed as NCCL's, here by Gloo on the CPU.
 """
 
 from __future__ import annotations
@@ -52,9 +53,20 @@ def stop() -> None:
         tasks.TASKS["local"] = lambda here, limit: os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def pretend_gpus() -> None:
+    """Have rank 0 believe in GPUs, each rank on a node of its own."""
+    socket.gethostname = lambda: f"node{rank}"
+    from hvd_utils.preflight.checks import gpu_network
+    from hvd_utils.preflight.checks.allreduce import NetworkCheck
+
+    NetworkCheck._on_gpus = lambda check: True
+    gpu_network.BYTES = 2**20
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+
+
 # MPI's own start wants the true host's name, so it comes before what is done here.
 from mpi4py import MPI  # noqa: E402
 
 assert MPI.COMM_WORLD.Get_rank() == rank
-{"odd": be_odd, "stopped": stop}[what]()
+{"odd": be_odd, "stopped": stop, "gpus": pretend_gpus}[what]()
 run_main(main)

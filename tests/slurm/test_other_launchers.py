@@ -68,6 +68,22 @@ def test_the_hosts_of_another_scheduler_become_mpiruns(site, tmp_path, variables
     assert "\n".join(lines) in done.stdout  # mpirun was given this file
 
 
+def test_what_is_set_for_the_libraries_reaches_the_ranks_of_every_node(site, tmp_path):
+    """Not what a container's runtime says of this node alone."""
+    stand_in(tmp_path / "bin", "mpirun", MPIRUN.replace("while", 'echo "$@"; while', 1))
+    (tmp_path / "hosts").write_text("a slots=1\n")
+    passed = ["PYTORCH_CUDA_ALLOC_CONF", "TORCH_LOGS", "TORCHINDUCTOR_CACHE_DIR", "NCCL_DEBUG"]
+    passed += ["DALI_NVIMGCODEC_LOG_LEVEL", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE"]
+    own = ["NVIDIA_VISIBLE_DEVICES", "MY_TORCH"]
+    given = dict.fromkeys([*passed, *own], "1")
+    done = start("mpirun_hosts.sh", tmp_path / "hosts", **site, **given)
+    assert done.returncode == 0, done.stderr
+    for name in passed:
+        assert f"-x {name} " in done.stdout
+    for name in own:
+        assert name not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("variables", "said"),
     [

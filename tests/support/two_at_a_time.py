@@ -1,20 +1,11 @@
-"""Run the tests on two processes (``pytest -n 2``), and some of them alone.
+"""Run the tests on two processes (``pytest -n 2``), the longest first.
 
 Tests of a file run on one process, in their order, as do those that share what is costly to make.
-A test marked ``alone`` runs while the other process waits: it measures how long something takes, or
-fills both cores by itself.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
-
-from support.launching import REPOSITORY
 
 # Folders whose tests share something costly: a Slurm cluster, the trajectory on one process.
 SHARED = ("tests/slurm/", "tests/docs/", "tests/parallel/training/")
@@ -61,26 +52,3 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
     config.option.loadscopereorder = False  # they are in order
     return ByPlace(config, log)
-
-
-@contextmanager
-def turn(*, alone: bool) -> Iterator[None]:
-    """Wait for a test's turn.
-
-    Whoever wants to be alone keeps others from beginning until those that run have ended.
-    """
-    with (REPOSITORY / "setup.cfg").open() as door, (REPOSITORY / "pyproject.toml").open() as room:
-        fcntl.flock(door, fcntl.LOCK_EX)
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        if not alone:
-            fcntl.flock(door, fcntl.LOCK_UN)
-        yield
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Run a test with its fixtures when its turn comes."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return (yield)
-    with turn(alone=item.get_closest_marker("alone") is not None):
-        return (yield)

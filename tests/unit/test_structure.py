@@ -25,8 +25,7 @@ LAYERS["hvd_utils.faults"] = {"hvd_utils.cli"}
 _GROUND = {"hvd_utils.cli", "hvd_utils.config"}
 LAYERS["dali_pipeline.dataset"] = _GROUND
 LAYERS["dali_pipeline.sampling"] = _GROUND | {"hvd_utils.paper", "dali_pipeline.dataset"}
-LAYERS["dali_pipeline.loading"] = {
-    "hvd_utils.cli",
+LAYERS["dali_pipeline.loading"] = _GROUND | {
     "hvd_utils.faults",
     "dali_pipeline.dataset",
     "dali_pipeline.sampling",

@@ -13,6 +13,8 @@ from horovod.common import elastic
 from nvidia.dali import fn, pipeline_def
 from torch import nn
 
+from hvd_utils.nn.compile import is_compiled, skipped_graphs
+
 
 @pytest.mark.parametrize(("momentum", "updated"), [(0.0, 0.5), (0.5, 0.25)])
 def test_a_fused_sgd_heeds_found_inf_and_grad_scale(momentum, updated):
@@ -45,6 +47,22 @@ def test_torchs_foreach_functions_work_in_place():
 def test_torch_lets_a_compiled_graph_be_broken():
     """``compiling``: torch._dynamo.graph_break."""
     assert callable(torch._dynamo.graph_break)
+
+
+def test_torch_counts_cuda_graphs_that_it_gave_up_and_tells_a_compiled_model():
+    """``compile``: counters, _compiled_call_impl; ``compile_turns``: fx_graph_cache."""
+    import torch._inductor.config
+    from torch._dynamo.utils import counters
+    from torch._inductor.cudagraph_utils import log_cudagraph_skip_and_bump_counter
+
+    before = counters["inductor"]["cudagraph_skips"]
+    log_cudagraph_skip_and_bump_counter("a test")
+    assert skipped_graphs() == before + 1
+    assert isinstance(torch._inductor.config.fx_graph_cache, bool)
+    model = nn.Linear(1, 1)
+    assert not is_compiled(model)
+    model.compile()
+    assert is_compiled(model)
 
 
 def test_horovods_elastic_parts_are_where_the_job_takes_them():

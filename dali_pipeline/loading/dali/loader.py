@@ -9,22 +9,25 @@ from typing import Any
 import torch
 from nvidia.dali.pipeline import Pipeline
 
+from dali_pipeline.dataset.index import Index
 from dali_pipeline.loading.dali.cpu_transforms import CpuTransforms
 from dali_pipeline.loading.dali.feed import Feed
 from dali_pipeline.loading.dali.graph import Target, training_graph, validation_graph
 from dali_pipeline.loading.interface import Batch
 from dali_pipeline.loading.prefetch import prefetched
-from dali_pipeline.loading.to_device import HeldBatches, upload
+from dali_pipeline.loading.to_device import HeldBatches, current_stream, upload
 from dali_pipeline.sampling.image_size import largest_side
 from dali_pipeline.sampling.plan import Plan, TrainingBatch, ValidationBatch
 
 CPU_GROUP = 64  # images that DALI decodes at once on a CPU, in whole batches, so that no core waits
+IMAGENETS_LARGEST = 6430, 5980  # height and width in pixels (NVIDIA's ResNet-50 example)
 
 
 class DaliLoader:
-    """Decodes on the GPU where ``device`` is one, else on ``threads`` CPU threads.
+    """Decodes on ``threads`` CPU threads, or on a GPU where the plan's settings say so.
 
-    On a CPU, ``cpu_transforms`` does what follows decoding.
+    On a CPU, ``cpu_transforms`` does what follows decoding. --decode auto has to be decided before
+    (``decoding.choose``).
     """
 
     def __init__(
@@ -40,11 +43,10 @@ class DaliLoader:
         self._threads = threads
         self._target = Target(
             on_gpu=device.type == "cuda",
+            decode=settings.decode if device.type == "cuda" else "cpu",
             validation_side=plan.validation_side,
             antialias=settings.antialias,
-            hw_decoder_load=settings.hw_decoder_load,
-            usual_height=settings.usual_height,
-            usual_width=settings.usual_width,
+            largest=largest_image(plan.train, settings.largest_height, settings.largest_width),
         )
         self._validation: _Decoder | None = None
         self._cpu_transforms: CpuTransforms | None = None
@@ -64,7 +66,7 @@ class DaliLoader:
             group=self._group(plan.training_size),
             on_gpu=self._target.on_gpu,
         )
-        return self._decoder(training_graph, feed, plan.training_size).batches()
+        return self._decoder(training_graph, self._target, feed, plan.training_size).batches()
 
     def _group(self, largest: int) -> int:
         return 1 if self._target.on_gpu else max(1, CPU_GROUP // largest)
@@ -81,16 +83,19 @@ class DaliLoader:
                 group=self._group(plan.settings.val_batch),
                 on_gpu=self._target.on_gpu,
             )
-            self._validation = self._decoder(validation_graph, feed, plan.settings.val_batch)
+            # Its buffers may grow: little is read, and those of training take memory enough.
+            target = self._target._replace(largest=(0, 0))
+            size = plan.settings.val_batch
+            self._validation = self._decoder(validation_graph, target, feed, size)
         return self._validation.batches()
 
-    def _decoder(self, graph: Callable, feed: Feed, largest: int) -> _Decoder:
+    def _decoder(self, graph: Callable, target: Target, feed: Feed, largest: int) -> _Decoder:
         prefetch = self._plan.settings.prefetch
 
         def build() -> Pipeline:
             pipeline = graph(
                 feed,
-                self._target,
+                target,
                 batch_size=largest * self._group(largest),
                 # On a CPU one more, so that no core waits for another's last image of a batch.
                 num_threads=self._threads + (self._cpu_transforms is not None),
@@ -126,26 +131,34 @@ class _Decoder:
     def batches(self) -> Generator[Batch]:
         """Yield decoded batches until the feed ends; afterwards it can be run again."""
         self._feed.rewind()
-        while True:
-            self._pipeline = self._pipeline or self._build()
-            try:
-                # On a GPU, DALI prefetches; on a CPU, decoding and transforms are prefetched here.
-                if self._cpu_transforms is None:
-                    yield from map(self._on_gpu, self._decoded())
-                else:
-                    decoded = prefetched(self._decoded(), 1)
-                    yield from prefetched(map(self._finished, _one_by_one(decoded)), self._prefetch)
-                self._pipeline.reset()
-                return
-            except RuntimeError as error:
-                self._pipeline = None
-                self._feed.raise_undecodable(error)
+        try:
+            while not (yield from self._until_undecodable()):
+                pass
+        finally:
+            self._held.clear()
+
+    def _until_undecodable(self) -> Generator[Batch, None, bool]:
+        """Yield decoded batches; return whether the feed has ended, or images are bad."""
+        self._pipeline = self._pipeline or self._build()
+        try:
+            # On a GPU, DALI prefetches; on a CPU, decoding and transforms are prefetched here.
+            if self._cpu_transforms is None:
+                yield from map(self._on_gpu, self._decoded())
+            else:
+                decoded = prefetched(self._decoded(), 1)
+                yield from prefetched(map(self._finished, _one_by_one(decoded)), self._prefetch)
+            self._pipeline.reset()
+            return True
+        except RuntimeError as error:
+            self._pipeline = None
+            self._feed.raise_undecodable(error)
+            return False
 
     def _decoded(self) -> Iterator[tuple[Any, list[TrainingBatch | ValidationBatch]]]:
         """Yield DALI's output with the batches that it is."""
         while True:
             try:
-                (images,) = self._pipeline.run()
+                (images,) = self._pipeline.run(current_stream(self._device))
             except StopIteration:
                 return
             yield images, self._feed.delivered()
@@ -173,3 +186,14 @@ def _one_by_one(decoded: Iterable) -> Iterator[tuple[list, TrainingBatch | Valid
         pixels = (torch.from_dlpack(image) for image in images)
         for batch in batches:
             yield list(itertools.islice(pixels, len(batch.ids))), batch
+
+
+def largest_image(index: Index, height: int | None, width: int | None) -> tuple[int, int]:
+    """Return height and width in pixels that buffers are made for, as the settings say.
+
+    Those that are None are of the largest image of a prepared index, else of ImageNet's.
+    """
+    known = IMAGENETS_LARGEST
+    if index.prepared:
+        known = int(index.heights.max()), int(index.widths.max())
+    return known[0] if height is None else height, known[1] if width is None else width

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 
+from hvd_utils.horovod_backend.node import unused_gpu
+from hvd_utils.preflight.checks.gpu_network import check_gpu_sums
 from hvd_utils.preflight.checks.network import SIZES, exchange_gbit, flatten, ring
 from hvd_utils.preflight.checks.network_verdicts import (
     Timed,
@@ -36,9 +40,10 @@ class NetworkCheck:
         self.lead, self.options = lead, options
         self.quick = options.quick
         self._nodes, self._add = nodes, add
+        self.by_nccl: Timed | None = None  # the sum on GPUs, if it was measured
 
     def run(self) -> list[Timed]:
-        """Make the checks; return the sums over all ranks, none where there is one rank."""
+        """Make the checks; return MPI's sums over all ranks, none where there is one rank."""
         hosts = self.lead.hosts
         ready = self.lead.ask("ready", 5, "allreduce")
         self._add(*ready.trouble("allreduce", hosts))
@@ -51,8 +56,27 @@ class NetworkCheck:
         if self._shared_nodes() and len(self._nodes()) > 1:
             sums, note = self._measure("node", self._shared_nodes, self._limit(5, 3), spare)
             self._add(judge_sums("allreduce, in a node", sums, note))
-        self._slowest(ready, all_sums)
+        expected = self._expected(ready)
+        gpus = self._on_gpus()
+        self._slowest(all_sums, expected, gpus)
+        if gpus:
+            limit = self._limit(60, 15)
+            self.by_nccl = check_gpu_sums(self.lead, self._nodes, self._add, limit, expected)
         return all_sums
+
+    def _on_gpus(self) -> bool:
+        """Whether the ranks train on GPUs; where there is no sign of one, no child is asked."""
+        if self.options.device == "cpu" or not unused_gpu(Path("/"), os.environ):
+            return False
+        answers = self.lead.ask("child", self._limit(60, 15), "devices", job="device")
+        return set(answers.facts.values()) == {"cuda"}  # else the checks of GPUs tell
+
+    def _expected(self, ready: Answers) -> tuple[float | None, str]:
+        """Return the speed of a node's link, Gbit/s, and who says so."""
+        if self.options.expected_gbit:
+            return self.options.expected_gbit, "--expected-gbit"
+        speeds = [fact["gbit"] for fact in ready.facts.values() if fact["gbit"]]
+        return min(speeds, default=None), "what its devices say"
 
     def _shared_nodes(self) -> list[list[int]]:
         return [ranks for ranks in self._nodes() if len(ranks) > 1]
@@ -114,7 +138,7 @@ class NetworkCheck:
         slowest = max(answers.facts, key=answers.facts.get)
         return Timed(size, len(member[slowest]), answers.facts[slowest])
 
-    def _slowest(self, ready: Answers, sums: list[Timed]) -> None:
+    def _slowest(self, sums: list[Timed], expected: tuple[float | None, str], gpus: bool) -> None:
         hosts, nodes = self.lead.hosts, self._nodes()
         work = self.lead.ask("work", 10, "adding up", repetitions=self._limit(4000, 2000)).facts
         rounds = [[pair for pairs in each for pair in pairs] for each in _together(nodes)]
@@ -128,14 +152,11 @@ class NetworkCheck:
                                 rounds=ring(leaders), repetitions=5)  # fmt: skip
         self._add(*between.trouble("exchanges", hosts))
         self._add(judge_slow_node(between.facts, hosts))
-        speeds = [fact["gbit"] for fact in ready.facts.values() if fact["gbit"]]
-        expected = self.options.expected_gbit or min(speeds, default=None)
         measured = [exchange_gbit(seconds) for seconds in flatten(between.facts.values())]
         best = max([min(measured)] if measured else [], default=None)
         if sums:
             best = max(best or 0.0, sums[-1].gbit)
-        source = "--expected-gbit" if self.options.expected_gbit else "what its devices say"
-        self._add(judge_link(best, expected, source, len(nodes)))
+        self._add(judge_link(best, *expected, len(nodes), gpus=gpus))
 
     def _limit(self, seconds: float, quick: float) -> float:
         return quick if self.quick else seconds

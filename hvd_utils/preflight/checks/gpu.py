@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,7 +39,10 @@ def collect(limit: float) -> dict[str, Any]:
             return {"gpus": [], "visible": visible, "reason": f"nvidia-smi hangs ({limit:.0f} s)"}
         answer = (done.stdout + done.stderr).strip()
         if done.returncode == 0:
-            return {"gpus": parse(done.stdout), "visible": visible, "reason": ""}
+            gpus = parse(done.stdout)
+            if "MIG-" in (visible or ""):
+                gpus += _parts_of(gpus, limit)
+            return {"gpus": gpus, "visible": visible, "reason": ""}
     return {"gpus": [], "visible": visible, "reason": answer.partition("\n")[0][:200]}
 
 
@@ -61,6 +65,38 @@ def parse(text: str) -> list[dict[str, Any]]:
             }
         )
     return gpus
+
+
+def _parts_of(gpus: Sequence[Mapping], limit: float) -> list[dict[str, Any]]:
+    """Return the MIG instances of this node, none where nvidia-smi does not tell."""
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=limit)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return parse_mig(done.stdout, gpus)
+
+
+def parse_mig(text: str, gpus: Sequence[Mapping]) -> list[dict[str, Any]]:
+    """Return the MIG instances in what ``nvidia-smi -L`` prints, each with its GPU's facts.
+
+    They have no number of their own: CUDA_VISIBLE_DEVICES calls them by UUID (NVIDIA's MIG user
+    guide). The memory of each is not told.
+    """
+    parents = {gpu["uuid"]: gpu for gpu in gpus}
+    parts: list[dict[str, Any]] = []
+    parent: Mapping | None = None
+    for line in text.splitlines():
+        found = re.match(r"\s*(GPU|MIG)\s+(.*?)\s*:?\s*\(UUID: (\S+)\)", line)
+        if not found:
+            continue
+        kind, name, uuid = found.groups()
+        if kind == "GPU":
+            parent = parents.get(uuid)
+        elif parent is not None:
+            profile = name.partition(" ")[0]
+            own = {"index": None, "uuid": uuid, "name": f"{parent['name']} MIG {profile}"}
+            parts.append({**parent, **own, "total": None, "used": None})
+    return parts
 
 
 def _number(text: str, base: int = 10) -> int | None:
@@ -139,7 +175,29 @@ def judge(
         shown = len(visible_gpus(facts[rank]["gpus"], facts[rank]["visible"]))
         seen = f"{shown} for {local[rank][1]} ranks on the hosts of {name_ranks(short, hosts)}"
         return [Verdict("GPUs", FAIL, seen, "start as many ranks a node as it has GPUs")]
-    return [_distinct(taken, hosts), _memory(taken, hosts), _clocks(taken, hosts)]
+    hidden = [rank for rank in taken if local[rank][1] > 1 and _shows_one(facts[rank])]
+    return [
+        _distinct(taken, hosts),
+        *_peers(hidden, hosts),
+        _memory(taken, hosts),
+        _clocks(taken, hosts),
+    ]
+
+
+def _shows_one(fact: Mapping) -> bool:
+    return len(visible_gpus(fact["gpus"], fact["visible"])) == 1
+
+
+def _peers(hidden: Sequence[int], hosts: Mapping[int, str]) -> list[Verdict]:
+    """Return a warning where ranks of a node see one GPU each: NCCL cannot reach the others'."""
+    if not hidden:
+        return []
+    seen = f"one is visible to {name_ranks(hidden, hosts)}, not those of the node's other ranks"
+    remedy = (
+        "NCCL sums through the node's memory then, not from GPU to GPU: ask the scheduler for "
+        "GPUs a node (--gpus-per-node=8) instead of a task (--gpus-per-task=1)"
+    )
+    return [Verdict("GPU peers", WARN, seen, remedy)]
 
 
 def _distinct(taken: Mapping[int, Mapping], hosts: Mapping[int, str]) -> Verdict:

@@ -18,6 +18,7 @@ from hvd_utils.preflight.verdict import FAIL, OK, SKIP, WARN, Verdict
 
 MUCH_SKEW, SOME_SKEW = 30.0, 0.1  # seconds between two nodes' clocks
 POOR, BROKEN = 0.4, 0.05  # shares of the link's speed
+PEERS = 50.0  # Gbit/s: PCIe 3.0 x16 gives 80 from GPU to GPU, and 40 through the node's memory
 SLOW = 2.0  # times the others' median
 
 
@@ -76,8 +77,13 @@ def judge_sums(check: str, sums: Sequence[Timed], note: str = "") -> Verdict:
     return Verdict(check, OK, f"{seen}{'; ' + note if note else ''}")
 
 
-def judge_link(measured: float | None, expected: float | None, source: str, hosts: int) -> Verdict:
-    """Judge the best that was measured between nodes against a node's link, Gbit/s."""
+def judge_link(
+    measured: float | None, expected: float | None, source: str, hosts: int, *, gpus: bool = False
+) -> Verdict:
+    """Judge the best that MPI reached between nodes against a node's link, Gbit/s.
+
+    With ``gpus`` it is no failure: gradients travel by NCCL then, which ``judge_sum_link`` judges.
+    """
     if hosts < 2 or measured is None:
         return Verdict("links", SKIP, "one node" if hosts < 2 else "nothing measured")
     if expected is None:
@@ -90,8 +96,40 @@ def judge_link(measured: float | None, expected: float | None, source: str, host
                 "is it the right interface? OMPI_MCA_btl_tcp_if_include, NCCL_SOCKET_IFNAME; "
                 "one TCP stream rarely passes 30 Gbit/s, RDMA does (ibstat, ucx_info)"
             )
+            if gpus:
+                verdict, seen = WARN, f"{seen} by MPI, which carries no gradients"
             return Verdict("links", verdict, seen, remedy)
     return Verdict("links", OK, seen)
+
+
+def judge_sum_link(summed: Timed, expected: float | None, source: str) -> Verdict:
+    """Judge NCCL's sum among all nodes against one link of a node; it may use several of them."""
+    seen = f"{_bytes(summed.size)} in {_time(summed.seconds)}: {summed.gbit:.1f} Gbit/s bus"
+    seen += f", {summed.ranks} ranks"
+    if expected is None:
+        return Verdict("NCCL between nodes", OK, f"{seen}; the links' speed is not known")
+    seen += f", of {expected:g} a link ({source})"
+    for verdict, bound in ((FAIL, BROKEN), (WARN, POOR)):
+        if summed.gbit < bound * expected:
+            remedy = (
+                "NCCL_DEBUG=INFO shows NET/IB where it uses InfiniBand: check ibstat, NCCL_IB_HCA, "
+                "NCCL_SOCKET_IFNAME"
+            )
+            return Verdict("NCCL between nodes", verdict, seen, remedy)
+    return Verdict("NCCL between nodes", OK, seen)
+
+
+def judge_peers(summed: Timed) -> Verdict:
+    """Judge NCCL's sum in the slowest node."""
+    seen = f"{_bytes(summed.size)} in {_time(summed.seconds)}: {summed.gbit:.1f} Gbit/s bus"
+    seen += f", {summed.ranks} GPUs"
+    if summed.gbit < PEERS:
+        remedy = (
+            "do the GPUs reach each other? nvidia-smi topo -m; each rank must see all of its "
+            "node's (no --gpus-per-task); NCCL_DEBUG=INFO shows P2P, or SHM and NET where not"
+        )
+        return Verdict("NCCL, in a node", WARN, seen, remedy)
+    return Verdict("NCCL, in a node", OK, seen)
 
 
 def judge_slow(

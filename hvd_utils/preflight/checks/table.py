@@ -11,7 +11,7 @@ from typing import Any
 
 from hvd_utils.cli.ranks import name_hosts
 from hvd_utils.preflight.checks import data as images
-from hvd_utils.preflight.checks import gpu, node, software
+from hvd_utils.preflight.checks import decode, gpu, node, software
 from hvd_utils.preflight.checks.allreduce import NetworkCheck
 from hvd_utils.preflight.checks.horovod_build import judge as judge_build
 from hvd_utils.preflight.checks.network_verdicts import Timed, judge_clocks
@@ -38,6 +38,7 @@ class Preflight:
         self._sums: list[Timed] = []
         self._images: int | None = None
         self._classes = 1000
+        self._way = "cpu"  # of decoding, that the job will take
 
     def run(self) -> None:
         """Make all requested checks, one after the other."""
@@ -57,6 +58,7 @@ class Preflight:
             "output": self._output,
             "horovod": self._horovod,
             "data": self._data,
+            "decode": self._decode,
             "clock": self._clock,
             "allreduce": self._allreduce,
             "compute": self._compute,
@@ -145,6 +147,17 @@ class Preflight:
             self._images, self._classes = fact["images"], fact["classes"]
             self.figures["data"] = {key: fact[key] for key in ("images", "classes", "bytes", "how")}
 
+    def _decode(self) -> None:
+        if decode.is_skipped(self.settings, self.options.device):
+            self._add(decode.SKIPPED)
+            return
+        answers = self._child("decode", "decode", self._limit(90, 20), self._leaders,
+                              afresh=not self.quick)  # fmt: skip
+        if answers.facts:
+            hosts, wanted = self.lead.hosts, self.settings.decode
+            verdict, self._way = decode.judge(answers.facts, hosts, wanted)
+            self._add(verdict)
+
     def _clock(self) -> None:
         offsets = {}
         for rank in self._leaders:
@@ -165,9 +178,13 @@ class Preflight:
         self.figures["clock_seconds_ahead"] = {rank: ahead for rank, (ahead, _) in offsets.items()}
 
     def _allreduce(self) -> None:
-        self._sums = NetworkCheck(self.lead, self.options, self._nodes, self._add).run()
+        network = NetworkCheck(self.lead, self.options, self._nodes, self._add)
+        self._sums = network.run()
         if self._sums:
             self.figures["allreduce"] = [one.facts() for one in self._sums]
+        if network.by_nccl:
+            self._sums = [network.by_nccl]  # as gradients travel
+            self.figures["nccl"] = network.by_nccl.facts()
 
     def _compute(self) -> None:
         if self.options.gpu_rate:
@@ -191,7 +208,7 @@ class Preflight:
             self._add(*begin)
             return
         answers = self._child("input alone", "load", self._limit(20, 8), list(opened.facts),
-                              seconds=self._limit(3, 1))  # fmt: skip
+                              seconds=self._limit(3, 1), decode=self._way)  # fmt: skip
         if answers.facts:
             rate = self.options.gpu_rate
             eaten = {rank: rate or self.figures.get("training", {}).get(rank, 0.0)

@@ -39,7 +39,10 @@ def judge_training(facts: Mapping[int, Mapping], hosts: Mapping[int, str], model
 def judge_loading(
     facts: Mapping[int, Mapping], hosts: Mapping[int, str], eaten: Mapping[int, float]
 ) -> Verdict:
-    """Judge each node's images/s against what its ranks train; ``eaten`` is by rank, if known."""
+    """Judge each node's images/s against what its ranks train; ``eaten`` is by rank, if known.
+
+    Facts of ranks with a GPU name the way of decoding.
+    """
     loaded, wanted, first = {}, {}, {}
     for rank in sorted(facts):
         host = hosts[rank]
@@ -47,7 +50,8 @@ def judge_loading(
         loaded[host] = loaded.get(host, 0.0) + facts[rank]["rate"]
         wanted[host] = wanted.get(host, 0.0) + eaten.get(rank, 0.0)
     low = min(loaded, key=lambda host: loaded[host] / (wanted[host] or 1))
-    seen = f"{loaded[low]:,.0f} images/s of {low}"
+    way = facts[first[low]].get("decode")
+    seen = f"{loaded[low]:,.0f} images/s of {low}" + (f" by --decode {way}" if way else "")
     if len(loaded) > 1:
         seen += ", the least against its need"
     if not wanted[low]:
@@ -59,8 +63,9 @@ def judge_loading(
     short = [first[host] for host in loaded if loaded[host] < wanted[host]]
     if len(short) > 1:
         seen += f"; short are {name_hosts(short, hosts)}"
+    other = "--decode auto, " if way == "cpu" else ""
     remedy = (
-        "more cores a rank, data on local disks, packed (dali_pipeline.prepare --pack) or "
+        f"more cores a rank, {other}data on local disks, packed (dali_pipeline.prepare --pack) or "
         "with smaller images (--max-side)"
     )
     return Verdict("input alone", WARN if share >= STARVED else FAIL, seen, remedy)

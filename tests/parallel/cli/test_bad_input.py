@@ -53,8 +53,16 @@ def finished_run(tiny_data, tmp_path_factory):
 )
 def test_settings_and_folders(tmp_path, by, arguments, words):
     output = [] if "--output" in arguments else ["--output", tmp_path / "run"]
-    ended = train(*output, *arguments, by=by, ranks=2, timeout=60, quick=False)
+    ended = train(*output, *arguments, by=by, ranks=2)
     assert_one_clear_line(ended, *words)
+    assert ended.code == 2
+    assert_nobody_is_left(tmp_path)
+
+
+@pytest.mark.parametrize("by", ["mpi", "gloo", "mpirun"])
+def test_ranks_that_are_started_as_users_start_them(tmp_path, by):
+    ended = train("--data", "/none/such", "--output", tmp_path / "run", by=by, ranks=2, quick=False)
+    assert_one_clear_line(ended, "/none/such does not exist")
     assert ended.code == 2
     assert_nobody_is_left(tmp_path)
 

@@ -177,12 +177,10 @@ def _ranks(launcher: subprocess.Popen) -> list[psutil.Process]:
 def test_two_ctrl_c_stop_at_once(tiny_data, tmp_path):
     """In a pause of an hour, in which no step ends."""
     with RunningJob(tmp_path / "run", *LONG, by="python", pause=3600) as job:
-        job.wait_for(lambda: "run: " in job.console)
-        time.sleep(1)
+        job.wait_for(lambda: "paused" in job.console)
         job.process.send_signal(signal.SIGINT)
-        time.sleep(1)
+        job.wait_for(lambda: "told to stop (SIGINT)" in job.console)
         assert job.process.poll() is None
-        assert "told to stop (SIGINT)" in job.console
         job.process.send_signal(signal.SIGINT)
         assert job.finish(10) == 130
     assert not list_checkpoints(tmp_path / "run")

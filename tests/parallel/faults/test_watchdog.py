@@ -15,7 +15,14 @@ import pytest
 
 from hvd_utils.cli.errors import EXIT_HANGS
 from hvd_utils.faults.hang_diagnosis import diagnose
-from hvd_utils.faults.heartbeat import FINISHED, WAITING, Heartbeat, heartbeat_path, read_heartbeats
+from hvd_utils.faults.heartbeat import (
+    COMPILING,
+    FINISHED,
+    WAITING,
+    Heartbeat,
+    heartbeat_path,
+    read_heartbeats,
+)
 from hvd_utils.faults.watchdog import Watchdog
 
 pytestmark = pytest.mark.long
@@ -144,6 +151,22 @@ def test_long_work_of_one_rank_and_one_that_is_done_are_no_hang(tmp_path):
     ended = Ranks([tmp_path] * 3, [works + stop, waits + stop, stop]).finish()
     assert ended == [(0, "")] * 3
     assert {report.doing for report in read_heartbeats(tmp_path, 3).values()} == {FINISHED}
+
+
+def test_a_compilation_is_no_hang(tmp_path):
+    """One rank compiles for three timeouts, the other waits for it."""
+    works = f"watchdog.beat(1, {COMPILING!r}); time.sleep(3); watchdog.beat(2, 'x'); "
+    waits = WAITS.replace("1000", "3.3") + "; "
+    stop = "watchdog.stop()"
+    assert Ranks([tmp_path] * 2, [works + stop, waits + stop]).finish() == [(0, "")] * 2
+
+
+def test_a_compilation_without_an_end_is_one(tmp_path):
+    without = "from hvd_utils.faults import watchdog as module; module.COMPILE_SECONDS = 0.5; "
+    action = f"{without}watchdog.beat(1, {COMPILING!r}); time.sleep(1000)"
+    ((code, said),) = Ranks([tmp_path], [action]).finish()
+    assert code == EXIT_HANGS
+    assert "rank 0 (node0) hangs: compiling at step 1" in said
 
 
 def test_a_job_that_was_suspended_goes_on(tmp_path):

@@ -79,9 +79,11 @@ def test_the_job_goes_on_without_a_killed_worker_and_with_a_new_one(tiny_data, t
     def last_step() -> int:
         return max((e["step"] for e in read_events(run) if e["event"] == "step"), default=0)
 
-    command = [PACED, "0.15", *JOB_OPTIONS, "--data", str(tiny_data), "--output", str(run)]
+    command = [PACED, "0.5", *JOB_OPTIONS, "--data", str(tiny_data), "--output", str(run)]
     # Each "host" takes all cores of this one machine.
     environment = {"PYTHONPATH": str(REPOSITORY), "OMP_WAIT_POLICY": "PASSIVE"}
+    all_happened = tmp_path / "all happened"
+    environment["PACED_UNTIL"] = str(all_happened)
     with ElasticJob(tmp_path, HOSTS[:2], command, **environment) as job:
         job.wait_until(lambda: (run / METRICS).exists() and last_step() > 5, 90)
         job.kill(killed)
@@ -90,6 +92,7 @@ def test_the_job_goes_on_without_a_killed_worker_and_with_a_new_one(tiny_data, t
         job.wait_until(lambda: last_step() > step, 30)
         job.add(new)
         job.wait_until(lambda: worlds() == [2, 1, 2], 60)
+        all_happened.touch()
         assert job.finish(120) == 0, job.output
     assert max(differences(newest(run), newest(alone)).values()) < 1e-10
     ours, theirs = metrics(run), metrics(alone)

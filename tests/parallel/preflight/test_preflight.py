@@ -92,6 +92,21 @@ def test_ranks_unlike_the_others_are_named(tiny_data, broken_data, tmp_path):
     assert checks["allreduce, in a node"]["verdict"] == "ok"
 
 
+def test_with_gpus_the_sums_on_them_are_judged_and_mpis_only_warn(tmp_path):
+    """Two nodes whose link is said to be a thousand times quicker than what either reaches."""
+    command = [DOCTORED, "gpus", "--data", "digits", "--device", "cpu", "--only", "allreduce"]
+    command += ["--quick", "--time-limit", "90", "--expected-gbit", "1000000"]
+    command += ["--json", str(tmp_path / "report.json")]
+    done = launch(command, ranks=2, by="mpirun", timeout=110, **MANY)
+    report = json.loads((tmp_path / "report.json").read_text())
+    checks = by_check(report)
+    assert checks["links"]["verdict"] == "warn", done.output
+    assert checks["NCCL between nodes"]["verdict"] == "fail", done.output
+    assert "NCCL_IB_HCA" in checks["NCCL between nodes"]["remedy"]
+    assert report["figures"]["nccl"]["ranks"] == 2
+    assert done.code == 2
+
+
 def test_gloo_is_refused_in_one_line():
     done = launch([*PREFLIGHT, "--data", "digits"], ranks=2, by="gloo", timeout=60, **MANY)
     assert done.code != 0

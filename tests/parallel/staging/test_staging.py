@@ -59,8 +59,8 @@ def assert_whole(folder: Path, source: Path) -> None:
 def test_killed_at_any_moment_it_goes_on_and_copies_nothing_twice(source, tmp_path):
     local = tmp_path / "local"
     left = 0
-    for count in (1, 13, 14, 30, 47):
-        job = start(0.02, source, local, "--threads", 3)
+    for count in (1, 13, 14, 30, 40):
+        job = start(0.04, source, local, "--threads", 3)
         wait_for_files(count, local, job)
         job.send_signal(signal.SIGKILL)
         job.wait()

@@ -1,26 +1,66 @@
 """What the GPU benchmark makes of its measurements; measuring itself is for a GPU."""
 
-import torch
+import time
 
+import torch
+from support.launch_scripts import stand_in
+
+from benchmarks.harness import card
 from benchmarks.harness.card import peak, training_flops
-from benchmarks.harness.gpu_cases import cases, planner, ratios
+from benchmarks.harness.gpu_cases import cases, planner, ratios, ways
+from hvd_utils.config.settings import Settings
+
+MODES = ["default", "cudagraphs"]
 
 
 def measured(seconds):
     """Cases of n = 32 and 8 workers, each with one round of ``seconds(case)``."""
-    found = cases(32, 8, ["bf16", "tf32"], ["default", "cudagraphs"])
+    found = cases(32, 8, ["bf16", "tf32"], MODES, decode=[{}], batch_norm=[{}])
     for case in found:
         case.seconds = [seconds(case)]
         case.facts["backward_share"] = 0.6
     return found
 
 
-def test_every_combination_is_measured_once():
-    found = cases(32, 8, ["bf16", "tf32"], ["default", "cudagraphs"])
-    names = [case.name for case in found]
-    assert len(set(names)) == len(names)
-    assert {"bf16, n = 256", "tf32, n = 32 x 8", "bf16, n = 256, compiled"} < set(names)
-    assert {"bf16, n = 256, JPEGs", "bf16, n = 256, compiled, JPEGs"} < set(names)
+def test_what_is_ready_soonest_comes_first_and_the_quickest_modes_before_others():
+    """Eight minutes hold eager cases, CUDA graphs and one more mode, each compiled cold."""
+    found = cases(32, 8, ["bf16", "fp16", "tf32"], MODES, decode=[{}], batch_norm=[{}])
+    assert [case.name for case in found] == [
+        "bf16, n = 256",
+        "bf16, n = 32 x 8",
+        "bf16, n = 256, JPEGs",
+        "fp16, n = 256",
+        "bf16, n = 256, CUDA graphs",
+        "bf16, n = 32 x 8, CUDA graphs",
+        "bf16, n = 256, CUDA graphs, JPEGs",
+        "bf16, n = 256, compiled",
+        "bf16, n = 32 x 8, compiled",
+        "bf16, n = 256, compiled, JPEGs",
+        "tf32, n = 256",
+    ]
+
+
+def test_ways_that_the_job_can_choose_from_are_cases_and_others_are_not():
+    decode, norm = ("decode", ("cpu", "gpu")), ("batch_norm", ("plain", "triton"))
+    assert ways(decode, known={}) == [{}]
+    chosen = {
+        "decode": ways(decode, known={"decode": 1}),
+        "batch_norm": ways(norm, known={"batch_norm": 1}),
+    }
+    found = {case.name: case for case in cases(32, 8, ["bf16"], [], **chosen)}
+    assert list(found)[2:] == [
+        "bf16, n = 256, JPEGs, decode cpu",
+        "bf16, n = 256, JPEGs, decode gpu",
+        "bf16, n = 256, batch norm triton",
+        "bf16, n = 32 x 8, batch norm triton",
+    ]
+    assert found["bf16, n = 256, JPEGs, decode gpu"].settings()["decode"] == "gpu"
+
+
+def test_every_case_is_settings_of_the_job():
+    for case in cases(32, 8, ["bf16", "fp16", "tf32"], MODES):
+        settings = Settings.model_validate({"recipe": "benchmark", **case.settings()})
+        assert settings.minibatch == 256
 
 
 def test_ratios_are_of_the_quickest_way_to_compute_each():
@@ -41,12 +81,41 @@ def test_ratios_are_of_the_quickest_way_to_compute_each():
     }
 
 
-def test_what_time_did_not_allow_is_not_made_up():
-    found = measured(lambda case: 0.1)[:2]  # n = 256 in both precisions
-    assert ratios(found) == {"bf16_images_per_second": 2560.0, "tf32_images_per_second": 2560.0}
+def test_what_was_not_measured_is_not_made_up():
+    found = measured(lambda case: 0.1)
+    only = [case for case in found if case.name in ("bf16, n = 256", "tf32, n = 256")]
+    assert ratios(only) == {"bf16_images_per_second": 2560.0, "tf32_images_per_second": 2560.0}
+    jpegs = [case for case in found if case.loader == "dali"]
+    assert set(ratios(jpegs)) == {  # those made up have crashed
+        f"bf16, n = 256, {mode}, JPEGs vs not" for mode in ("CUDA graphs", "compiled")
+    }
+    assert planner(jpegs, "resnet50") is None
 
 
 def test_resnet50_takes_24_gflop_an_image():
     """He et al. 2015, Table 1: 3.8 billion products forward; with the stride in the 3x3, 4.1."""
     assert 24e9 < training_flops("resnet50", 1000, 224) < 25e9
     assert peak(torch.device("cpu"), "fp32") is None
+
+
+SMI = """#!/bin/sh
+echo "1700, 650.5, 60"
+echo "[N/A], 1, 1"
+echo "1980, 690.5, 61"
+echo "1755, 698.0, 62"
+exec sleep 60
+"""
+
+
+def test_clock_and_power_of_the_card_are_read_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", stand_in(tmp_path, "nvidia-smi", SMI))
+    monkeypatch.setattr(card, "card_name", lambda device: "GPU-aa")
+    with card.Watch(torch.device("cuda")) as watch:
+        time.sleep(1)
+    assert watch.facts() == {"sm_mhz": 1755, "watts": 690.5, "celsius": 61}
+
+
+def test_without_nvidia_smi_or_gpu_nothing_is_known(monkeypatch):
+    with card.Watch(torch.device("cpu")) as watch:
+        pass
+    assert watch.facts() == {}

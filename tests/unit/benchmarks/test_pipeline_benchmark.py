@@ -12,22 +12,27 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from support.images import write_jpegs
 
 from dali_pipeline import benchmark
-from dali_pipeline.benchmarking import jpegs
-from dali_pipeline.benchmarking.bench import Stream, images_per_second
+from dali_pipeline.benchmarking import jpegs, stages
+from dali_pipeline.benchmarking.bench import Bench, Stream, images_per_second
+from dali_pipeline.benchmarking.candidates import names_for, open_streams
 from dali_pipeline.benchmarking.images import open_images
 from dali_pipeline.benchmarking.index_cost import report_index_cost
 from dali_pipeline.benchmarking.measure import interleaved, taking_turns
-from dali_pipeline.benchmarking.report import our_ratios
+from dali_pipeline.benchmarking.report import decoding, our_ratios
 from dali_pipeline.dataset.index_file import open_splits
 from dali_pipeline.preparation.pack import pack
 from dali_pipeline.preparation.shard import Encoding
+from dali_pipeline.sampling.plan import Plan
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.world import start_world
 
+NO = SimpleNamespace(training=lambda *steps: iter(()))  # a loader of nothing
 PEERS = ("bare_decode", "torchvision_pil", "torchvision_decoder")
 STAGES = ("read", "decode", "augment", "full", "torchvision_loader")
 QUICK = ("--batch", "8", "--threads", "1", "--device", "cpu", "--rounds", "1", "--seconds", "0.01")
@@ -89,6 +94,48 @@ def test_the_rate_of_a_gpu_is_called_an_assumption(measured):
     rate = measured.figures["images_per_second"]["full"]
     assert f"full feeds {rate / 2500:.2f} GPUs of a node that eat 2,500 images/s" in measured.text
     assert "an assumption, not measured" in measured.text
+
+
+def test_ways_to_decode_on_a_gpu_are_measured_with_a_gpu_only():
+    assert not {"full_gpu", "full_hardware"} & {*names_for([], 1, cuda=False)}
+    assert {"full_gpu", "full_hardware"} < {*names_for([], 1, cuda=True)}
+    assert names_for(["decode"], 1, cuda=True) == ["decode"]
+    assert names_for(["decode"], 8, cuda=False) == ["full"]
+    assert names_for(["decode"], 8, cuda=True) == ["full", "full_gpu", "full_hardware"]
+
+
+@pytest.fixture
+def on_a_gpu(small_data):
+    """A bench on a GPU that is not there, whose hardware decoder crashed in the probe."""
+    train, val = open_splits(small_data)
+    settings = Settings(recipe="benchmark", workers=1, batch_per_worker=8)
+    plan = Plan(train, val, settings, [range(1)], 0, 1)
+    failed = {"hardware": "killed by SIGSEGV (a)"}
+    return Bench(plan, torch.device("cuda", 0), 1, Path(), failed)
+
+
+def test_a_way_of_decoding_that_crashes_is_reported_and_the_others_are_measured(
+    on_a_gpu, monkeypatch
+):
+    opened = []
+    monkeypatch.setattr(stages, "make_loader", lambda kind, plan, **_: opened.append(plan) or NO)
+    streams, skipped = open_streams(["full_gpu", "full_hardware"], on_a_gpu)
+    assert skipped == {"full_hardware": "killed by SIGSEGV (a)"}
+    assert [plan.settings.decode for plan in opened] == ["cpu", "gpu"]
+    assert "--decode gpu" in streams["full_gpu"].what
+    assert decoding({"full": 5000, "full_gpu": 6000}, 2500, on_a_gpu.failed) == (
+        "--decode gpu is the quickest: cpu feeds 2.00 GPUs; gpu feeds 2.40 GPUs; "
+        "hardware failed, killed by SIGSEGV (a)"
+    )
+
+
+def test_a_gpus_stages_decode_as_the_loader_does(on_a_gpu):
+    """By default on the CPU; all that follows is done on the GPU."""
+    options = {"batch_size": 8, "num_threads": 1, "device_id": 0, "exec_dynamic": True}
+    pipeline = stages._graph(on_a_gpu, 224, **options)
+    pipeline._build_graph()  # what ``build`` does before it needs a driver
+    devices = {op.name.strip("_").split("_")[0]: op.outputs[0].device for op in pipeline._ops}
+    assert [devices[name] for name in ("ImageSlice", "Resize", "Flip")] == ["cpu", "gpu", "gpu"]
 
 
 def test_the_picture_is_written(measured):

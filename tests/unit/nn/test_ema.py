@@ -34,7 +34,7 @@ class Training:
         normalise_by_worker(self.model, [range(2)], 4)
         set_memory_format(self.model, channels_last=channels_last)
         self.settings = settings.model_copy(update={"precision": precision})
-        self.training = TrainState.build(self.model, self.settings, 1)
+        self.training = TrainState.build(self.model, self.settings, 1, 1)
         self.averaged, self.optimizer = self.training.averaged, self.training.optimizer
         self.guard, self.progress = self.training.guard, Progress()
 

@@ -11,8 +11,10 @@ from hvd_utils.preflight.checks.network_verdicts import (
     Timed,
     judge_clocks,
     judge_link,
+    judge_peers,
     judge_slow,
     judge_slow_node,
+    judge_sum_link,
     judge_sums,
 )
 from hvd_utils.preflight.checks.throughput_verdicts import (
@@ -182,6 +184,32 @@ def test_what_is_wrong_with_a_gpu_is_named_with_its_rank(odd, check, verdict, wo
     assert "rank 9 (node01)" in verdicts[check].seen
 
 
+def test_ranks_that_see_one_gpu_each_lose_access_to_their_peers():
+    """As with Slurm's --gpus-per-task=1, where control groups hide the others."""
+    own = {f"r{rank}": {"visible": str(rank % 8)} for rank in range(256)}
+    verdicts = {v.check: v for v in gpu.judge(gpu_facts(**own), HOSTS, LOCAL, "auto")}
+    assert verdicts["GPUs"].verdict == "ok"
+    assert verdicts["GPU peers"].verdict == "warn"
+    alone = dict.fromkeys(LOCAL, (0, 1))
+    assert "GPU peers" not in kinds(gpu.judge(gpu_facts(**own), HOSTS, alone, "auto"))
+
+
+MIG = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aa)
+  MIG 1g.10gb     Device  0: (UUID: MIG-cc)
+  MIG 2g.20gb     Device  1: (UUID: MIG-dd)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-bb)
+"""
+
+
+def test_parts_of_a_gpu_are_found_by_their_names():
+    listed = gpu.parse(SMI)
+    parts = gpu.parse_mig(MIG, listed)
+    assert [part["uuid"] for part in parts] == ["MIG-cc", "MIG-dd"]
+    assert parts[1]["name"] == "NVIDIA H100 80GB HBM3 MIG 2g.20gb"
+    shown = gpu.visible_gpus(listed + parts, "MIG-dd,MIG-cc")
+    assert [part["uuid"] for part in shown] == ["MIG-dd", "MIG-cc"]
+
+
 def test_without_gpus_it_depends_on_what_was_asked_for():
     facts = everywhere({"gpus": [], "visible": None, "reason": "no nvidia-smi"})
     assert kinds(gpu.judge(facts, HOSTS, LOCAL, "auto")) == {"GPUs": "skip"}
@@ -300,6 +328,37 @@ def test_sums_report_bus_bandwidth():
 def test_links_are_held_against_what_they_should_give(measured, expected, verdict):
     assert judge_link(measured, expected, "--expected-gbit", 32).verdict == verdict
     assert judge_link(measured, expected, "--expected-gbit", 1).verdict == "skip"
+
+
+def test_with_gpus_a_slow_mpi_does_not_hold_up_a_cluster():
+    """The wheel's Open MPI has TCP alone; gradients travel by NCCL over InfiniBand."""
+    verdict = judge_link(9.4, 400, "what its devices say", 32, gpus=True)
+    assert (verdict.verdict, "carries no gradients" in verdict.seen) == ("warn", True)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "expected", "verdict"),
+    [
+        (5, 400, "ok"),  # 319 Gbit/s, one adapter of 400
+        (0.6, 400, "ok"),  # 2.7 Tbit/s: eight of them
+        (17, 100, "ok"),  # 94 Gbit/s
+        (170, 400, "fail"),  # over a 10 Gbit/s Ethernet: InfiniBand is not used
+        (40, 100, "warn"),  # 40 Gbit/s
+        (60, 10, "ok"),  # more than one link
+        (170, None, "ok"),
+    ],
+)
+def test_nccl_between_nodes_is_held_against_one_link(milliseconds, expected, verdict):
+    summed = Timed(100_000_000, 256, milliseconds / 1000)
+    assert judge_sum_link(summed, expected, "what its devices say").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "verdict"),
+    [(0.6, "ok"), (9, "ok"), (40, "warn"), (400, "warn")],  # NVLink, PCIe 4, memory, TCP
+)
+def test_nccl_in_a_node_shows_whether_gpus_reach_each_other(milliseconds, verdict):
+    assert judge_peers(Timed(100_000_000, 8, milliseconds / 1000)).verdict == verdict
 
 
 def test_a_rank_that_computes_slowly_is_named():

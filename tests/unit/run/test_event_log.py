@@ -9,9 +9,11 @@ import sys
 import pytest
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.settings import Settings
 from hvd_utils.run.event_log import METRICS, forget_after, read_events
 from hvd_utils.run.folder import create_output
 from hvd_utils.run.progress import Progress
+from hvd_utils.run.records import Records
 from hvd_utils.run.run_log import RunLog, final_line
 from hvd_utils.training.metrics import Errors, Window
 
@@ -126,3 +128,18 @@ def test_a_bar_is_drawn_on_the_terminal_that_somebody_looks_at(launched, looked_
     assert answer.decode().strip() == (os.ttyname(screen) if looked_at else "None")
     for descriptor in (ours, screen, ranks, rank_screen):
         os.close(descriptor)
+
+
+def test_cuda_graphs_that_were_given_up_are_told_once_for_each_more(tmp_path, monkeypatch, capsys):
+    """PyTorch counts them and says nothing."""
+    from torch._dynamo.utils import counters
+
+    settings = Settings(recipe="test", workers=1, compile="cudagraphs")
+    records = Records(tmp_path, settings, Progress(step=2), last_step=9)
+    for skips in (0, 3, 3, 4):
+        monkeypatch.setitem(counters["inductor"], "cudagraph_skips", skips)
+        records.window(window(2))
+    records.close()
+    told = [e["count"] for e in read_events(tmp_path) if e["event"] == "cudagraph_skips"]
+    assert told == [3, 4]
+    assert capsys.readouterr().out.count("CUDA graphs by step 2") == 2

@@ -16,15 +16,17 @@ from hvd_utils.paper.logical_workers import passes
 from hvd_utils.training.loops import train, validate
 from hvd_utils.training.nonfinite import Guard, NonfiniteError
 from hvd_utils.training.optimizer import build_optimizer
+from hvd_utils.training.running_statistics import RunningStatistics
 from hvd_utils.training.train_state import TrainState
 
 WORLD = World(0, 1, 0, 1, "here", torch.device("cpu"), 1)
 RECIPE = Settings(recipe="paper")
 
 
-def state(model, optimizer):
+def state(model, optimizer, workers=1):
     guard = Guard("fp64", 1, WORLD.device)
-    return TrainState(model, optimizer, guard, AveragedWeights(model, RECIPE))
+    averaged, statistics = AveragedWeights(model, RECIPE), RunningStatistics(model, workers, 1)
+    return TrainState(model, optimizer, guard, averaged, statistics)
 
 
 def recipe(workers, minibatch, **options):
@@ -53,7 +55,7 @@ def run(
     return [
         totals.tolist()
         for totals in train(
-            state(model, optimizer), rate, source, steps,
+            state(model, optimizer, workers), rate, source, steps,
             recipe=recipe(workers, minibatch, **options), passes=passes(range(workers), fuse),
             world=WORLD, flags=SharedFlags(1),
         )
@@ -172,6 +174,21 @@ def test_validation_uses_running_averages_and_leaves_them_alone():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     validated(model, list(batches(2, 4)), 2)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_validation_has_cudnn_search_no_kernels(monkeypatch):
+    """Each of its shapes would cost seconds: batches of 100, the last one, and another side."""
+    searches = []
+
+    class Watched(nn.Linear):
+        def forward(self, images):
+            searches.append(torch.backends.cudnn.benchmark)
+            return super().forward(images.flatten(1))
+
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    validated(Watched(12, 7).double(), list(batches(2, 4)), 2)
+    assert searches == [False, False]
+    assert torch.backends.cudnn.benchmark
 
 
 class Noisy(nn.Linear):

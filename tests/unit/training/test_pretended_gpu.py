@@ -51,7 +51,7 @@ def queue_steps(monkeypatch, precision, optimizer="sgd"):
         recipe="test", precision=precision, optimizer=optimizer, workers=4, batch_per_worker=4
     )
     steps = train(
-        TrainState.build(model, settings, 2), lambda step: 0.1, endless_batches(), range(2),
+        TrainState.build(model, settings, 2, 1), lambda step: 0.1, endless_batches(), range(2),
         recipe=settings, passes=PASSES, world=WORLD, flags=SharedFlags(1),
     )  # fmt: skip
     assert {totals.device for totals in steps} == {GPU}

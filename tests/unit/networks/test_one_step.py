@@ -81,7 +81,7 @@ def on_one_process(model, side, fuse=1):
     """Return what the project's own loop makes of the model."""
     together = passes(range(WORKERS), fuse)
     normalise_by_worker(model, together, BATCH)
-    state = TrainState.build(model, RECIPE, len(together))
+    state = TrainState.build(model, RECIPE, len(together), size=1)
     batches = (
         alternating(s, fused, side) for s, fused in itertools.product(range(STEPS), together)
     )

@@ -61,6 +61,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
         from hvd_utils.run.evaluate import evaluate_only
         from hvd_utils.run.lifecycle import Run
         from hvd_utils.run.nonfinite_trace import trace_nonfinite
+        from hvd_utils.run.profile import profiled
         from hvd_utils.training.loops import train, validate
         from hvd_utils.training.train_state import TrainState
 
@@ -102,6 +103,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
         run,
         closing(loader.training(run.step, run.last_step)) as batches,
         trace_nonfinite(model, loader, plan, schedule, world, run.output),
+        profiled(run, settings, world) as heartbeat,
     ):
         while run.epoch < settings.epochs:
             steps = range(run.step, min(run.epoch_end, run.last_step))
@@ -114,7 +116,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
                 passes=plan.passes,
                 world=world,
                 flags=run.flags,
-                heartbeat=run.heartbeat,
+                heartbeat=heartbeat,
             ):
                 run.finish_step(totals, schedule(run.step))
             if run.step < run.epoch_end:  # --max-steps

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.interval import parse
@@ -132,6 +132,49 @@ class RunSettings(Section):
         return str(value)
 
 
+def _whole_numbers(value: Any, separator: str) -> Any:
+    """Return the whole numbers of a text, () where it is another; what is no text as it is."""
+    if not isinstance(value, (str, int)):
+        return value
+    parts = str(value).split(separator)
+    return tuple(int(part) for part in parts) if all(p.isdecimal() for p in parts) else ()
+
+
+class WatchSettings(Section):
+    """watching the run (no weight changes)."""
+
+    profile: tuple[int, int] | None = Field(
+        None,
+        description="trace these steps, from 1, as 100-110: PyTorch's profiler and Horovod's "
+        "timeline, in the run's folder",
+    )
+    profile_ranks: tuple[int, ...] = Field((0,), description="whose steps --profile traces, as 0,7")
+
+    @field_validator("profile", mode="before")
+    @classmethod
+    def _are_steps(cls, value: Any) -> Any:
+        steps = _whole_numbers(value, "-")
+        if steps is not None and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
+            raise ValueError("takes the first and the last step, from 1, as 100-110")
+        return steps
+
+    @field_validator("profile_ranks", mode="before")
+    @classmethod
+    def _are_ranks(cls, value: Any) -> Any:
+        ranks = _whole_numbers(value, ",")
+        if not ranks:
+            raise ValueError("takes ranks, from 0, as 0,7")
+        return ranks
+
+    @model_validator(mode="after")
+    def _ranks_of_a_profile(self) -> WatchSettings:
+        if self.profile is None and "profile_ranks" in self.model_fields_set:
+            raise ValueError(
+                "--profile-ranks has no effect without --profile, as --profile 100-110"
+            )
+        return self
+
+
 class CommunicationSettings(Section):
     """communication (§4); HOROVOD_* in the environment come first."""
 
@@ -168,7 +211,7 @@ class CommunicationSettings(Section):
         return value
 
 
-class Settings(CommunicationSettings, SpeedSettings, RunSettings, Recipe):
+class Settings(CommunicationSettings, SpeedSettings, WatchSettings, RunSettings, Recipe):
     """All settings of a run."""
 
     recipe: str
@@ -195,6 +238,7 @@ class Settings(CommunicationSettings, SpeedSettings, RunSettings, Recipe):
 
 SECTIONS = (
     RunSettings,
+    WatchSettings,
     CommunicationSettings,
     MinibatchSettings,
     RateSettings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 
@@ -312,3 +313,13 @@ def test_the_gpu_benchmark_measures_every_case(tmp_path):
     assert found["cases"]["bf16, n = 32"]["memory"] > 0
     assert found["cases"]["bf16, n = 32"]["sm_mhz"] > 0
     assert found["planner"]["images_per_step"] == 32
+
+
+def test_a_profile_has_the_gpus_kernels_and_the_stopwatchs_parts(tiny_data, tmp_path):
+    options = ("--data", tiny_data, *TINY, "--output", tmp_path, "--profile", "2-3")
+    ended = train(*options)
+    assert ended.code == 0, ended.output
+    with gzip.open(tmp_path / "profile/steps-2-3/rank-0.json.gz") as file:
+        events = json.load(file)["traceEvents"]
+    assert any(event.get("cat") == "kernel" for event in events)
+    assert {"data", "compute", "allreduce"} <= {event["name"] for event in events}

@@ -52,6 +52,7 @@ LAYERS["hvd_utils.training"] = _GROUND | {
     "hvd_utils.horovod_backend",
     "hvd_utils.timing",
 }
+LAYERS["hvd_utils.trackers"] = _GROUND
 LAYERS["hvd_utils.run"] = {name for name in LAYERS if name.startswith("hvd_utils")} | {
     "dali_pipeline.sampling",
     "dali_pipeline.loading",

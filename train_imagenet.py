@@ -19,6 +19,7 @@ from hvd_utils.config.command_line import load_settings
 from hvd_utils.config.settings import Settings
 from hvd_utils.faults.signals import StopRequest
 from hvd_utils.horovod_backend.autotune import autotuning
+from hvd_utils.trackers.sender import check_trackers
 
 if TYPE_CHECKING:
     from hvd_utils.horovod_backend.elastic import ElasticState
@@ -30,6 +31,7 @@ def main() -> None:
         stop.leave_when_told()  # until a run begins
         settings = load_settings(sys.argv[1:], os.environ)
         check_data(settings)
+        check_trackers(settings)
 
         # Imported once the settings are known to be good: these take seconds.
         with quick_imports():

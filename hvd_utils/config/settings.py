@@ -150,6 +150,16 @@ class WatchSettings(Section):
     )
     profile_ranks: tuple[int, ...] = Field((0,), description="whose steps --profile traces, as 0,7")
 
+    track: tuple[Literal["wandb", "mlflow"], ...] = Field(
+        (), description="show the log in trackers too, as wandb,mlflow"
+    )
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _split_trackers(cls, value: Any) -> Any:
+        names = value.split(",") if isinstance(value, str) else value
+        return tuple(dict.fromkeys(names)) if isinstance(names, (list, tuple)) else names
+
     @field_validator("profile", mode="before")
     @classmethod
     def _are_steps(cls, value: Any) -> Any:

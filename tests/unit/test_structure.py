@@ -57,7 +57,12 @@ LAYERS["hvd_utils.run"] = {name for name in LAYERS if name.startswith("hvd_utils
     "dali_pipeline.sampling",
     "dali_pipeline.loading",
 }
-LAYERS["hvd_utils.inspect"] = _GROUND | {"hvd_utils.faults", "hvd_utils.timing", "hvd_utils.run"}
+LAYERS["hvd_utils.inspect"] = _GROUND | {
+    "hvd_utils.faults",
+    "hvd_utils.timing",
+    "hvd_utils.trackers",
+    "hvd_utils.run",
+}
 LAYERS["hvd_utils.report"] = {
     "hvd_utils.cli",
     "hvd_utils.paper",

@@ -93,6 +93,7 @@ def test_every_recipe_loads_and_opens_with_its_command_and_expected_result(name)
         (["--profile", "a-b"], ["--profile a-b: takes the first and the last step"]),
         (["--profile", "1-2", "--profile-ranks", "0,-1"], ["--profile-ranks 0,-1: takes ranks"]),
         (["--profile", "1-2", "--profile-ranks", ""], ["--profile-ranks : takes ranks, from 0"]),
+        (["--track", "wandb,visdom"], ["--track visdom", "'wandb' or 'mlflow'"]),
         (["--profile-ranks", "0,7"], ["--profile-ranks has no effect without --profile"]),
     ],
 )

@@ -90,7 +90,7 @@ REFUSED = [
     ("--flip yes", "unknown setting yes"),
     ("--no-fliP", "unknown setting --no-fliP"),
     ("--worker 2", "unknown setting --worker", "--workers"),
-    ("extra", "unknown setting extra", "--help"),
+    ("surplus", "unknown setting surplus", "--help"),
     ("--checkpoint-every 0", "--checkpoint-every 0", "greater than 0"),
     ("--checkpoint-every -5min", "--checkpoint-every"),
     ("--checkpoint-every=-5min", "--checkpoint-every -5min", "10min"),

@@ -180,9 +180,14 @@ class _Decoder:
             finished = self._cpu_transforms.validation(
                 pixels, placement.size, placement.corner, batch.side
             )
-        if self._device.type == "cuda":  # this thread's copies wait, not the model's
-            finished = finished.pin_memory().to(self._device, non_blocking=True)
-        return finished, upload(batch.labels, self._device)
+        labels = torch.from_numpy(batch.labels)
+        if self._device.type == "cpu":
+            return finished, labels
+        with torch.cuda.device(self._device):  # else this thread pins for the first GPU
+            finished, labels = (
+                part.pin_memory().to(self._device, non_blocking=True) for part in (finished, labels)
+            )
+        return finished, labels
 
 
 def _one_by_one(decoded: Iterable) -> Iterator[tuple[list, TrainingBatch | ValidationBatch]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torchvision.transforms import v2
 
 from dali_pipeline.dataset.index import scan_splits
 from dali_pipeline.loading.augment import operate
+from dali_pipeline.loading.dali.loader import DaliLoader
 from dali_pipeline.loading.interface import MEAN, STD
 from dali_pipeline.loading.loader import make_loader
 from dali_pipeline.loading.mixed import mix
@@ -131,3 +134,24 @@ def test_what_is_erased_is_the_mean_colour(tiny_data):
         boxes = grey.permute(0, 2, 3, 1)[changed]
         assert torch.allclose(boxes, mean.flatten().expand_as(boxes))
         assert np.all(changed.float().mean(dim=(1, 2)).numpy() < 0.4)
+
+
+def test_for_a_gpu_augmented_images_are_made_here_and_uploaded(tiny_data, monkeypatch):
+    """Of one that is only pretended: pinned for it, in its context, and the same images."""
+    gpu, uploads, convert = torch.device("cuda", 1), [], torch.Tensor.to
+
+    def to(part, *target, **how):
+        if target != (gpu,):
+            return convert(part, *target, **how)
+        uploads.append(how)
+        return part
+
+    with monkeypatch.context() as pretended:
+        pretended.setattr(torch.Tensor, "pin_memory", lambda part: part)
+        pretended.setattr(torch.Tensor, "to", to)
+        pretended.setattr(torch.cuda, "device", lambda device: nullcontext())
+        loader = DaliLoader(plan_for(tiny_data, **PIXELS), gpu, 1)
+        made = list(loader.training(0, 1))
+    assert uploads == [{"non_blocking": True}] * 6
+    for one, other in zip(made, load(tiny_data, 0, 1, **PIXELS), strict=True):
+        assert all(map(torch.equal, one, other))

@@ -50,6 +50,11 @@ class SpeedSettings(Section):
         description="torch.compile, stage by stage: none, default or cudagraphs (a GPU's, fewer "
         "launches); takes a minute or more before the first step",
     )
+    batch_norm: Literal["auto", "triton", "torch"] = Field(
+        "auto",
+        description="kernels of batch norm: triton (on GPUs, with ReLU and the shortcut's sum), "
+        "torch, or auto: triton where it can run",
+    )
     cudnn_benchmark: bool = Field(
         True,
         description="on GPUs, let cuDNN try its algorithms at each size of images and keep the "

@@ -184,17 +184,36 @@ def test_the_job_trains_on_the_gpu(tiny_data, tmp_path):
     assert [epoch["val_images"] for epoch in epochs] == [7, 7]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "lars"])
-def test_fused_workers_make_the_same_run_on_the_gpu(tiny_data, tmp_path, optimizer):
+@pytest.mark.parametrize(
+    "how",
+    [
+        ("--optimizer", "sgd"),
+        ("--optimizer", "lars"),
+        ("--channels-last", "--batch-norm", "triton"),
+        ("--channels-last", "--batch-norm", "torch"),
+    ],
+)
+def test_fused_workers_make_the_same_run_on_the_gpu(tiny_data, tmp_path, how):
     ends = []
     for fuse in (1, 3):
-        options = ("--workers", 3, "--precision", "fp64", "--fuse-workers", fuse)
-        options += ("--optimizer", optimizer)
+        options = ("--workers", 3, "--precision", "fp64", "--fuse-workers", fuse, *how)
         run = tmp_path / str(fuse)
         ended = train("--data", tiny_data, "--output", run, *options, *TINY, by="python")
         assert ended.code == 0, ended.output
         ends.append(newest(run))
     assert max(differences(*ends).values()) < 1e-8
+
+
+def test_tritons_batch_norm_makes_the_same_run(tiny_data, tmp_path):
+    ends = []
+    for kernels in ("triton", "torch"):
+        options = ("--workers", 3, "--precision", "fp64", "--channels-last", "--no-zero-gamma")
+        run = tmp_path / kernels
+        given = ("--data", tiny_data, "--output", run, "--batch-norm", kernels)
+        ended = train(*given, *options, *TINY, by="python")
+        assert ended.code == 0, ended.output
+        ends.append(newest(run))
+    assert 0 < max(differences(*ends).values()) < 1e-8
 
 
 def test_the_stopwatch_counts_what_delays_the_gpu_not_what_the_host_does():

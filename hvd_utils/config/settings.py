@@ -45,6 +45,11 @@ class SpeedSettings(Section):
         None,
         description="channels-last in memory; none: where it was measured to be quicker",
     )
+    pad_stem: bool = Field(
+        False,
+        description="compute the first convolution with a fourth channel, of zeros, which tensor "
+        "cores take better than three",
+    )
     compile: Literal["none", "default", "cudagraphs"] = Field(
         "none",
         description="torch.compile, stage by stage: none, default or cudagraphs (a GPU's, fewer "

@@ -1,8 +1,8 @@
 """Batch norm by logical worker (section 2.3): each normalises over its own n images.
 
 A batch norm normalises by the n images of one logical worker, never by those of a process or of the
-whole minibatch: n is a hyper-parameter of the loss. A worker that goes through the model by itself
-needs plain ``nn.BatchNorm2d``; where several are fused in one pass, ``WorkerBatchNorm2d`` does it.
+whole minibatch: n is a hyper-parameter of the loss. ``WorkerBatchNorm2d`` does it for one worker
+and for several that are fused in one pass. How it is computed on a GPU: ``triton_batch_norm``.
 """
 
 from __future__ import annotations

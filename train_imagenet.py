@@ -19,6 +19,7 @@ from hvd_utils.config.command_line import load_settings
 from hvd_utils.config.settings import Settings
 from hvd_utils.faults.signals import StopRequest
 from hvd_utils.horovod_backend.autotune import autotuning
+from hvd_utils.trackers.sender import check_trackers
 
 if TYPE_CHECKING:
     from hvd_utils.horovod_backend.elastic import ElasticState
@@ -30,6 +31,7 @@ def main() -> None:
         stop.leave_when_told()  # until a run begins
         settings = load_settings(sys.argv[1:], os.environ)
         check_data(settings)
+        check_trackers(settings)
 
         # Imported once the settings are known to be good: these take seconds.
         with quick_imports():
@@ -62,6 +64,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
         from hvd_utils.run.evaluate import evaluate_only
         from hvd_utils.run.lifecycle import Run
         from hvd_utils.run.nonfinite_trace import trace_nonfinite
+        from hvd_utils.run.profile import profiled
         from hvd_utils.training.loops import train, validate
         from hvd_utils.training.train_state import TrainState
         from hvd_utils.weights.initial import start_from
@@ -104,6 +107,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
         run,
         closing(loader.training(run.step, run.last_step)) as batches,
         trace_nonfinite(model, loader, plan, schedule, world, run.output),
+        profiled(run, settings, world) as heartbeat,
     ):
         while run.epoch < settings.epochs:
             steps = range(run.step, min(run.epoch_end, run.last_step))
@@ -116,7 +120,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
                 passes=plan.passes,
                 world=world,
                 flags=run.flags,
-                heartbeat=run.heartbeat,
+                heartbeat=heartbeat,
             ):
                 run.finish_step(totals, schedule(run.step))
             if run.step < run.epoch_end:  # --max-steps

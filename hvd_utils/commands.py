@@ -11,6 +11,7 @@ def _run(module: str) -> None:
 train = partial(_run, "train_imagenet")
 preflight = partial(_run, "hvd_utils.preflight")
 status = partial(_run, "hvd_utils.status")
+track = partial(_run, "hvd_utils.track")
 report = partial(_run, "hvd_utils.report")
 final = partial(_run, "hvd_utils.final")
 compare = partial(_run, "hvd_utils.compare")

@@ -12,7 +12,7 @@ from hvd_utils.config.settings import Settings
 # Settings of the job that choose one of several ways, each a case of its own; a way is measured
 # where the job has the setting. The first way of each is what the other cases take.
 DECODE = "decode", ("cpu", "gpu", "hardware")  # of cases with JPEGs
-BATCH_NORM = "batch_norm", ("plain", "triton")  # of cases without
+BATCH_NORM = "batch_norm", ("torch", "triton")  # of cases without
 
 
 @dataclass

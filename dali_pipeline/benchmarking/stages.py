@@ -23,6 +23,7 @@ from dali_pipeline.loading.dali.loader import DaliLoader
 from dali_pipeline.loading.dali.reader import EncodedReader
 from dali_pipeline.loading.loader import make_loader
 from dali_pipeline.loading.prefetch import prefetched
+from dali_pipeline.sampling.plan import TrainingBatch
 
 STEPS = 100_000  # of a loader's run: more than will be measured
 READ_AHEAD = 2  # batches
@@ -84,7 +85,7 @@ def _loader(kind: str, bench: Bench) -> Iterator:
 class Undone(CpuTransforms):
     """Leaves crops as they were decoded."""
 
-    def training(self, crops: Sequence[torch.Tensor], mirrored: np.ndarray, side: int) -> Any:
+    def training(self, crops: Sequence[torch.Tensor], batch: TrainingBatch) -> Any:
         """Return the crops."""
         return crops
 
@@ -92,7 +93,9 @@ class Undone(CpuTransforms):
 class Unnormalised(CpuTransforms):
     """Resizes and mirrors, no more."""
 
-    def _normalised(self, count: int, side: int, finish: Callable[[int], torch.Tensor]) -> Any:
+    def _normalised(
+        self, count: int, side: int, finish: Callable[[int], torch.Tensor], erased: Any = None
+    ) -> Any:
         return list(self._pool.map(finish, range(count)))
 
 

@@ -12,7 +12,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 # Images, float32 (batch, 3, side, side), of the plan's side, normalised, channels-last in memory;
-# labels, int64 (batch,)
+# labels, int64 (batch,), or where images are mixed float32 (batch, classes), which sum to 1
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 

@@ -11,6 +11,15 @@ from hvd_utils.cli.imports import quick_imports
 
 def make_loader(kind: str, plan: Plan, *, device: torch.device, threads: int) -> Loader:
     """Return the loader named ``kind``, which carries out ``plan`` with ``threads`` CPU threads."""
+    loader = _make(kind, plan, device, threads)
+    if plan.settings.mixup or plan.settings.cutmix:
+        from dali_pipeline.loading.mixed import MixedLoader
+
+        return MixedLoader(loader, plan)
+    return loader
+
+
+def _make(kind: str, plan: Plan, device: torch.device, threads: int) -> Loader:
     # Imported here: each library takes seconds to load, and a run needs one of them.
     if kind == "synthetic":
         from dali_pipeline.loading.synthetic import SyntheticLoader

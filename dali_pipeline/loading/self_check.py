@@ -20,6 +20,7 @@ import torch
 
 from dali_pipeline.dataset.index import BadImage
 from dali_pipeline.loading.interface import STD, Batch, Loader
+from dali_pipeline.sampling.augmentation import Operations
 from dali_pipeline.sampling.crops import Windows
 from dali_pipeline.sampling.plan import Plan, TrainingBatch, ValidationBatch
 from hvd_utils.cli.errors import BadInput
@@ -120,6 +121,10 @@ def _first_images(batch: Planned) -> Planned:
     if isinstance(batch, TrainingBatch):
         changes["windows"] = Windows(*(part[few] for part in batch.windows))
         changes["flips"] = batch.flips[few]
+        if batch.operations is not None:
+            changes["operations"] = Operations(*(part[few] for part in batch.operations))
+        if batch.erased is not None:
+            changes["erased"] = Windows(*(part[few] for part in batch.erased))
     else:
         changes["placement"] = type(batch.placement)(*(part[few] for part in batch.placement))
     return replace(batch, **changes)

@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from dali_pipeline.dataset.bad_images import BadImages
 from dali_pipeline.dataset.index import CHANGED, BadImage, Index, bad_image
+from dali_pipeline.loading.augment import erase, operate
 from dali_pipeline.loading.interface import MEAN, STD, Batch
 from dali_pipeline.sampling.crops import Placement
 from dali_pipeline.sampling.plan import Plan, TrainingBatch, ValidationBatch
@@ -100,7 +101,14 @@ def training_images(plan: Plan, batch: TrainingBatch) -> torch.Tensor:
         pixels = transforms.crop(_decode(plan.train, image), *map(int, window))
         pixels = _resize(pixels, size, antialias)
         images.append(transforms.horizontal_flip(pixels) if mirrored else pixels)
-    return _normalise(images)
+    if batch.operations is not None:
+        operations = zip(images, *batch.operations, strict=True)
+        images = [operate(_tensor(pixels), *operation) for pixels, *operation in operations]
+    normalised = _normalise(images)
+    if batch.erased is not None:
+        for place, pixels in enumerate(normalised.permute(0, 2, 3, 1)):
+            erase(pixels, batch.erased, place)
+    return normalised
 
 
 def _decode_validation(plan: Plan, ids: Any) -> tuple[torch.Tensor, np.ndarray]:
@@ -151,13 +159,13 @@ def _resize(pixels: Image.Image, size: list[int], antialias: bool) -> Image.Imag
     return transforms.resize(transforms.pil_to_tensor(pixels), size, antialias=False)
 
 
+def _tensor(image: Image.Image | torch.Tensor) -> torch.Tensor:
+    return image if isinstance(image, torch.Tensor) else transforms.pil_to_tensor(image)
+
+
 def _normalise(images: list[Image.Image | torch.Tensor]) -> torch.Tensor:
     if not images:
         return torch.empty(0)
-    tensors = [
-        image if isinstance(image, torch.Tensor) else transforms.pil_to_tensor(image)
-        for image in images
-    ]
-    pixels = torch.stack(tensors).float()
+    pixels = torch.stack([*map(_tensor, images)]).float()
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     return transforms.normalize(pixels, [255 * m for m in MEAN], [255 * s for s in STD])

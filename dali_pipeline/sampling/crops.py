@@ -43,6 +43,10 @@ class Stream:
             key = _mix(key + np.asarray(part, dtype=np.uint64) * np.uint64(0xD1342543DE82EF95))
         self._key = _mix(key)
 
+    def __len__(self) -> int:
+        """Return how many images have numbers."""
+        return len(self._key)
+
     def uniform(self, draw: int, where: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Return draw number ``draw``, in [0, 1), of the images chosen by ``where``."""
         step = np.uint64((draw + 1) * 0x9E3779B97F4A7C15 % 2**64)

@@ -14,6 +14,7 @@ import numpy as np
 
 from dali_pipeline.dataset.bad_images import BadImages
 from dali_pipeline.dataset.index import BadImage, Index
+from dali_pipeline.sampling.augmentation import Operations, erased_windows, trivial_operations
 from dali_pipeline.sampling.crops import (
     Placement,
     Stream,
@@ -23,6 +24,7 @@ from dali_pipeline.sampling.crops import (
     training_windows,
 )
 from dali_pipeline.sampling.image_size import training_side, validation_side
+from dali_pipeline.sampling.mixing import Mixing, mixing
 from dali_pipeline.sampling.order import VERSION as ORDER
 from dali_pipeline.sampling.order import pass_images
 from hvd_utils.cli.errors import BadInput
@@ -38,6 +40,8 @@ class TrainingBatch:
     windows: Windows
     flips: np.ndarray  # int32 (images,), 0 or 1
     side: int  # pixels that each window becomes, in both directions
+    operations: Operations | None = None  # on the pixels of that size
+    erased: Windows | None = None  # of them
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class Plan:
             except BadImage as error:
                 self.bad_train.add(error)
         stream = Stream(settings.seed, epochs, ids)
+        side, erased = self.training_side(step), settings.erase
         return TrainingBatch(
             ids=ids,
             labels=self.train.labels[ids].astype(np.int64),
@@ -119,7 +124,17 @@ class Plan:
                 stream, heights, widths, settings.min_crop_area, settings.max_crop_ratio
             ),
             flips=flips(stream) if settings.flip else np.zeros(len(ids), np.int32),
-            side=self.training_side(step),
+            side=side,
+            operations=trivial_operations(stream) if settings.augment == "trivial" else None,
+            erased=erased_windows(stream, erased, side) if erased else None,
+        )
+
+    def mixing(self, step: int, fused: range) -> Mixing:
+        """Return how the workers of a pass mix their images."""
+        settings = self.settings
+        side = self.training_side(step)
+        return mixing(
+            settings.seed, step, fused, side, mixup=settings.mixup, cutmix=settings.cutmix
         )
 
     def training_side(self, step: int) -> int:

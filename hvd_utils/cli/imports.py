@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# PyTorch's profiler (--profile) reads this when PyTorch is loaded; else it prints its stages.
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
 
 @contextmanager

@@ -187,6 +187,18 @@ class AugmentationSettings(Section):
         True, description="filter before reducing, as PIL does; off is quicker and less accurate"
     )
     flip: bool = Field(True, description="mirror half of the training images")
+    augment: Literal["none", "trivial"] = Field(
+        "none", description="trivial: one operation an image (TrivialAugment); by CPU threads"
+    )
+    erase: float = Field(
+        0, ge=0, le=1, description="share of training images in which a random box is erased"
+    )
+    mixup: float = Field(
+        0, ge=0, description="α of Beta(α, α), by which a worker's images are blended; 0: never"
+    )
+    cutmix: float = Field(
+        0, ge=0, description="likewise, of a box pasted into an image; with --mixup: either"
+    )
 
     @field_validator("resolution_ramp", mode="before")
     @classmethod
@@ -228,6 +240,15 @@ class Recipe(
     ModelSettings,
 ):
     """What is trained: with the data, it determines every weight."""
+
+    @model_validator(mode="after")
+    def _has_images_to_mix(self) -> Recipe:
+        if (self.mixup or self.cutmix) and self.batch_per_worker == 1:
+            raise ValueError(
+                "--mixup and --cutmix mix a worker's images with one another: set "
+                "--batch-per-worker to 2 or more"
+            )
+        return self
 
 
 # Settings that have an effect only where another one has this value.

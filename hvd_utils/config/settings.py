@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.interval import parse
@@ -46,10 +46,20 @@ class SpeedSettings(Section):
         None,
         description="channels-last in memory; none: where it was measured to be quicker",
     )
+    pad_stem: bool = Field(
+        False,
+        description="compute the first convolution with a fourth channel, of zeros, which tensor "
+        "cores take better than three",
+    )
     compile: Literal["none", "default", "cudagraphs"] = Field(
         "none",
         description="torch.compile, stage by stage: none, default or cudagraphs (a GPU's, fewer "
         "launches); takes a minute or more before the first step",
+    )
+    batch_norm: Literal["auto", "triton", "torch"] = Field(
+        "auto",
+        description="kernels of batch norm: triton (on GPUs, with ReLU and the shortcut's sum), "
+        "torch, or auto: triton where it can run",
     )
     cudnn_benchmark: bool = Field(
         True,
@@ -133,6 +143,59 @@ class RunSettings(Section):
         return str(value)
 
 
+def _whole_numbers(value: Any, separator: str) -> Any:
+    """Return the whole numbers of a text, () where it is another; what is no text as it is."""
+    if not isinstance(value, (str, int)):
+        return value
+    parts = str(value).split(separator)
+    return tuple(int(part) for part in parts) if all(p.isdecimal() for p in parts) else ()
+
+
+class WatchSettings(Section):
+    """watching the run (no weight changes)."""
+
+    profile: tuple[int, int] | None = Field(
+        None,
+        description="trace these steps, from 1, as 100-110: PyTorch's profiler and Horovod's "
+        "timeline, in the run's folder",
+    )
+    profile_ranks: tuple[int, ...] = Field((0,), description="whose steps --profile traces, as 0,7")
+
+    track: tuple[Literal["wandb", "mlflow"], ...] = Field(
+        (), description="show the log in trackers too, as wandb,mlflow"
+    )
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _split_trackers(cls, value: Any) -> Any:
+        names = value.split(",") if isinstance(value, str) else value
+        return tuple(dict.fromkeys(names)) if isinstance(names, (list, tuple)) else names
+
+    @field_validator("profile", mode="before")
+    @classmethod
+    def _are_steps(cls, value: Any) -> Any:
+        steps = _whole_numbers(value, "-")
+        if steps is not None and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
+            raise ValueError("takes the first and the last step, from 1, as 100-110")
+        return steps
+
+    @field_validator("profile_ranks", mode="before")
+    @classmethod
+    def _are_ranks(cls, value: Any) -> Any:
+        ranks = _whole_numbers(value, ",")
+        if not ranks:
+            raise ValueError("takes ranks, from 0, as 0,7")
+        return ranks
+
+    @model_validator(mode="after")
+    def _ranks_of_a_profile(self) -> WatchSettings:
+        if self.profile is None and "profile_ranks" in self.model_fields_set:
+            raise ValueError(
+                "--profile-ranks has no effect without --profile, as --profile 100-110"
+            )
+        return self
+
+
 class CommunicationSettings(Section):
     """communication (§4); HOROVOD_* in the environment come first."""
 
@@ -169,7 +232,7 @@ class CommunicationSettings(Section):
         return value
 
 
-class Settings(CommunicationSettings, SpeedSettings, RunSettings, Recipe):
+class Settings(CommunicationSettings, SpeedSettings, WatchSettings, RunSettings, Recipe):
     """All settings of a run."""
 
     recipe: str
@@ -207,6 +270,7 @@ class Settings(CommunicationSettings, SpeedSettings, RunSettings, Recipe):
 
 SECTIONS = (
     RunSettings,
+    WatchSettings,
     CommunicationSettings,
     MinibatchSettings,
     RateSettings,

@@ -10,7 +10,8 @@ import os
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import RANK_VARIABLES
-from hvd_utils.config.settings import CommunicationSettings
+from hvd_utils.config.settings import Settings
+from hvd_utils.horovod_backend import timeline
 from hvd_utils.horovod_backend.autotune import log_of
 from hvd_utils.horovod_backend.gradient_buckets import MB, bucket_mb
 
@@ -26,7 +27,7 @@ ALONE_CYCLE_MS = "50"  # a process alone has nothing to sum, and looking takes 2
 ASLEEP = {"HOROVOD_SLEEP_WHEN_IDLE": "1", "OMPI_MCA_coll_libnbc_iallreduce_algorithm": "1"}
 
 
-def prepare(settings: CommunicationSettings, *, cuda: bool) -> None:
+def prepare(settings: Settings, *, cuda: bool) -> None:
     """Set Horovod's variables, before ``hvd.init()``; raise BadInput for what cannot be."""
     elastic = os.environ.get("HOROVOD_ELASTIC") == "1"
     variables = horovod_variables(settings, cuda=cuda, elastic=elastic)
@@ -37,9 +38,7 @@ def prepare(settings: CommunicationSettings, *, cuda: bool) -> None:
         os.environ.setdefault(name, value)
 
 
-def horovod_variables(
-    settings: CommunicationSettings, *, cuda: bool, elastic: bool
-) -> dict[str, str]:
+def horovod_variables(settings: Settings, *, cuda: bool, elastic: bool) -> dict[str, str]:
     """Return the variables that Horovod is to have before ``hvd.init()``.
 
     Raises BadInput for what an elastic launch cannot have.
@@ -50,6 +49,8 @@ def horovod_variables(
         variables |= ASLEEP
     if bucket:
         variables["HOROVOD_DISABLE_GROUP_FUSION"] = "1"
+    if settings.profile:
+        variables["HOROVOD_TIMELINE"] = timeline.LATER
     if elastic:
         return variables | _elastic(settings)
     fusion, cycle = settings.fusion_mb, settings.cycle_ms
@@ -77,7 +78,11 @@ def horovod_variables(
     return variables
 
 
-def _elastic(settings: CommunicationSettings) -> dict[str, str]:
+def _elastic(settings: Settings) -> dict[str, str]:
+    if settings.profile:
+        raise BadInput(
+            "--profile does not go with an elastic launch, whose ranks change: leave it out"
+        )
     # Horovod 0.28.1 takes a fixed threshold and cycle out of its list of what can be tuned, and
     # crashes when hvd.init() in a new world looks for them there.
     for name in ("fusion_mb", "cycle_ms", "autotune"):

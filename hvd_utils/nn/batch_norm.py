@@ -1,13 +1,13 @@
 """Batch norm by logical worker (section 2.3): each normalises over its own n images.
 
 A batch norm normalises by the n images of one logical worker, never by those of a process or of the
-whole minibatch: n is a hyper-parameter of the loss. A worker that goes through the model by itself
-needs plain ``nn.BatchNorm2d``; where several are fused in one pass, ``WorkerBatchNorm2d`` does it.
+whole minibatch: n is a hyper-parameter of the loss. ``WorkerBatchNorm2d`` does it for one worker
+and for several that are fused in one pass. How it is computed on a GPU: ``triton_batch_norm``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -22,10 +22,12 @@ class WorkerBatchNorm2d(nn.BatchNorm2d):
 
     In training it takes (workers · n, channels, height, width) with image i of worker j at place
     i · workers + j, as ``order.pass_images`` lays them out. Elsewhere known as ghost batch norm
-    (Hoffer et al. 2017).
+    (Hoffer et al. 2017). It does not count its passes, which nothing here depends on: what a
+    checkpoint says there is filled in by ``TrainState``.
     """
 
     batch_per_worker: int  # n
+    fused_kernel: Callable | None = None  # a GPU's, set by ``use_fused_kernels``
 
     @classmethod
     def like(cls, norm: nn.BatchNorm2d, batch_per_worker: int) -> WorkerBatchNorm2d:
@@ -37,18 +39,39 @@ class WorkerBatchNorm2d(nn.BatchNorm2d):
         grouped.batch_per_worker = batch_per_worker
         return grouped.train(norm.training)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalise each worker's images by their own statistics; update the running averages."""
+    def forward(
+        self, images: torch.Tensor, shortcut: torch.Tensor | None = None, relu: bool = False
+    ) -> torch.Tensor:
+        """Normalise each worker's images by their own statistics; update the running averages.
+
+        In a residual block the norm does what follows too: add the ``shortcut``, and ``relu``.
+        """
         workers = len(images) // self.batch_per_worker
-        if not self.training or workers == 1:
-            return super().forward(images)
-        # A compiler fuses plain operations, and with their neighbours; else one kernel does best.
-        normalise = traceable_batch_norm if torch.compiler.is_compiling() else fused_batch_norm
-        normalised, mean, var = normalise(images, workers, self.weight, self.bias, self.eps)
-        with torch.no_grad():
-            self.running_mean.lerp_(mean.mean(dim=0), self.momentum)
-            self.running_var.lerp_(var.mean(dim=0), self.momentum)
-        return normalised
+        affine = self.weight, self.bias
+        if self.training and self.fused_kernel:
+            output, mean, var = self.fused_kernel(
+                images, workers, *affine, self.eps, shortcut, relu
+            )
+            self._update_averages(mean, var)
+            return output
+        if self.training and workers > 1:
+            # A compiler fuses plain operations, also with their neighbours; else one kernel is best
+            compiled = torch.compiler.is_compiling()
+            normalise = traceable_batch_norm if compiled else fused_batch_norm
+            output, mean, var = normalise(images, workers, *affine, self.eps)
+            self._update_averages(mean, var)
+        else:
+            averages = self.running_mean, self.running_var
+            output = functional.batch_norm(
+                images, *averages, *affine, self.training, self.momentum, self.eps
+            )
+        output = output if shortcut is None else output + shortcut
+        return functional.relu(output, inplace=True) if relu else output
+
+    @torch.no_grad()
+    def _update_averages(self, mean: torch.Tensor, var: torch.Tensor) -> None:
+        self.running_mean.lerp_(mean.mean(dim=0), self.momentum)
+        self.running_var.lerp_(var.mean(dim=0), self.momentum)
 
 
 Normalised = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -95,12 +118,11 @@ def traceable_batch_norm(
 
 
 def normalise_by_worker(model: nn.Module, passes: Sequence[range], batch_per_worker: int) -> None:
-    """Replace the model's batch norms in place if any pass fuses several workers.
+    """Replace the model's batch norms in place by those that normalise by worker.
 
-    Raises BadInput for a batch norm of another kind, which would mix the workers' images.
+    Raises BadInput for a batch norm of another kind if any pass fuses several workers, whose images
+    it would mix.
     """
-    if max(map(len, passes)) == 1:
-        return
     from hvd_utils.nn.batch_norm_act import worker_forms  # which builds on this module
 
     forms = worker_forms()
@@ -110,6 +132,8 @@ def normalise_by_worker(model: nn.Module, passes: Sequence[range], batch_per_wor
             if form and child.affine and child.track_running_stats:
                 setattr(parent, name, form.like(child, batch_per_worker))  # type: ignore[arg-type]
             elif isinstance(child, _BatchNorm) and not isinstance(child, WorkerBatchNorm2d):
+                if max(map(len, passes)) == 1:
+                    continue
                 raise BadInput(
                     f"workers cannot be fused through {type(child).__name__} '{name}', only "
                     "through an affine BatchNorm2d: set --fuse-workers 1"

@@ -23,9 +23,11 @@ class WorkerBatchNormAct2d(WorkerBatchNorm2d):
         grouped.drop, grouped.act = norm.drop, norm.act
         return grouped.train(norm.training)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, images: torch.Tensor, shortcut: torch.Tensor | None = None, relu: bool = False
+    ) -> torch.Tensor:
         """Normalise each worker's images by their own statistics, then activate."""
-        return self.act(self.drop(super().forward(images)))
+        return self.act(self.drop(super().forward(images, shortcut, relu)))
 
 
 def worker_forms() -> dict[type, type[WorkerBatchNorm2d]]:

@@ -17,17 +17,21 @@ from torch import nn
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import SpeedSettings
-from hvd_utils.nn.memory_format import default_channels_last, set_memory_format
+from hvd_utils.nn.kernel_choice import choose_batch_norm
+from hvd_utils.nn.memory_format import default_channels_last, pad_stem, set_memory_format
 
 MODES = {"default": None, "cudagraphs": "reduce-overhead"}  # of --compile, as PyTorch calls them
 
 
 def tune_model(model: nn.Module, settings: SpeedSettings, device: torch.device) -> None:
-    """Apply the settings of memory format, cuDNN's kernels and compilation, in place."""
+    """Apply the settings of memory format, kernels and compilation, in place."""
     channels_last = settings.channels_last
     if channels_last is None:
         channels_last = default_channels_last(settings.precision, device)
     set_memory_format(model, channels_last=channels_last)
+    if settings.pad_stem:
+        pad_stem(model)
+    choose_batch_norm(model, settings.batch_norm, device, channels_last=channels_last)
     torch.backends.cudnn.benchmark = settings.cudnn_benchmark
     torch.backends.cudnn.deterministic = not settings.cudnn_benchmark
     if settings.compile != "none":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 
 def set_memory_format(model: nn.Module, *, channels_last: bool) -> None:
@@ -21,6 +22,26 @@ def set_memory_format(model: nn.Module, *, channels_last: bool) -> None:
 def default_channels_last(precision: str, device: torch.device) -> bool:
     """Return whether channels-last is quicker: on tensor cores, and on a CPU."""
     return device.type == "cpu" or precision in ("tf32", "bf16", "fp16")
+
+
+class PaddedConv2d(nn.Conv2d):
+    """A convolution computed with one more channel, of zeros, in images and weight alike.
+
+    The result is the same, and so are the parameters. Tensor cores take 4 channels, not 3.
+    """
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what ``nn.Conv2d`` would."""
+        one_more = (0, 0, 0, 0, 0, 1)
+        images, weight = (functional.pad(one, one_more) for one in (images, self.weight))
+        return functional.conv2d(images, weight, self.bias, self.stride, self.padding)
+
+
+def pad_stem(model: nn.Module) -> None:
+    """Have the model's convolutions of 3 channels computed with 4, in place."""
+    for module in model.modules():
+        if type(module) is nn.Conv2d and module.in_channels == 3:
+            module.__class__ = PaddedConv2d
 
 
 def contiguous_view(tensor: torch.Tensor) -> torch.Tensor:

@@ -43,6 +43,41 @@ def read_events(run: Path, fields: Fields = _NONE) -> Iterator[dict[str, Any]]:
         yield event
 
 
+class EventReader:
+    """Reads a log that grows: ``new`` returns the events since the last time."""
+
+    def __init__(self, run: Path) -> None:
+        self._path = run / METRICS
+        self._offset = self._lines = 0
+        self.last: str | None = None  # kind of the last event so far
+
+    def new(self) -> list[dict[str, Any]]:
+        """Return what was added; a line that is still being written comes the next time.
+
+        Raises BadInput if the file cannot be read or holds something else.
+        """
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                lines = [line for line in file if line.endswith(b"\n")]
+        except OSError as error:
+            raise BadInput(f"cannot read {self._path}: {error.strerror}") from error
+        self._offset += sum(map(len, lines))
+        return [self._checked(line) for line in lines]
+
+    def _checked(self, line: bytes) -> dict[str, Any]:
+        self._lines += 1
+        try:
+            event = json.loads(line)
+            wrong = what_is_wrong(event, ALL_FIELDS)
+        except (ValueError, RecursionError, TypeError, KeyError):
+            wrong = "not an event of a run"
+        if wrong:
+            raise BadInput(f"{self._path}, line {self._lines}: {wrong}; mend or remove the file")
+        self.last = event["event"]
+        return event
+
+
 def last_event(run: Path) -> str | None:
     """Return the kind of the last event of a run's log, None without one; its fields may be any."""
     kinds = [event["event"] for _, event in _numbered(run)] if (run / METRICS).exists() else []

@@ -17,6 +17,7 @@ from hvd_utils.run.event_log import forget_after
 from hvd_utils.run.progress import Progress
 from hvd_utils.run.resume import named_checkpoint
 from hvd_utils.run.run_log import RunLog, final_line
+from hvd_utils.trackers.follower import Followers
 from hvd_utils.training.metrics import Errors, Window
 
 
@@ -42,6 +43,7 @@ class Records:
             spared=named_checkpoint(settings.resume, output),
         )
         self._timer = Timer(parse(settings.checkpoint_every), progress.step)
+        self._followers: Followers | None = None
         self._first = progress.step
         self._began = time.monotonic()
         self._skipped_graphs = 0
@@ -69,6 +71,7 @@ class Records:
                 **{name: fact for name, fact in facts.items() if name != "ranks"},
             )
             self.print_line(f"if it is interrupted: {how_to_go_on(self._output)}")
+            self._followers = Followers(self._output, settings.track, self.print_line)
 
     @property
     def removed(self) -> bool:
@@ -80,6 +83,8 @@ class Records:
         self._log.step(window, self._progress.epoch, partial=partial)
         if self._settings.compile == "cudagraphs":
             self._note_skipped_graphs()
+        if self._followers:
+            self._followers.check()
 
     def epoch(self, errors: Errors, images_per_second: float) -> None:
         """Log the epoch that ends here."""
@@ -127,6 +132,7 @@ class Records:
     def stop(self) -> None:
         """Log that the launch was asked to stop."""
         self._log.write("stop", step=self._progress.step)
+        self._close_trackers()
 
     def end(self) -> None:
         """Log the end of the run and show its figure."""
@@ -138,12 +144,19 @@ class Records:
             self._log.write(
                 "end", step=done.step, epochs=done.epoch, median_top1_error=final, seconds=seconds
             )
+            self._close_trackers()
         else:
             self.print_line("this run was already finished: nothing to do")
         self.print_line(final_line(final, done.epoch))
 
+    def _close_trackers(self) -> None:
+        if self._followers:
+            self._followers.close()
+
     def close(self) -> None:
         """Wait for the last checkpoint and close the log."""
+        if self._followers:
+            self._followers.leave()
         self._checkpoints.finish()
         self._log.close()
 

@@ -14,8 +14,8 @@ from typing import Any
 from hvd_utils.cli.files import cannot_write
 from hvd_utils.cli.progress_bar import terminal, tqdm
 from hvd_utils.run.event_log import METRICS
-from hvd_utils.run.tensorboard import TensorBoard
 from hvd_utils.timing.step_times import split_text
+from hvd_utils.trackers.tensorboard import TensorBoard
 from hvd_utils.training.metrics import Errors, Window
 
 SHOWN = 5  # bad images by name on the console; all are in the metrics

@@ -12,6 +12,11 @@ PARTS = ("data", "compute", "allreduce")
 _PART_OF = {READING: 0, COMPUTING: 1, WAITING: 2}  # any other occupation is not counted
 
 
+def part_of(doing: str) -> str | None:
+    """Return which of ``PARTS`` an occupation counts as; None for any other."""
+    return PARTS[_PART_OF[doing]] if doing in _PART_OF else None
+
+
 class Stopwatch(Protocol):
     """Adds up the seconds that this process spends in each of ``PARTS``."""
 

@@ -47,7 +47,8 @@ def train(
     Each step runs this process's logical workers, one pass of ``passes`` after the other. Their
     gradients accumulate; Horovod sums them over the processes during the last backward pass. What
     is yielded is a tensor on the device: the step's loss, a mean over the minibatch, and how many
-    of its images were classified wrongly, both over all workers.
+    of its images were classified wrongly, both over all workers. A mixed image has the class of its
+    larger part.
 
     ``schedule`` gives the learning rate of a step. ``flags`` makes one round a step. ``heartbeat``
     is told the step and what is being done. On a GPU the host does not wait for any result.
@@ -78,7 +79,8 @@ def train(
                         )
                     with torch.no_grad():
                         totals[0] += loss
-                        totals[1] += (logits.argmax(dim=1) != labels).sum()
+                        classes = labels.argmax(dim=1) if labels.ndim > 1 else labels
+                        totals[1] += (logits.argmax(dim=1) != classes).sum()
                     statistics.end_pass(len(fused))
                     if fused is passes[-1]:
                         statistics.send(totals)

@@ -110,9 +110,12 @@ def minibatch_loss(
     """Return one worker's part of the loss: its sum over images, by the total kn (Remark 3).
 
     The gradients of all workers are then summed, not averaged, so shares may be uneven. ``logits``
-    has shape (n, classes), ``labels`` (n,); the result is a scalar. ``label_smoothing`` is the
+    has shape (n, classes), ``labels`` (n,), or (n, classes) where images are mixed; the result is a
+    scalar. ``label_smoothing`` is the
     share of each label that is spread evenly over all classes (Szegedy et al. 2016).
     """
+    if labels.is_floating_point():  # shares of classes, in doubles where the model is
+        labels = labels.to(torch.promote_types(labels.dtype, logits.dtype))
     loss = functional.cross_entropy(
         logits, labels, reduction="sum", label_smoothing=label_smoothing
     )

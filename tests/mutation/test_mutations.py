@@ -80,6 +80,18 @@ MUTATIONS = {
         "        words[start : start + 1024].sort()\n",
         UNIT + "sampling/test_order.py",
     ),
+    "images are mixed across fused workers": Mutation(
+        "dali_pipeline/loading/mixed.py",
+        "torch.cat((images[-workers:], images[:-workers]))",
+        "torch.cat((images[-1:], images[:-1]))",
+        UNIT + "loading/test_augmented.py",
+    ),
+    "images are mixed by the process's own generator": Mutation(
+        "dali_pipeline/sampling/mixing.py",
+        "stream = Stream(seed, np.full(len(workers), step), np.array(workers))",
+        "stream = Stream(seed, np.full(len(workers), step), np.arange(len(workers)))",
+        UNIT + "loading/test_augmented.py",
+    ),
     "every epoch has the same order": Mutation(
         "dali_pipeline/sampling/order.py",
         "np.array([seed, epoch], np.uint64)",

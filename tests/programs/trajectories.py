@@ -32,6 +32,10 @@ STEP_DECAY = ("--decay-epochs", "4,6")
 DOUBLE = ("--precision", "fp64")
 LARS = ("--optimizer", "lars", "--trust-coefficient", "0.2", "--decay", "cosine")
 FUSED = ("--fuse-workers", "3")
+AUGMENTED = (
+    *("--augment", "trivial", "--erase", "0.5", "--mixup", "0.2", "--cutmix", "1"),
+    *("--label-smoothing", "0.1"),
+)
 
 
 def as_it_is(model: nn.Module) -> nn.Module:
@@ -70,6 +74,8 @@ VARIANTS: dict[str, tuple[Callable[[nn.Module], nn.Module], tuple[str, ...]]] = 
     "fp64-dropout": (with_dropout, DOUBLE),
     "fp64-synthetic": (as_it_is, (*DOUBLE, "--loader", "synthetic", "--synthetic-images", "72")),
     "fp64-lars": (as_it_is, (*DOUBLE, *LARS, "--label-smoothing", "0.1")),
+    "fp64-augmented": (as_it_is, DOUBLE + AUGMENTED),
+    "fp64-augmented-fused": (as_it_is, DOUBLE + AUGMENTED + FUSED),
     "fp32": (smooth, ()),
     "fp32-fused": (smooth, FUSED),
     "fp64-compiled": (as_it_is, (*DOUBLE, "--compile", "default")),

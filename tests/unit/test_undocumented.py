@@ -12,6 +12,7 @@ import torch
 from horovod.common import elastic
 from nvidia.dali import fn, pipeline_def
 from torch import nn
+from torchvision.transforms.v2 import TrivialAugmentWide
 
 from hvd_utils.nn.compile import is_compiled, skipped_graphs
 
@@ -42,6 +43,15 @@ def test_torchs_foreach_functions_work_in_place():
     torch._foreach_mul_(difference, 2.0)
     torch._foreach_add_(ours, difference)
     assert [part[0].item() for part in ours] == [1.75, -0.75]
+
+
+def test_torchvisions_trivial_augment_applies_what_it_is_told():
+    """``augment``: TrivialAugmentWide._apply_image_or_video_transform and _fill."""
+    transform, image = TrivialAugmentWide(), torch.zeros(3, 4, 4, dtype=torch.uint8)
+    expected = ["image", "transform_id", "magnitude", "interpolation", "fill"]
+    apply = transform._apply_image_or_video_transform
+    assert list(inspect.signature(apply).parameters) == expected
+    assert apply(image, "Solarize", 0.0, "bilinear", transform._fill).min() == 255
 
 
 def test_torch_lets_a_compiled_graph_be_broken():

@@ -1,7 +1,7 @@
-"""CPU transforms after decoding: resize, mirror, crop, normalise.
+"""CPU transforms after decoding: resize, mirror, crop, augment, normalise.
 
-This is what the GPU's graph does after decoding. PyTorch's uint8 resize is several times as fast as
-DALI's on a CPU, and it is torchvision's own arithmetic.
+But for augmentation, this is what the GPU's graph does after decoding. PyTorch's uint8 resize is
+several times as fast as DALI's on a CPU, and it is torchvision's own arithmetic.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from dali_pipeline.loading.augment import erase, operate
 from dali_pipeline.loading.dali.buffers import Buffers
 from dali_pipeline.loading.interface import MEAN, STD
+from dali_pipeline.sampling.crops import Windows
+from dali_pipeline.sampling.plan import TrainingBatch
 
 
 class CpuTransforms:
@@ -36,16 +39,18 @@ class CpuTransforms:
         self._mean = (255 * torch.tensor(MEAN)).repeat(largest)
         self._scale = (1 / (255 * torch.tensor(STD))).repeat(largest)
 
-    def training(
-        self, crops: Sequence[torch.Tensor], mirrored: np.ndarray, side: int
-    ) -> torch.Tensor:
-        """Return the images made of uint8 (height, width, 3) crops."""
+    def training(self, crops: Sequence[torch.Tensor], batch: TrainingBatch) -> torch.Tensor:
+        """Return the images of ``batch``, made of its uint8 (height, width, 3) crops."""
 
         def finish(image: int) -> torch.Tensor:
-            pixels = self._resize(crops[image], (side, side))
-            return pixels.flip(1) if mirrored[image] else pixels
+            pixels = self._resize(crops[image], (batch.side, batch.side))
+            pixels = pixels.flip(1) if batch.flips[image] else pixels
+            if batch.operations is None:
+                return pixels
+            kind, magnitude = (part[image] for part in batch.operations)
+            return operate(pixels.permute(2, 0, 1), kind, magnitude).permute(1, 2, 0)
 
-        return self._normalised(len(crops), side, finish)
+        return self._normalised(len(crops), batch.side, finish, batch.erased)
 
     def validation(
         self, images: Sequence[torch.Tensor], sizes: np.ndarray, corners: np.ndarray, side: int
@@ -71,7 +76,11 @@ class CpuTransforms:
         return resized.permute(0, 2, 3, 1)[0]
 
     def _normalised(
-        self, count: int, side: int, finish: Callable[[int], torch.Tensor]
+        self,
+        count: int,
+        side: int,
+        finish: Callable[[int], torch.Tensor],
+        erased: Windows | None = None,
     ) -> torch.Tensor:
         # Memory for the largest side, so that it serves all of them; what is not used costs none.
         room = self._buffers.take(count * self._largest**2 * 3)
@@ -81,6 +90,8 @@ class CpuTransforms:
         def work(first: int) -> None:
             for image in range(first, count, self._threads):
                 batch[image].copy_(finish(image)).flatten(1).sub_(mean).mul_(scale)
+                if erased is not None:
+                    erase(batch[image], erased, image)
 
         list(self._pool.map(work, range(self._threads)))
         return batch.permute(0, 3, 1, 2)

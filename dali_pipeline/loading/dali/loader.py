@@ -16,6 +16,7 @@ from dali_pipeline.loading.dali.graph import Target, training_graph, validation_
 from dali_pipeline.loading.interface import Batch
 from dali_pipeline.loading.prefetch import prefetched
 from dali_pipeline.loading.to_device import HeldBatches, current_stream, upload
+from dali_pipeline.sampling.augmentation import augments
 from dali_pipeline.sampling.image_size import largest_side
 from dali_pipeline.sampling.plan import Plan, TrainingBatch, ValidationBatch
 
@@ -26,8 +27,9 @@ IMAGENETS_LARGEST = 6430, 5980  # height and width in pixels (NVIDIA's ResNet-50
 class DaliLoader:
     """Decodes on ``threads`` CPU threads, or on a GPU where the plan's settings say so.
 
-    On a CPU, ``cpu_transforms`` does what follows decoding. --decode auto has to be decided before
-    (``decoding.choose``).
+    On a CPU, ``cpu_transforms`` does what follows decoding. Images that are augmented are decoded
+    there too: torchvision's operations would have the host wait for the GPU, image by image.
+    --decode auto has to be decided before (``decoding.choose``).
     """
 
     def __init__(
@@ -41,9 +43,10 @@ class DaliLoader:
         settings = plan.settings
         self._device = device
         self._threads = threads
+        on_gpu = device.type == "cuda" and not augments(settings)
         self._target = Target(
-            on_gpu=device.type == "cuda",
-            decode=settings.decode if device.type == "cuda" else "cpu",
+            on_gpu=on_gpu,
+            decode=settings.decode if on_gpu else "cpu",
             validation_side=plan.validation_side,
             antialias=settings.antialias,
             largest=largest_image(plan.train, settings.largest_height, settings.largest_width),
@@ -171,13 +174,20 @@ class _Decoder:
     def _finished(self, decoded: tuple[list, TrainingBatch | ValidationBatch]) -> Batch:
         pixels, batch = decoded
         if isinstance(batch, TrainingBatch):
-            finished = self._cpu_transforms.training(pixels, batch.flips, batch.side)
+            finished = self._cpu_transforms.training(pixels, batch)
         else:
             placement = batch.placement
             finished = self._cpu_transforms.validation(
                 pixels, placement.size, placement.corner, batch.side
             )
-        return finished, torch.from_numpy(batch.labels)
+        labels = torch.from_numpy(batch.labels)
+        if self._device.type == "cpu":
+            return finished, labels
+        with torch.cuda.device(self._device):  # else this thread pins for the first GPU
+            finished, labels = (
+                part.pin_memory().to(self._device, non_blocking=True) for part in (finished, labels)
+            )
+        return finished, labels
 
 
 def _one_by_one(decoded: Iterable) -> Iterator[tuple[list, TrainingBatch | ValidationBatch]]:

@@ -18,6 +18,7 @@ from dali_pipeline.loading.decoding.verdict import (
     describe,
     needed_ways,
 )
+from dali_pipeline.sampling.augmentation import augments
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import Processes
 from hvd_utils.config.settings import Settings
@@ -36,11 +37,13 @@ def decide_decoding(
     BadInput where the way that was asked for has no effect here or did not pass the probe.
     """
     decode: str = settings.decode
-    if device.type != "cuda" or settings.loader != "dali":
+    here = f"--loader {settings.loader} on {device.type}"
+    here += " with augmentation" * augments(settings)
+    if here != "--loader dali on cuda":
         if decode in ("gpu", "hardware"):
             raise BadInput(
-                f"--decode {decode} is for --loader dali on a GPU, and this is --loader "
-                f"{settings.loader} on {device.type}: leave it out"
+                f"--decode {decode} is for --loader dali on a GPU without --augment and --erase, "
+                f"and this is {here}: leave it out"
             )
         return settings.model_copy(update={"decode": "cpu"})
     before = world.broadcast(decoded_before(run) if world.is_root else None)

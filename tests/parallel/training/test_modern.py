@@ -1,4 +1,4 @@
-"""Averaged weights and growing images in the job: any processes, killed on the way."""
+"""Averaged weights, growing, augmented and mixed images: any processes, killed on the way."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ OPTIONS = (
     *("--average", "ema", "--average-decay", "0.9", "--checkpoint-every", "1"),
     *("--resolution", "64", "--resolution-from", "16", "--resolution-ramp", "4,20"),
     *("--val-resolution", "40", "--val-resize", "48"),
+    *("--augment", "trivial", "--erase", "0.5", "--mixup", "0.2", "--cutmix", "1"),
 )
 SEED = 5  # kills at about step 22 of those from 12 to 37, whose side is 32
 

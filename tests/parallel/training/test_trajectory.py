@@ -18,7 +18,8 @@ SIXTEEN_BITS = 0.15
 
 # What does not change how sums are made is run on two processes alone.
 SPEED = ("fp64-compiled", "fp64-channels-first", "bf16", "fp16")
-SUMS = [name for name in VARIANTS if name not in (*SPEED, "fp64-lars")]
+BEYOND = ("fp64-lars", "fp64-augmented")  # the paper
+SUMS = [name for name in VARIANTS if not name.startswith((*SPEED, *BEYOND))]
 
 
 MORE_RANKS = [pytest.param(ranks, marks=pytest.mark.long) for ranks in (3, 4, 8)]
@@ -41,7 +42,7 @@ def test_any_number_of_processes_makes_the_same_run(run_variants, alone, tmp_pat
     if (by, ranks) == ("mpi", 2):
         names = list(VARIANTS)
     if (by, ranks) == ("mpi", 3):  # which carry 2, 3 and 3 workers
-        names = [*SUMS, "fp64-lars"]
+        names = [*SUMS, *BEYOND]
     ends = run_variants(tmp_path, by, ranks, names)
     for name in names:
         apart = differences(ends[name], alone[name])
@@ -55,6 +56,12 @@ def test_fusing_workers_in_a_pass_makes_the_same_run(alone):
     apart = differences(alone["fp64-fused"], alone["fp64"])
     assert 0 < max(apart.values()) < FLOAT64  # not 0: they were indeed summed otherwise
     assert max(differences(alone["fp32-fused"], alone["fp32"]).values()) < FLOAT32
+
+
+def test_augmented_and_mixed_images_are_the_same_where_workers_are_fused(alone):
+    apart = differences(alone["fp64-augmented-fused"], alone["fp64-augmented"])
+    assert 0 < max(apart.values()) < FLOAT64
+    assert differences(alone["fp64-augmented"], alone["fp64"])["weights"] > 1e4 * FLOAT64
 
 
 def test_layout_and_compilation_make_the_same_run(alone):

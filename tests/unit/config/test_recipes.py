@@ -45,3 +45,15 @@ def test_lars_32k_has_the_published_rates():
     assert schedule(2033) == pytest.approx(8, rel=2e-3)  # half of the way to 3,519
     assert schedule(3519) == 0
     assert reference("lars-32k") is None
+
+
+def test_strikes_back_has_the_published_rates_and_average():
+    """0.5 at 1,024 images, then to 0; torchvision's average forgets 54.6 times 0.00002 in 32."""
+    recipe = load_settings(["--recipe", "strikes-back", "--data", "x", "--workers", "8"], {})
+    schedule = make_schedule(recipe, IMAGENET, recipe.minibatch)
+    steps = round(600 * IMAGENET / 1024)
+    assert schedule(round(5 * IMAGENET / 1024) + 1) == pytest.approx(0.5, rel=1e-6)
+    assert schedule(steps - 1) < 1e-9
+    forgotten = (1 - 0.99998) * 8 * 128 * 32 / 600 / 32  # a step
+    assert 1 - recipe.average_decay == pytest.approx(forgotten, rel=0.2)
+    assert reference("strikes-back") is None

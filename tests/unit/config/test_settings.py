@@ -87,6 +87,18 @@ def test_every_recipe_loads_and_opens_with_its_command_and_expected_result(name)
         (["--optimizer", "lars", "--decay-batch-norm"], ["lars", "leave out --decay-batch-norm"]),
         (["--label-smoothing", "1"], ["--label-smoothing 1", "less than 1"]),
         (["--val-resize", "16"], ["--val-resize", "--resolution"]),
+        (["--profile", "110-100"], ["--profile 110-100: takes the first and the last step"]),
+        (["--profile", "0-3"], ["--profile 0-3: takes the first and the last step"]),
+        (["--profile", "7"], ["--profile 7: takes the first and the last step"]),
+        (["--profile", "a-b"], ["--profile a-b: takes the first and the last step"]),
+        (["--profile", "1-2", "--profile-ranks", "0,-1"], ["--profile-ranks 0,-1: takes ranks"]),
+        (["--profile", "1-2", "--profile-ranks", ""], ["--profile-ranks : takes ranks, from 0"]),
+        (["--mixup", "-1"], ["--mixup -1"]),
+        (["--erase", "1.5"], ["--erase 1.5"]),
+        (["--augment", "auto"], ["--augment auto", "'none' or 'trivial'"]),
+        (["--cutmix", "1", "--batch-per-worker", "1"], ["--batch-per-worker to 2 or more"]),
+        (["--track", "wandb,visdom"], ["--track visdom", "'wandb' or 'mlflow'"]),
+        (["--profile-ranks", "0,7"], ["--profile-ranks has no effect without --profile"]),
     ],
 )
 def test_bad_settings_are_refused_in_one_line_that_names_them(arguments, words):

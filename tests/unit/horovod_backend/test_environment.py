@@ -34,6 +34,13 @@ def test_every_knob_becomes_horovods_variable():
     assert variables(allreduce="hierarchical")["HOROVOD_HIERARCHICAL_ALLREDUCE"] == "1"
 
 
+def test_horovods_timeline_can_be_begun_where_a_profile_is_asked_for_alone():
+    assert "HOROVOD_TIMELINE" not in variables()
+    assert variables(profile=(1, 2))["HOROVOD_TIMELINE"] == "DYNAMIC"
+    with pytest.raises(BadInput, match="--profile does not go with an elastic launch"):
+        variables(profile=(1, 2), elastic=True)
+
+
 def test_a_bucket_fits_horovods_buffer():
     for cuda in (False, True):
         limit = environment.bucket_mb(Settings(recipe="paper"), cuda=cuda)

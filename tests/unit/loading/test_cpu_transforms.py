@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from dali_pipeline.loading.dali.cpu_transforms import CpuTransforms
+from dali_pipeline.sampling.crops import Windows
+from dali_pipeline.sampling.plan import TrainingBatch
 
 
 @pytest.fixture
@@ -24,7 +26,9 @@ def test_each_finishing_thread_uses_one_core_after_work_too(four_cores):
     threads = 3
     cpu_transforms = CpuTransforms(threads, largest=40, antialias=True)
     crops = [torch.zeros(64, 48, 3, dtype=torch.uint8)] * 6
-    assert cpu_transforms.training(crops, np.zeros(6, np.int32), 32).shape == (6, 3, 32, 32)
+    ids = np.zeros(6, np.int32)
+    batch = TrainingBatch(ids, ids, Windows(ids, ids, ids, ids), flips=ids, side=32)
+    assert cpu_transforms.training(crops, batch).shape == (6, 3, 32, 32)
 
     together = Barrier(threads, timeout=10)  # so that every thread answers once
 

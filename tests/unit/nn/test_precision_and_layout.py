@@ -11,7 +11,12 @@ from hvd_utils.config.settings import SpeedSettings
 from hvd_utils.horovod_backend.compression import ContiguousViews
 from hvd_utils.nn.batch_norm import normalise_by_worker
 from hvd_utils.nn.compile import stages, tune_model
-from hvd_utils.nn.memory_format import contiguous_view, default_channels_last, set_memory_format
+from hvd_utils.nn.memory_format import (
+    PaddedConv2d,
+    contiguous_view,
+    default_channels_last,
+    set_memory_format,
+)
 from hvd_utils.nn.models import build_model
 from hvd_utils.nn.precision import computing, parameter_dtype, set_matmul_precision
 
@@ -38,6 +43,22 @@ def test_channels_last_computes_the_same():
     ours, theirs = gradients(network(channels_last=True)), gradients(network())
     assert not ours["stages.0.conv1.weight"].is_contiguous()
     assert theirs["stages.0.conv1.weight"].is_contiguous()
+    for name, gradient in theirs.items():
+        assert torch.allclose(ours[name], gradient, rtol=1e-10, atol=1e-12), name
+
+
+def test_a_stem_of_four_channels_computes_the_same(monkeypatch):
+    """Of the same parameters, which a checkpoint holds."""
+    for name in ("benchmark", "deterministic"):  # as they were, afterwards
+        monkeypatch.setattr(torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
+    padded = network()
+    tune_model(padded, SpeedSettings(channels_last=True, pad_stem=True), CPU)
+    assert type(padded.stem[0]) is PaddedConv2d
+    assert type(padded.stages[0].conv1) is nn.Conv2d
+    seen = []
+    padded.stem[0].register_forward_hook(lambda *given: seen.append(given[2]))
+    ours, theirs = gradients(padded), gradients(network())
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
     for name, gradient in theirs.items():
         assert torch.allclose(ours[name], gradient, rtol=1e-10, atol=1e-12), name
 

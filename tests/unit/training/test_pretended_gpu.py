@@ -11,6 +11,7 @@ from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.flags import SharedFlags
 from hvd_utils.horovod_backend.world import World
 from hvd_utils.nn.batch_norm import normalise_by_worker
+from hvd_utils.nn.fused_blocks import use_fused_kernel
 from hvd_utils.nn.models import build_model
 from hvd_utils.training.loops import train
 from hvd_utils.training.train_state import TrainState
@@ -26,12 +27,14 @@ def endless_batches():
         yield torch.empty(8, 3, 24, 24, device=GPU), labels
 
 
-def queue_steps(monkeypatch, precision, optimizer="sgd"):
+def queue_steps(monkeypatch, precision, optimizer="sgd", kernel=None):
     """Have two steps queued; return of each update what its gradients are divided by."""
     updates = []
     with torch.device(GPU):
         model = build_model("resnet8", 10, zero_gamma=True, seed=1)
     normalise_by_worker(model, PASSES, 4)
+    if kernel:
+        use_fused_kernel(model, kernel)
 
     def backward(loss):
         """Leave gradients, as PyTorch's own pass would if there were a driver."""
@@ -65,6 +68,20 @@ def test_a_step_stays_on_the_gpu_and_the_host_waits_for_nothing(monkeypatch, pre
         scales = queue_steps(monkeypatch, precision)
     assert len(scales) == 4  # two steps, weights with and without decay
     assert {scale is not None for scale in scales} == {precision == "fp16"}
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_so_it_does_with_tritons_batch_norm(monkeypatch):
+    batch_norm = pytest.importorskip("hvd_utils.nn.triton_batch_norm").batch_norm
+    calls = []
+
+    def counted(*given):
+        calls.append(given)
+        return batch_norm(*given)
+
+    with FakeTensorMode():
+        queue_steps(monkeypatch, "bf16", kernel=counted)
+    assert len(calls) == 2 * len(PASSES) * 9
 
 
 def test_a_host_that_waits_would_be_seen(monkeypatch):

@@ -1,0 +1,85 @@
+"""Which kernels compute batch norm in training: ``--batch-norm``."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.nn.batch_norm import traceable_batch_norm
+from hvd_utils.nn.fused_blocks import use_fused_kernel
+
+CAPABILITY = (8, 0)  # from which on Triton supports a GPU: https://github.com/triton-lang/triton
+
+
+def choose_batch_norm(
+    model: nn.Module, choice: str, device: torch.device, *, channels_last: bool
+) -> None:
+    """Have the model's batch norms computed as ``choice`` says, in place.
+
+    ``auto`` takes Triton's kernel where it can run and PyTorch's elsewhere. Raises BadInput where
+    ``triton`` cannot be had, or does not compute on this machine what it should.
+    """
+    lacking = _lacking(device, channels_last)
+    if choice == "torch" or (choice == "auto" and lacking):
+        return
+    if lacking:
+        raise BadInput(f"--batch-norm triton needs {lacking}, or set --batch-norm torch")
+    from hvd_utils.nn.triton_batch_norm import batch_norm
+
+    try_kernel(batch_norm, device)
+    use_fused_kernel(model, batch_norm)
+
+
+def _lacking(device: torch.device, channels_last: bool) -> str | None:
+    """Return what Triton's kernel needs and does not have here; None if it has all."""
+    if device.type != "cuda":
+        return "a GPU: set --device cuda"
+    if torch.cuda.get_device_capability(device) < CAPABILITY:
+        return f"a GPU of compute capability {CAPABILITY[0]} (Ampere) or newer"
+    if not channels_last:
+        return "images that are channels-last in memory: set --channels-last"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton: install triton"
+    if not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
+        return "a C compiler, by which Triton starts its kernels: install gcc"
+    return None
+
+
+def try_kernel(kernel, device: torch.device) -> None:
+    """Compute a small batch of two workers by ``kernel`` and spelled out, there and back.
+
+    Raises BadInput where the kernel does not run or the results are not the same.
+    """
+    instead = "set --batch-norm torch"
+    try:
+        apart = _difference(kernel, device)
+    except Exception as error:  # the compiler and the driver raise many kinds
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"batch norm by Triton does not run here ({reason}): {instead}") from error
+    if not apart < 1e-3:
+        raise BadInput(f"batch norm by Triton computes wrongly here (by {apart:.1g}): {instead}")
+
+
+def _difference(kernel, device: torch.device) -> float:
+    """Return the largest difference of results and gradients, which are of the size of 1."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = (6, 5, 4, 3), (5,), (5,), (6, 5, 4, 3)
+    drawn = [torch.randn(shape, generator=generator).to(device) for shape in shapes]
+    found = []
+    for way in (kernel, _spelled_out):
+        images, weight, bias, shortcut = (one.clone().requires_grad_() for one in drawn)
+        output, mean, var = way(images, 2, weight, bias, 1e-5, shortcut, True)
+        given = (images, weight, bias, shortcut)
+        found.append([output, mean, var, *torch.autograd.grad(output.sum(), given)])
+    return max((a - b).abs().max().item() for a, b in zip(*found, strict=True))
+
+
+def _spelled_out(images, workers, weight, bias, eps, shortcut, relu):
+    normalised, mean, var = traceable_batch_norm(images, workers, weight, bias, eps)
+    return functional.relu(normalised + shortcut), mean, var

@@ -1,0 +1,43 @@
+"""Trackers in the job: one run there for all launches, and none of them ends training."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from support.fake_wandb import write_fake_wandb
+from support.launching import TINY, launch, train
+from support.wandb_files import rows
+
+
+@pytest.mark.long
+def test_a_run_that_is_broken_off_twice_is_one_run_at_wandb(tiny_data, tmp_path):
+    run = tmp_path / "run"
+    options = ("--data", tiny_data, *TINY, "--output", run, "--track", "wandb")
+    for steps in (2, 4, 10):
+        ended = train(*options, "--max-steps", steps, ranks=2, WANDB_MODE="offline")
+        assert ended.code == 0, ended.output
+        assert f"wandb sync {run}/wandb/offline-run-*" in ended.output
+    # On a busy machine some of it may be missing.
+    sent = launch(["-m", "hvd_utils.track", str(run), "wandb"], by="python", WANDB_MODE="offline")
+    assert sent.code == 0, sent.output
+    assert [row["step"] for row in rows(run) if "train/loss" in row] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert len({path.stem for path in run.glob("wandb/offline-run-*/*.wandb")}) == 1
+
+
+def test_a_tracker_that_raises_does_not_end_training(tiny_data, tmp_path):
+    write_fake_wandb(tmp_path, "raises later")
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    options = ("--data", tiny_data, *TINY, "--output", tmp_path / "run", "--track", "wandb")
+    ended = train(*options, ranks=2, PYTHONPATH=path)
+    assert ended.code == 0, ended.output
+    assert ended.output.count("warning: --track wandb") == 1
+    assert "done: median top-1 error" in ended.output
+
+
+def test_a_tracker_that_cannot_be_used_is_said_before_training(tiny_data, tmp_path):
+    options = ("--data", tiny_data, *TINY, "--output", tmp_path / "run", "--track", "mlflow")
+    ended = train(*options, ranks=2, MLFLOW_TRACKING_URI="")
+    assert ended.code == 2
+    assert "error: --track mlflow: " in ended.output
+    assert not (tmp_path / "run").exists()

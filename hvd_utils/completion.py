@@ -68,8 +68,8 @@ def parser_of(module: str) -> argparse.ArgumentParser | None:
     def catch(parser: argparse.ArgumentParser, *_: object) -> None:
         raise _Caught(parser)
 
-    parse = argparse.ArgumentParser.parse_args
-    argparse.ArgumentParser.parse_args = catch  # type: ignore[assignment]
+    parse = argparse.ArgumentParser.parse_known_args  # which parse_args calls
+    argparse.ArgumentParser.parse_known_args = catch  # type: ignore[assignment]
     try:
         package = hasattr(importlib.import_module(module), "__path__")
         importlib.import_module(f"{module}.__main__" if package else module).main()
@@ -79,7 +79,7 @@ def parser_of(module: str) -> argparse.ArgumentParser | None:
         if error.name not in SLOW:
             raise
     finally:
-        argparse.ArgumentParser.parse_args = parse
+        argparse.ArgumentParser.parse_known_args = parse
     return None
 
 

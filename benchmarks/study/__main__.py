@@ -18,7 +18,6 @@ from benchmarks.harness.results import check_files
 from benchmarks.study.figures import draw_curves, draw_errors
 from benchmarks.study.images import Size, ensure_images
 from benchmarks.study.jobs import Job, TimeLeft, make, own_cores
-from benchmarks.study.outcome import Outcome, read_outcome
 from benchmarks.study.rows import BY_NAME, EXTRA, QUICK, ROWS, USUAL
 from benchmarks.study.tables import as_json, lines
 from benchmarks.study.verdicts import judge
@@ -27,6 +26,7 @@ from hvd_utils.cli.argument_types import positive
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.run_main import run_main
 from hvd_utils.config.command_line import read_recipe
+from hvd_utils.inspect.outcome import Outcome, read_outcome
 
 SEEDS = 5  # of the paper
 

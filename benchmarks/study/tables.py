@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.study.outcome import Outcome
 from benchmarks.study.rows import FIGURE1, LARS, TABLE1, TABLE2, Row
 from benchmarks.study.verdicts import Verdict
+from hvd_utils.inspect.outcome import Outcome
 
 Outcomes = Mapping[str, Outcome]
 

@@ -14,8 +14,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from benchmarks.study.outcome import Outcome
 from benchmarks.study.rows import BY_WORKERS, LARGE, LARS_BY_WORKERS, SGD_BY_SCHEDULE
+from hvd_utils.inspect.outcome import Outcome
 
 HOLDS, NOISE, FAILS, UNKNOWN = "holds", "within the noise", "does not hold", "not measured"
 TRUST = 2.0  # standard errors, or deviations

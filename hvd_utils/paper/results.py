@@ -1,63 +1,90 @@
-"""The paper's results as data: top-1 error on ImageNet's validation set, percent.
+"""The paper's results, read from ``results.yaml``, and which of them a run's settings belong to.
 
-Goyal et al. 2017, arXiv 1706.02677v2: Tables 1 and 2 and Figure 1; each is the mean of 5 runs.
+Goyal et al. 2017, arXiv 1706.02677v2. Errors are top-1 on ImageNet's validation set, percent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import yaml
 
 from hvd_utils.config.recipe import Recipe
 
 VAL_IMAGES = 50_000
+SEEDS = 5  # runs of each setting
 NOT_COMPARED = ("seed", "workers", "precision")  # workers are compared as kn
+PRINTED = yaml.safe_load(Path(__file__).with_name("results.yaml").read_text(encoding="utf-8"))
 
 
 class Reference(NamedTuple):
-    """A figure of the paper: mean and, where it is given, standard deviation."""
+    """A figure of the paper: mean and standard deviation, and where it stands."""
 
     error: float
-    std: float | None
+    std: float
     source: str
+    page: int
 
     def __str__(self) -> str:
-        return f"{self.error:.2f}" + (f" ± {self.std:.2f}" if self.std is not None else "")
+        return f"{self.error:.2f} ± {self.std:.2f}"
 
+
+class Row(NamedTuple):
+    """A setting of which the paper prints an error. ``settings`` differ from its recipe."""
+
+    recipe: str  # as --recipe takes it
+    workers: int
+    rate: float  # after warmup
+    settings: Mapping[str, Any]
+    reference: Reference
+
+    @property
+    def minibatch(self) -> int:
+        """Images in a step, kn."""
+        return self.workers * Recipe().batch_per_worker
+
+    @property
+    def arguments(self) -> str:
+        """What the job's command line has for this setting; another for each."""
+        workers = f" --workers {self.workers}" if self.recipe == "paper" else ""
+        return f"--recipe {self.recipe}{workers}"
+
+
+def _row(printed: Mapping[str, Any]) -> Row:
+    reference = Reference(*(printed[name] for name in Reference._fields))
+    settings = printed.get("settings", {})
+    return Row(printed["recipe"], printed["workers"], printed["rate"], settings, reference)
+
+
+# Every row as it is printed; a setting that stands in several tables is there as often.
+ROWS = tuple(_row(printed) for printed in PRINTED["errors"])
 
 # Figure 1: error by minibatch, for n = 32 and all else by the recipe.
 BY_MINIBATCH = {
-    128: Reference(23.49, 0.12, "Figure 1"),
-    256: Reference(23.60, 0.12, "Table 1"),
-    512: Reference(23.48, 0.09, "Figure 1"),
-    1024: Reference(23.53, 0.08, "Figure 1"),
-    2048: Reference(23.49, 0.11, "Figure 1"),
-    4096: Reference(23.56, 0.12, "Figure 1"),
-    8192: Reference(23.74, 0.09, "Table 1"),
-    16384: Reference(24.79, 0.27, "Figure 1"),
-    32768: Reference(27.55, 0.28, "Figure 1"),
-    65536: Reference(33.96, 0.80, "Figure 1"),
-}
+    row.minibatch: row.reference for row in ROWS if row.reference.source == "Figure 3"
+} | {row.minibatch: row.reference for row in ROWS[:4] if not row.settings}
 
 # The controls: minibatch, what differs from the recipe, and the error.
-CONTROLS: tuple[tuple[int, Mapping[str, Any], Reference], ...] = (
-    (8192, {"warmup": "none"}, Reference(24.84, 0.37, "Table 1")),
-    (8192, {"warmup": "constant"}, Reference(25.88, 0.56, "Table 1")),
-    (8192, {"reference_rate": 0.05}, Reference(24.27, None, "Table 2a")),
-    (8192, {"reference_rate": 0.2}, Reference(24.05, None, "Table 2a")),
-    (8192, {"scaling": "none"}, Reference(41.67, None, "Table 2a")),
-    (8192, {"scaling": "sqrt"}, Reference(26.22, None, "Table 2a")),
-    (256, {"zero_gamma": False}, Reference(23.84, None, "Table 2b")),
-    (8192, {"zero_gamma": False}, Reference(24.11, None, "Table 2b")),
-    (256, {"model": "resnet101"}, Reference(22.08, None, "Table 2c")),
-    (8192, {"model": "resnet101"}, Reference(22.36, None, "Table 2c")),
-)
+CONTROLS = tuple((row.minibatch, row.settings, row.reference) for row in ROWS if row.settings)
+
+# GPUs: seconds of a step of ResNet-50, n = 32 (Figures 7 and 8).
+STEP_SECONDS: Mapping[int, float] = {point["gpus"]: point["seconds"] for point in PRINTED["timing"]}
 
 
-def find_reference(
+def distinct_rows() -> list[Row]:
+    """Return each setting once, from the first place where the paper prints it."""
+    found: dict[tuple[int, str], Row] = {}
+    for row in ROWS:
+        found.setdefault((row.workers, repr(row.settings)), row)
+    return list(found.values())
+
+
+def find_row(
     experiment: Mapping[str, Any], val_images: int | None, minibatch: int | None = None
-) -> Reference | None:
-    """Return the paper's figure for an experiment, by its settings; None where it has none.
+) -> Row | None:
+    """Return the paper's row for an experiment, by its settings; None where it has none.
 
     It holds for ImageNet alone, which the number of validation images identifies. ``minibatch`` is
     kn where it is known otherwise than as workers times n.
@@ -75,7 +102,13 @@ def find_reference(
         departs.pop("warmup", None)  # then there is none in any case
         if images == usual["reference_minibatch"]:
             departs.pop("scaling", None)
-    if not departs:
-        return BY_MINIBATCH.get(images)
-    found = (figure for size, control, figure in CONTROLS if (size, control) == (images, departs))
-    return next(found, None)
+    rows = distinct_rows()
+    return next((row for row in rows if (row.minibatch, row.settings) == (images, departs)), None)
+
+
+def find_reference(
+    experiment: Mapping[str, Any], val_images: int | None, minibatch: int | None = None
+) -> Reference | None:
+    """Return the paper's figure for an experiment; see ``find_row``."""
+    row = find_row(experiment, val_images, minibatch)
+    return row and row.reference

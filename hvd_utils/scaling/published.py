@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from hvd_utils.paper.results import STEP_SECONDS
 from hvd_utils.scaling.gradients import gradients_of
 from hvd_utils.scaling.network import PRESETS, inside
 from hvd_utils.scaling.overlap import Horovod
@@ -75,10 +76,8 @@ def fixed_seconds(point: Point) -> float:
 
 PAPER = "Goyal et al. 2017, arXiv 1706.02677"
 PAPER_CLUSTER = Cluster(PRESETS["ethernet-50"])
-# 29 h at 8 GPUs and kn = 256; backprop takes 0.125 s (section 4).
-PAPER_STEP = Step(0.232, 32, backward_share=0.125 / 0.232, gpus=8, source=PAPER)
-# GPUs: seconds of a step. An hour at 256; 12 % longer at 352 than at 8 (section 5.5).
-PAPER_CURVE = {8: 0.232, 256: 0.256, 352: 0.232 * 1.12}
+# Backprop takes 0.125 s (section 4).
+PAPER_STEP = Step(STEP_SECONDS[8], 32, backward_share=0.125 / STEP_SECONDS[8], gpus=8, source=PAPER)
 
 # Horovod's own benchmark (its docs/benchmarks): 16 GPUs made 1656.82 images/s.
 UBER = Step(64 * 16 / 1656.82, 64, gpus=16, model="resnet101")
@@ -132,8 +131,22 @@ def _with_fixed_part(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 OTHERS = (
-    Point("paper, 256 P100", PAPER_STEP, 256, 0.232 / 0.256, PAPER_CLUSTER, PAPER),
-    Point("paper, 352 P100", PAPER_STEP, 352, 1 / 1.12, PAPER_CLUSTER, PAPER),
+    Point(
+        "paper, 256 P100",
+        PAPER_STEP,
+        256,
+        STEP_SECONDS[8] / STEP_SECONDS[256],
+        PAPER_CLUSTER,
+        PAPER,
+    ),
+    Point(
+        "paper, 352 P100",
+        PAPER_STEP,
+        352,
+        STEP_SECONDS[8] / STEP_SECONDS[352],
+        PAPER_CLUSTER,
+        PAPER,
+    ),
     Point(
         "Horovod, ResNet-101, 512 P100",
         UBER,

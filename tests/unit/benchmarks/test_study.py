@@ -9,12 +9,12 @@ from support.made_up_runs import write_run
 
 from benchmarks.study.images import SIDE, Size, draw, ensure_images, templates
 from benchmarks.study.jobs import Job, TimeLeft
-from benchmarks.study.outcome import Curve, Outcome, read_outcome
 from benchmarks.study.rows import BY_NAME, BY_WORKERS, ROWS
 from benchmarks.study.tables import as_json, lines
 from benchmarks.study.verdicts import FAILS, HOLDS, NOISE, UNKNOWN, better, equal, judge
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.command_line import load_settings
+from hvd_utils.inspect.outcome import Curve, Outcome, read_outcome
 from hvd_utils.paper.results import BY_MINIBATCH
 
 

@@ -37,8 +37,11 @@ class Outcome:
 
     def train_curve(self) -> list[tuple[float, float]]:
         """Return mean and standard deviation (0 of one seed) of the training error by epoch."""
-        epochs = zip(*(curve.train for curve in self.curves.values()), strict=True)
-        return [(mean, std or 0.0) for mean, std in map(mean_and_std, epochs)]
+        return _by_epoch([curve.train for curve in self.curves.values()])
+
+    def val_curve(self) -> list[tuple[float, float]]:
+        """Return the same of the validation error."""
+        return _by_epoch([curve.val for curve in self.curves.values()])
 
     def __str__(self) -> str:
         return f"{self.mean:.2f}" + (f" ± {self.std:.2f}" if self.std is not None else "")
@@ -63,6 +66,11 @@ def read_curve(run: Path) -> Curve:
     train = tuple(_weighted_mean(windows[epoch]) for epoch in sorted(windows))
     val = tuple(event["val_top1_error"] for event in events if event["event"] == "epoch")
     return Curve(train, val)
+
+
+def _by_epoch(curves: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+    epochs = zip(*curves, strict=True)
+    return [(mean, std or 0.0) for mean, std in map(mean_and_std, epochs)]
 
 
 def _weighted_mean(pairs: Sequence[tuple[int, float]]) -> float:

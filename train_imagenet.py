@@ -66,6 +66,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
         from hvd_utils.run.nonfinite_trace import trace_nonfinite
         from hvd_utils.run.profile import profiled
         from hvd_utils.training.loops import train, validate
+        from hvd_utils.training.recompute import recompute_statistics
         from hvd_utils.training.train_state import TrainState
         from hvd_utils.weights.initial import start_from
 
@@ -125,6 +126,16 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
                 run.finish_step(totals, schedule(run.step))
             if run.step < run.epoch_end:  # --max-steps
                 break
+            recompute_statistics(
+                state.averaged.validated,
+                loader.training,
+                run.step,
+                recipe=settings,
+                passes=plan.passes,
+                world=world,
+                flags=run.flags,
+                heartbeat=run.watchdog.beat,
+            )
             errors = validate(
                 state.averaged.validated,
                 loader.validation(),

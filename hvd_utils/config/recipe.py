@@ -127,6 +127,11 @@ class OptimizerSettings(Section):
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum m")
     nesterov: bool = Field(True, description="Nesterov momentum")
+    momentum_form: Literal["rate-outside", "rate-inside", "rate-inside-uncorrected"] = Field(
+        "rate-outside",
+        description="of sgd: the rate outside the momentum, equation (9), or inside, (10), with "
+        "Remark 2's correction or, which is wrong, without",
+    )
     weight_decay: float = Field(1e-4, ge=0, description="λ of the weights")
     decay_batch_norm: bool = Field(
         False, description="decay batch norms' γ and β too, which the paper does not"
@@ -142,6 +147,12 @@ class OptimizerSettings(Section):
         return self
 
     @model_validator(mode="after")
+    def _form_is_of_momentum(self) -> OptimizerSettings:
+        if self.momentum_form != "rate-outside" and self.momentum == 0:
+            raise ValueError("--momentum-form needs a momentum: set --momentum, or leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _lars_leaves_batch_norm_alone(self) -> OptimizerSettings:
         if self.optimizer == "lars" and self.decay_batch_norm:
             raise ValueError(
@@ -151,7 +162,7 @@ class OptimizerSettings(Section):
 
 
 class AveragingSettings(Section):
-    """averaged weights."""
+    """averaged weights and statistics."""
 
     average: Literal["none", "ema"] = Field(
         "none",
@@ -164,6 +175,12 @@ class AveragingSettings(Section):
         lt=1,
         description="share of the average that a step keeps: 1 / (1 - it) steps count, in the "
         "beginning the last tenth",
+    )
+    recompute_statistics: int = Field(
+        0,
+        ge=0,
+        description="training images over which batch norm's statistics are computed anew before "
+        "validation, rounded up to minibatches; 0: the running average",
     )
 
 
@@ -257,5 +274,6 @@ ONLY_WITH = {
     "decay_factor": ("decay", "step"),
     "decay_power": ("decay", "polynomial"),
     "trust_coefficient": ("optimizer", "lars"),
+    "momentum_form": ("optimizer", "sgd"),
     "average_decay": ("average", "ema"),
 }

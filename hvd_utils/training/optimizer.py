@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -11,6 +13,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from hvd_utils.config.recipe import Recipe
 from hvd_utils.horovod_backend.distributed_optimizer import distribute
 from hvd_utils.networks.head import head_layers
+from hvd_utils.training.rate_in_momentum import rate_in_momentum
 
 # What normalises, with γ and β of its own; the paper's networks have batch norms alone.
 NORMS = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -62,16 +65,18 @@ def make_sgd(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
     PyTorch's momentum keeps the rate out of its buffer, u ← m·u + g and w ← w − η·u, so a changing
     rate needs no momentum correction (Remark 2). The update is one fused kernel, which can leave
-    itself out; see ``guard``.
+    itself out; see ``guard``. ``recipe.momentum_form`` can ask for the other form, a control.
     """
     groups = parameter_groups(model, recipe.weight_decay, decay_batch_norm=recipe.decay_batch_norm)
-    return torch.optim.SGD(
-        split_head(groups, model, recipe.head_rate),
-        lr=recipe.reference_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        fused=True,
-    )
+    groups = split_head(groups, model, recipe.head_rate)
+    options: dict[str, Any] = {
+        "lr": recipe.reference_rate,
+        "momentum": recipe.momentum,
+        "nesterov": recipe.nesterov,
+    }
+    if recipe.momentum_form != "rate-outside":
+        return rate_in_momentum(groups, recipe.momentum_form == "rate-inside", **options)
+    return torch.optim.SGD(groups, fused=True, **options)
 
 
 def build_optimizer(
@@ -111,8 +116,8 @@ def minibatch_loss(
 
     The gradients of all workers are then summed, not averaged, so shares may be uneven. ``logits``
     has shape (n, classes), ``labels`` (n,), or (n, classes) where images are mixed; the result is a
-    scalar. ``label_smoothing`` is the
-    share of each label that is spread evenly over all classes (Szegedy et al. 2016).
+    scalar. ``label_smoothing`` is the share of each label that is spread evenly over all classes
+    (Szegedy et al. 2016).
     """
     if labels.is_floating_point():  # shares of classes, in doubles where the model is
         labels = labels.to(torch.promote_types(labels.dtype, logits.dtype))

@@ -35,6 +35,12 @@ MUTATIONS = {
         "return loss / len(labels)",
         UNIT + "training/test_optimizer.py",
     ),
+    "momentum is not corrected": Mutation(
+        "hvd_utils/training/rate_in_momentum.py",
+        "if group[CORRECTED] else",
+        "if not group[CORRECTED] else",
+        UNIT + "training/test_optimizer.py",
+    ),
     "γ and β decay": Mutation(
         "hvd_utils/training/optimizer.py",
         "if isinstance(module, NORMS)",

@@ -71,6 +71,8 @@ def overflowing(model: nn.Module) -> nn.Module:
 VARIANTS: dict[str, tuple[Callable[[nn.Module], nn.Module], tuple[str, ...]]] = {
     "fp64": (as_it_is, DOUBLE),
     "fp64-fused": (as_it_is, DOUBLE + FUSED),
+    "fp64-recomputed": (as_it_is, (*DOUBLE, *FUSED, "--recompute-statistics", "50")),
+    "fp64-rate-inside": (as_it_is, (*DOUBLE, "--momentum-form", "rate-inside")),
     "fp64-dropout": (with_dropout, DOUBLE),
     "fp64-synthetic": (as_it_is, (*DOUBLE, "--loader", "synthetic", "--synthetic-images", "72")),
     "fp64-lars": (as_it_is, (*DOUBLE, *LARS, "--label-smoothing", "0.1")),

@@ -70,6 +70,20 @@ def test_layout_and_compilation_make_the_same_run(alone):
         assert 0 < max(apart.values()) < FLOAT64, name  # not 0: it was indeed computed otherwise
 
 
+def test_statistics_are_computed_anew_at_the_end_of_an_epoch(alone):
+    """Of the weights nothing changes; the running averages do."""
+    apart = differences(alone["fp64-recomputed"], alone["fp64-fused"])
+    assert apart["weights"] == 0
+    assert apart["running averages"] > 1e4 * FLOAT64
+
+
+def test_the_rate_inside_the_momentum_makes_the_same_weights(alone):
+    """Remark 2, with its correction; what the optimizer holds is another."""
+    outside = alone["fp64"]
+    apart = differences({**alone["fp64-rate-inside"], "optimizer": outside["optimizer"]}, outside)
+    assert 0 < apart["weights"] < FLOAT64
+
+
 def test_lars_makes_another_run(alone):
     """What is compared above is indeed another trajectory, far off by the same measure."""
     comparable = {**alone["fp64-lars"], "optimizer": alone["fp64"]["optimizer"]}

@@ -1,5 +1,7 @@
 """Weight decay by module type, the loss over kn, and momentum without correction."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -77,6 +79,60 @@ def test_momentum_needs_no_correction_when_the_rate_changes():
         u = 0.9 * u + g
         w -= rate * (g + 0.9 * u)
         assert layer.weight.item() == pytest.approx(w, rel=1e-12)
+
+
+RATES = (0.1, 0.4, 0.4, 0.04)
+
+
+def weights_by(form, nesterov=True, rates=RATES, resume_at=None):
+    """A layer's weights after each step, whose rates change."""
+    recipe = Settings(recipe="paper", momentum_form=form, nesterov=nesterov)
+    torch.manual_seed(3)
+    layer = nn.Linear(3, 2).double()
+    optimizer = build_optimizer(layer, recipe, passes=1)
+    path = []
+    for step, rate in enumerate(rates):
+        if step == resume_at:
+            saved = copy.deepcopy(optimizer.state_dict())
+            optimizer = build_optimizer(layer, recipe, passes=1)
+            optimizer.load_state_dict(saved)
+        set_rate(optimizer, rate)
+        optimizer.zero_grad()
+        (layer.weight.square().sum() * 0.5 + layer.bias.square().sum()).backward()
+        optimizer.step()
+        path.append(layer.weight.detach().clone())
+    return torch.stack(path)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_the_rate_inside_the_momentum_is_equivalent_with_its_correction_alone(nesterov):
+    """Remark 2: equations (9) and (10), whose rates change; for a fixed rate both are one."""
+    outside = weights_by("rate-outside", nesterov)
+    assert torch.allclose(weights_by("rate-inside", nesterov), outside, rtol=1e-12)
+    wrong = weights_by("rate-inside-uncorrected", nesterov)
+    assert torch.allclose(wrong[0], outside[0], rtol=1e-12)
+    assert (wrong[1:] - outside[1:]).abs().amin(dim=(1, 2)).min() > 1e-4
+    fixed = (0.1,) * 4
+    for form in ("rate-inside", "rate-inside-uncorrected"):
+        expected = weights_by("rate-outside", nesterov, fixed)
+        assert torch.allclose(weights_by(form, nesterov, fixed), expected, rtol=1e-12)
+
+
+def test_without_correction_the_momentum_holds_steps_at_their_own_rates():
+    """v ← m·v + η·g, w ← w − v, computed by hand."""
+    w, v = weights_by("rate-outside", False, rates=(1e-30,))[0], 0.0
+    for rate, after in zip(
+        RATES, weights_by("rate-inside-uncorrected", nesterov=False), strict=True
+    ):
+        v = 0.9 * v + rate * (w + 1e-4 * w)
+        w = w - v
+        assert torch.allclose(after, w, rtol=1e-12)
+
+
+@pytest.mark.parametrize("form", ["rate-inside", "rate-inside-uncorrected"])
+def test_a_rate_that_changes_between_two_launches_is_corrected_for(form):
+    """The rate of the last update is in the checkpoint."""
+    assert torch.equal(weights_by(form, resume_at=1), weights_by(form))
 
 
 def test_the_optimizer_is_the_papers():

@@ -251,21 +251,17 @@ start() {
       "${rank[@]}" "${inside[@]}" python "${JOB:-train_imagenet.py}" --data "$data" --output "$OUTPUT" "$@"
 }
 
-launch() {
+# Check the variables, make OUTPUT, and find Python, the container and the launcher.
+prepare() {
   : "${REPO:?set REPO to the root of the repository}"
-  [[ -n ${DATA:-} ]] || die "no data set: set DATA (or IMAGENET_DIR) to a folder with train/ and val/"
-  [[ " $* " != *" --output"* && " $* " != *" --data"* ]] ||
-    die "--output and --data are set by the variables OUTPUT and DATA"
   : "${OUTPUT:?set OUTPUT to the folder of the run}"
-  [[ ${PREFLIGHT:-1} == [01] ]] || die "PREFLIGHT is $PREFLIGHT: set it to 1, or to 0 to leave it out"
   [[ ${RANKS_PER_NODE:-1} =~ ^[1-9][0-9]*$ ]] || die "RANKS_PER_NODE is $RANKS_PER_NODE: set it to a number"
-  [[ ${MAX_FAILURES:-3} =~ ^[0-9]+$ ]] || die "MAX_FAILURES is $MAX_FAILURES: set it to a number"
   [[ ${LAUNCHER:-mpirun} == mpirun || $LAUNCHER == srun ]] || die "LAUNCHER is $LAUNCHER: set it to mpirun or srun"
   if [[ -n ${CONTAINER:-} ]]; then
     [[ -e $CONTAINER ]] || die "no container $CONTAINER: build it from containers/, or set CONTAINER"
     CONTAINER=$(realpath "$CONTAINER")
   fi
-  [[ $DATA == digits ]] || DATA=$(realpath -m "$DATA")
+  [[ -z $DATA || $DATA == digits ]] || DATA=$(realpath -m "$DATA")
   OUTPUT=$(realpath -m "$OUTPUT")
   [[ -z ${HOSTFILE:-} ]] || HOSTFILE=$(realpath "$HOSTFILE")
   make_output "$OUTPUT"
@@ -273,6 +269,15 @@ launch() {
   activate
   describe_container
   "describe_${LAUNCHER:-mpirun}"
+}
+
+launch() {
+  [[ -n ${DATA:-} ]] || die "no data set: set DATA (or IMAGENET_DIR) to a folder with train/ and val/"
+  [[ " $* " != *" --output"* && " $* " != *" --data"* ]] ||
+    die "--output and --data are set by the variables OUTPUT and DATA"
+  [[ ${PREFLIGHT:-1} == [01] ]] || die "PREFLIGHT is $PREFLIGHT: set it to 1, or to 0 to leave it out"
+  [[ ${MAX_FAILURES:-3} =~ ^[0-9]+$ ]] || die "MAX_FAILURES is $MAX_FAILURES: set it to a number"
+  prepare
   local verdict
   while true; do
     start "$@"

@@ -17,6 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures = commands.add_parser("figures", help="draw all figures and tables beside runs")
     figures.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folder of a run")
     figures.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR")
+    figures.add_argument(
+        "--measured", type=Path, metavar="FILE", help="of slurm/scaling.sh, for Figures 7 and 8"
+    )
     plan = commands.add_parser(
         "plan",
         help="print all runs: command, GPU hours, expected error",
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         figures.error(f"unrecognized arguments: {' '.join(rest)}")
     from hvd_utils.reproduction.show import show_figures
 
-    show_figures(options.runs, options.out)
+    show_figures(options.runs, options.out, options.measured)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not asked:  # a question gets its answer alone
         print()
         _show(text.table(rows, base, options.epochs, options.epoch_images))
+        if options.points:
+            print()
+            _show(text.measured_table(options.points, rows))
     figures: dict[str, Any] = {
         "step": asdict(step),
         "network": asdict(cluster.network),
@@ -52,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.plot:
         from hvd_utils.scaling.plot import plot
 
-        plot(options.plot, rows, base, f"{step.model}, n = {step.images}, {cluster.network.name}")
+        title = f"{step.model}, n = {step.images}, {cluster.network.name}"
+        plot(options.plot, rows, base, title, options.points)
 
 
 def _network_for(

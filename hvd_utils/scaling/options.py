@@ -11,6 +11,8 @@ from typing import NoReturn
 from hvd_utils.cli.argument_types import above_zero, positive
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.scaling.collectives import ALGORITHMS
+from hvd_utils.scaling.curve import first_step as curve_step
+from hvd_utils.scaling.curve import read_curve
 from hvd_utils.scaling.gradients import gradient_bytes
 from hvd_utils.scaling.measured import check, read_step
 from hvd_utils.scaling.network import PRESETS, Network, preset
@@ -45,6 +47,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise BadInput(f"--plot {options.plot}: its name has to end in {' or '.join(PICTURES)}")
     options.step = _step(options)
     options.clusters = _clusters(options)
+    options.gpus = options.gpus or sorted({p.gpus for p in options.points}) or GPUS
     return options
 
 
@@ -54,8 +57,13 @@ def _step(options: argparse.Namespace) -> Step:
         raise BadInput("--seconds and --images belong together: a step's seconds and its images")
     if options.seconds is not None and options.step:
         raise BadInput("give --step, or --seconds and --images, not both")
+    if options.measured and (options.seconds is not None or options.step):
+        raise BadInput("give --measured, or a step of another measurement, not both")
     step = PAPER_STEP
-    if options.step:
+    options.points = read_curve(options.measured) if options.measured else []
+    if options.points:
+        step = curve_step(options.points, str(options.measured))
+    elif options.step:
         step = read_step(options.step)
     elif options.seconds is not None:
         step = Step(options.seconds, options.images)
@@ -116,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_step(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--step", type=Path, metavar="FILE", help="a benchmark's JSON, or a run's folder")
+    add("--measured", type=Path, metavar="FILE", help="instead: what slurm/scaling.sh wrote")
     add("--seconds", type=above_zero, metavar="S", help="instead: seconds of a step")
     add("--images", type=positive, metavar="N", help="n, its images a GPU")
     add("--model", metavar="NAME", help="as of the job (default: the measured one's, or resnet50)")
@@ -168,7 +177,12 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         metavar="KN",
         help="let n shrink so that kn stays below this, as 8192 (default: n is kept)",
     )
-    add("--gpus", type=_numbers, default=GPUS, metavar="N,N", help="(default: 8 to 4,096)")
+    add(
+        "--gpus",
+        type=_numbers,
+        metavar="N,N",
+        help="(default: those of --measured, or 8 to 4,096)",
+    )
 
 
 def _add_horovod(group: argparse._ArgumentGroup) -> None:

@@ -10,11 +10,18 @@ from matplotlib.figure import Figure
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.paper.results import STEP_SECONDS
+from hvd_utils.scaling.curve import Measured, by_input, efficiency
 from hvd_utils.scaling.predict import Prediction
 from hvd_utils.scaling.published import PAPER_STEP
 
 
-def plot(path: Path, rows: Sequence[Prediction], base: Prediction, title: str) -> None:
+def plot(
+    path: Path,
+    rows: Sequence[Prediction],
+    base: Prediction,
+    title: str,
+    measured: Sequence[Measured] = (),
+) -> None:
     """Write a picture over GPUs: seconds of a step, efficiency, images/s.
 
     Raises BadInput if it cannot be written.
@@ -24,12 +31,17 @@ def plot(path: Path, rows: Sequence[Prediction], base: Prediction, title: str) -
     for name in dict.fromkeys(row.algorithm for row in rows):
         curve = {row.gpus: row for row in rows if row.algorithm == name}
         seconds = {gpus: row.seconds for gpus, row in curve.items()}
-        efficiency = {gpus: 100 * row.efficiency(base) for gpus, row in curve.items()}
+        shares = {gpus: 100 * row.efficiency(base) for gpus, row in curve.items()}
         rates = {gpus: row.images_per_second for gpus, row in curve.items()}
-        _lines(panels, (seconds, efficiency, rates), "o-", ms=3, label=name)
+        _lines(panels, (seconds, shares, rates), "o-", ms=3, label=name)
     paper = {gpus: 100 * STEP_SECONDS[PAPER_STEP.gpus] / s for gpus, s in STEP_SECONDS.items()}
     rates = {gpus: gpus * PAPER_STEP.images / s for gpus, s in STEP_SECONDS.items()}
     _lines(panels, (STEP_SECONDS, paper, rates), "ks--", label="paper, measured")
+    for kind, points in by_input(measured).items():
+        seconds = {point.gpus: point.seconds for point in points}
+        efficiencies = {point.gpus: 100 * efficiency(point, points) for point in points}
+        rates = {point.gpus: point.images_per_second for point in points}
+        _lines(panels, (seconds, efficiencies, rates), "D-", label=f"measured, {kind}")
     counts = sorted({row.gpus for row in rows})
     each = base.images_per_second / base.gpus
     panels[2].plot(counts, [each * gpus for gpus in counts], "k:", lw=1, label="ideal")

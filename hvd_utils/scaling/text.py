@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from hvd_utils.scaling.answers import MOST_GPUS, Stop
+from hvd_utils.scaling.curve import Measured, efficiency
 from hvd_utils.scaling.gradients import Gradient
 from hvd_utils.scaling.predict import Cluster, Prediction, Step
 from hvd_utils.scaling.published import Validation
@@ -68,6 +69,21 @@ def table(
         yield (
             f"* kn above {ACCURATE_MINIBATCH:,}: with the paper's recipe accuracy falls; lower n "
             f"(--max-minibatch {ACCURATE_MINIBATCH}), or use LARS."
+        )
+
+
+def measured_table(points: Sequence[Measured], rows: Sequence[Prediction]) -> Iterator[str]:
+    """Yield each measured step beside the predicted ones, by algorithm."""
+    names = dict.fromkeys(row.algorithm for row in rows)
+    predicted = {(row.gpus, row.algorithm): row.seconds for row in rows}
+    heads = " ".join(f"{name:>16}" for name in names)
+    yield f"{'GPUs':>6}  {'input':9} {'measured':>11} {'efficiency':>10}  predicted: {heads}"
+    for point in points:
+        found = [predicted.get((point.gpus, name)) for name in names]
+        steps = " ".join(f"{1000 * s:>13.1f} ms" if s else " " * 16 for s in found)
+        yield (
+            f"{point.gpus:>6,}  {point.input:9} {1000 * point.seconds:>8.1f} ms "
+            f"{100 * efficiency(point, points):>8.1f} %             {steps}"
         )
 
 

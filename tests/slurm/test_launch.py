@@ -22,6 +22,7 @@ from hvd_utils.cli.errors import EXIT_RESUME
 from hvd_utils.inspect.compare import differences, newest
 from hvd_utils.run.checkpoint import list_checkpoints
 from hvd_utils.run.event_log import METRICS, read_events
+from hvd_utils.scaling.curve import read_curve
 
 pytestmark = pytest.mark.long
 
@@ -45,6 +46,23 @@ def test_256_ranks_on_32_nodes_have_their_places_and_split_an_epoch(cluster, tin
     ids = np.stack(parts, axis=1).ravel()  # by step, then rank
     assert np.array_equal(ids, permutation(SEED, 0, IMAGES)[: len(ids)])
     assert IMAGES - len(ids) < 256 * N
+
+
+def test_steps_are_measured_on_more_and_more_nodes(cluster, tiny_data, tmp_path):
+    """``slurm/scaling.sh``, a CPU rank a node: 1 and 2 nodes, on made-up images and on data."""
+    settings = ("--device", "cpu", "--model", "resnet8", "--resolution", "16", "--val-resize", "16")
+    job = Job(
+        cluster, tmp_path / "scaling", "--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=0",
+        arguments=(*settings, "--batch-per-worker", "4", "--loader-threads", "1"),
+        script="scaling.sh", DATA=str(tiny_data), STEPS="6", LOG_EVERY="2",
+    )  # fmt: skip
+    assert job.finish() == "COMPLETED", job.console
+    points = read_curve(job.output / "scaling.json")
+    assert [(point.input, point.gpus) for point in points] == [
+        *(("synthetic", ranks) for ranks in (1, 2)),
+        *(("data", ranks) for ranks in (1, 2)),
+    ]
+    assert {(point.images, point.model) for point in points} == {(4, "resnet8")}
 
 
 @pytest.fixture(scope="module")

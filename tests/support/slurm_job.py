@@ -30,6 +30,7 @@ class Job:
         output: Path,
         *options: object,
         arguments: tuple[object, ...] = (),
+        script: str = "resnet50_256gpu.sh",
         **variables: str,
     ) -> None:
         self._cluster, self.output = cluster, output
@@ -37,7 +38,7 @@ class Job:
         quiet = {"OMPI_MCA_mpi_yield_when_idle": "1", "OPENBLAS_NUM_THREADS": "1"}
         submitted = cluster.run(
             *("sbatch", "--parsable", f"--output={self._console}", *options),
-            *(REPOSITORY / "slurm" / "resnet50_256gpu.sh", *arguments),
+            *(REPOSITORY / "slurm" / script, *arguments),
             **{"OUTPUT": str(output), "PREFLIGHT": "0", "PYTHONPATH": str(REPOSITORY)}
             | quiet
             | variables,

@@ -68,5 +68,5 @@ for ((nodes = 1; ; nodes *= 2)); do
   [[ -z $DATA ]] || measure "$nodes" data --data "$DATA" "$@"
   ((nodes < SLURM_JOB_NUM_NODES)) || break
 done
-"${inside[@]}" python -m hvd_utils.scaling.curve "${runs[@]}" --json "$OUTPUT/scaling.json"
+"${inside[@]}" python -m hvd_utils.scaling.measured "${runs[@]}" --json "$OUTPUT/scaling.json"
 say "draw it: python -m hvd_utils.scaling --measured $OUTPUT/scaling.json --plot scaling.png"

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from hvd_utils.paper.results import PRINTED, SEEDS, STEP_SECONDS, Row, distinct_rows
 from hvd_utils.reproduction.collected import command
+from hvd_utils.scaling.calibration import interval
 from hvd_utils.scaling.gradients import gradients_of
 from hvd_utils.scaling.options import read_options
 from hvd_utils.scaling.predict import Cluster, Prediction, Step, of_one_gpu, predict
@@ -21,19 +22,22 @@ def show_plan(most_gpus: int, planner: Sequence[str]) -> None:
     options = read_options(["--algorithm", "hierarchical", *planner])
     cluster = next(iter(options.clusters.values()))
     print(f"{'':10} {'kn':>6} {'GPUs':>5} {'hours':>6} {'GPU hours':>9}  {'top-1 error %':13}")
-    total = 0.0
+    total = least = most = 0.0
     for row in distinct_rows():
         run = predict_run(row, options.step, cluster, most_gpus)
         hours = run.hours(EPOCHS)
         total += SEEDS * hours * run.gpus
+        low, high = hours_between(run)
+        least, most = least + SEEDS * low * run.gpus, most + SEEDS * high * run.gpus
         print(
             f"{row.reference.source:10} {row.minibatch:>6,} {run.gpus:>5} {hours:>6.1f} "
             f"{hours * run.gpus:>9,.0f}  {row.reference!s:13}  {command(row)}"
         )
     print(
-        f"\n{len(distinct_rows())} settings of {SEEDS} seeds: {total:,.0f} GPU hours by the "
-        f"planner, on {cluster.network.name}, step of {options.step.source}; validation is left "
-        "out. Errors are the paper's, mean ± standard deviation of 5 runs."
+        f"\n{len(distinct_rows())} settings of {SEEDS} seeds: {total:,.0f} GPU hours "
+        f"({least:,.0f} to {most:,.0f}) by the planner, on {cluster.network.name}, "
+        f"step of {options.step.source}; validation is left out. "
+        "Errors are the paper's, mean ± standard deviation of 5 runs."
     )
 
 
@@ -47,5 +51,15 @@ def predict_run(row: Row, step: Step, cluster: Cluster, most_gpus: int) -> Predi
     gradients = gradients_of(step.model)
     gpus = min(row.workers, most_gpus)
     one = of_one_gpu(step, gradients, cluster).with_images(-(-row.minibatch // gpus))
-    last_pass = one.backward_share * gpus / row.workers  # gradients travel behind it alone
-    return predict(replace(one, backward_share=last_pass), gradients, cluster, gpus)
+    # Gradients travel behind the last pass alone, and what nodes lose they lose once a step.
+    share = gpus / row.workers
+    one = replace(one, backward_share=one.backward_share * share)
+    cluster = replace(cluster, between_nodes=cluster.between_nodes * share)
+    return predict(one, gradients, cluster, gpus)
+
+
+def hours_between(run: Prediction) -> tuple[float, float]:
+    """Return the hours of a run at both ends of its efficiency's interval."""
+    efficiency = run.compute / run.seconds
+    low, high = interval(efficiency) if run.nodes else (efficiency, efficiency)
+    return run.hours(EPOCHS) * efficiency / high, run.hours(EPOCHS) * efficiency / low

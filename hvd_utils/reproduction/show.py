@@ -9,8 +9,8 @@ from hvd_utils.cli.errors import BadInput
 from hvd_utils.paper.results import SEEDS, STEP_SECONDS, distinct_rows
 from hvd_utils.reproduction import figures, tables
 from hvd_utils.reproduction.collected import collect, missing
-from hvd_utils.scaling.curve import Measured, read_curve
 from hvd_utils.scaling.gradients import gradients_of
+from hvd_utils.scaling.measured import Measured, read_curve
 from hvd_utils.scaling.plot import plot
 from hvd_utils.scaling.predict import of_one_gpu, predict
 from hvd_utils.scaling.published import PAPER_CLUSTER, PAPER_STEP

@@ -13,10 +13,11 @@ from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.run_main import run_main
 from hvd_utils.scaling import text
 from hvd_utils.scaling.answers import network_for, stops_paying
+from hvd_utils.scaling.calibration import interval
 from hvd_utils.scaling.gradients import Gradient, gradients_of
 from hvd_utils.scaling.options import read_options
 from hvd_utils.scaling.predict import Cluster, Prediction, Step, of_one_gpu, predict
-from hvd_utils.scaling.published import published_points, validate
+from hvd_utils.scaling.published import validate
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,7 +100,7 @@ def _stops_paying(
 
 
 def _validation() -> list[dict[str, Any]]:
-    validations = validate(published_points())
+    validations = validate()
     print()
     _show(text.validation_table(validations))
     return [
@@ -108,6 +109,7 @@ def _validation() -> list[dict[str, Any]]:
             "predicted": each.predicted,
             "published": each.point.efficiency,
             "error": each.error,
+            "within_interval": each.holds,
             "source": each.point.source,
             "assumed": each.point.assumed,
         }
@@ -121,6 +123,7 @@ def _figures(row: Prediction, base: Prediction, options: Namespace) -> dict[str,
         "minibatch": row.minibatch,
         "images_per_second": row.images_per_second,
         "efficiency": row.efficiency(base),
+        "efficiency_interval": interval(row.efficiency(base)) if row.nodes else None,
         "hours": row.hours(options.epochs, options.epoch_images),
         "bound": row.bound,
     }

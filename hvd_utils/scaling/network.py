@@ -1,4 +1,4 @@
-"""Networks by name, from data sheets and general constants; nothing is fitted to a run."""
+"""Networks by name, from data sheets and general constants; nothing here is fitted to a run."""
 
 from __future__ import annotations
 

@@ -10,11 +10,10 @@ from typing import NoReturn
 
 from hvd_utils.cli.argument_types import above_zero, positive
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.scaling.calibration import BETWEEN_NODES
 from hvd_utils.scaling.collectives import ALGORITHMS
-from hvd_utils.scaling.curve import first_step as curve_step
-from hvd_utils.scaling.curve import read_curve
 from hvd_utils.scaling.gradients import gradient_bytes
-from hvd_utils.scaling.measured import check, read_step
+from hvd_utils.scaling.measured import check, first_step, read_curve, read_step
 from hvd_utils.scaling.network import PRESETS, Network, preset
 from hvd_utils.scaling.overlap import Horovod
 from hvd_utils.scaling.predict import IMAGENET, Cluster, Step
@@ -62,7 +61,7 @@ def _step(options: argparse.Namespace) -> Step:
     step = PAPER_STEP
     options.points = read_curve(options.measured) if options.measured else []
     if options.points:
-        step = curve_step(options.points, str(options.measured))
+        step = first_step(options.points, str(options.measured))
     elif options.step:
         step = read_step(options.step)
     elif options.seconds is not None:
@@ -86,6 +85,7 @@ def _clusters(options: argparse.Namespace) -> dict[str, Cluster]:
             options.fusion_mb * 2**20, options.cycle_ms / 1000, overlap=not options.no_overlap
         ),
         spread=SPREAD if step.spread is None else step.spread,
+        between_nodes=options.between_nodes,
         input_limit=options.input_limit,
         max_minibatch=options.max_minibatch,
     )
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m hvd_utils.scaling",
         description="Predict step time, images/s, efficiency and hours on 8 to 4,096 GPUs, from "
         "one worker's step and a network. Without options: the paper's cluster.",
-        epilog="Try: --step BENCHMARK.json --network edr-2x --network-for 0.9 --at 512",
+        epilog="Try: --step BENCHMARK.json --network edr-2x --network-for 0.85 --at 512",
         allow_abbrev=False,
     )
     _add_step(parser.add_argument_group("the step, as it was measured"))
@@ -164,6 +164,14 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         metavar="X",
         help="standard deviation of the ranks' computing times, by their mean (default: as "
         f"measured, or {SPREAD:.3f})",
+    )
+    add(
+        "--between-nodes",
+        type=_not_negative,
+        default=BETWEEN_NODES,
+        metavar="X",
+        help="that a step over several nodes takes longer, of its computing, as published runs did "
+        "(default: %(default)g)",
     )
     add(
         "--input-limit",

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.paper.results import STEP_SECONDS
-from hvd_utils.scaling.curve import Measured, by_input, efficiency
+from hvd_utils.scaling.measured import Measured, by_input, efficiency
 from hvd_utils.scaling.predict import Prediction
 from hvd_utils.scaling.published import PAPER_STEP
 

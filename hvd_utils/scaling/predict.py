@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from hvd_utils.scaling.calibration import BETWEEN_NODES
 from hvd_utils.scaling.collectives import ALGORITHMS, steps
 from hvd_utils.scaling.gradients import Gradient
 from hvd_utils.scaling.network import Network
@@ -13,7 +14,7 @@ from hvd_utils.scaling.stragglers import SPREAD, slowdown
 
 IMAGENET = 1_281_167  # training images
 BACKWARD_SHARE = 2 / 3  # backprop makes twice the multiplications of the forward pass
-PARTS = ("compute", "stragglers", "network", "input")
+PARTS = ("compute", "stragglers", "nodes", "network", "input")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Cluster:
     element_bytes: int = 4
     horovod: Horovod = field(default_factory=Horovod)
     spread: float = SPREAD
+    between_nodes: float = BETWEEN_NODES
     input_limit: float | None = None  # images/s that a node can read and decode
     max_minibatch: int | None = None  # n shrinks where kn would exceed it
 
@@ -69,6 +71,7 @@ class Prediction:
     algorithm: str
     compute: float  # of one GPU left to itself
     stragglers: float  # that the slowest takes longer
+    nodes: float  # that a step over several nodes takes longer, as published runs did
     network: float  # that communication outlasts backprop
     input: float  # that images come later than that
     hidden: float  # of communication, behind backprop
@@ -77,7 +80,7 @@ class Prediction:
     @property
     def seconds(self) -> float:
         """The whole step."""
-        return self.compute + self.stragglers + self.network + self.input
+        return self.compute + self.stragglers + self.nodes + self.network + self.input
 
     @property
     def minibatch(self) -> int:
@@ -107,7 +110,9 @@ def predict(step: Step, gradients: Sequence[Gradient], cluster: Cluster, gpus: i
     """Return the step on so many GPUs, where ``step`` is that of one GPU alone."""
     network = cluster.network
     step = step.with_images(cluster.images(step, gpus))
-    slow = step.seconds * slowdown(gpus, cluster.spread)
+    late = step.seconds * (slowdown(gpus, cluster.spread) - 1)
+    nodes = step.seconds * cluster.between_nodes if network.nodes(gpus) > 1 else 0.0
+    slow = step.seconds + late + nodes
     exposed, hidden, allreduces = 0.0, 0.0, 0
     if gpus > 1:
         allreduce = ALGORITHMS[cluster.algorithm]
@@ -130,7 +135,8 @@ def predict(step: Step, gradients: Sequence[Gradient], cluster: Cluster, gpus: i
         images=step.images,
         algorithm=cluster.algorithm,
         compute=step.seconds,
-        stragglers=slow - step.seconds,
+        stragglers=late,
+        nodes=nodes,
         network=exposed,
         input=waits,
         hidden=hidden,

@@ -1,4 +1,4 @@
-"""Published runs, and the prediction for each; nothing is fitted to them.
+"""Published runs, and the prediction for each by a planner that was fitted to the others.
 
 Each gives a rate at a small number of GPUs, from which the step of one is taken, and the efficiency
 at a large one, which is predicted. Networks are presets, from data sheets; the spread is the
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hvd_utils.paper.results import STEP_SECONDS
+from hvd_utils.scaling.calibration import BETWEEN_NODES, LEFT_OUT
 from hvd_utils.scaling.gradients import gradients_of
 from hvd_utils.scaling.network import PRESETS, inside
 from hvd_utils.scaling.overlap import Horovod
@@ -32,6 +33,7 @@ class Point:
     base: int | None = None  # GPUs that the efficiency is against; None: step.gpus
     images: int | None = None  # of a GPU, where not those of ``step``
     assumed: str = ""
+    group: str = ""  # the cluster it is of, as calibration leaves it out
 
 
 @dataclass(frozen=True)
@@ -39,35 +41,50 @@ class Validation:
     """A point beside what was predicted of it."""
 
     point: Point
-    predicted: float  # efficiency
+    predicted: float  # efficiency, the point's cluster left out of the fit
 
     @property
     def error(self) -> float:
-        """Predicted by published, less 1: above 0 where the planner promises too much."""
-        return self.predicted / self.point.efficiency - 1
+        """Predicted less published efficiency: above 0 where the planner promises too much."""
+        return self.predicted - self.point.efficiency
+
+    @property
+    def interval(self) -> float:
+        """The largest error at the other clusters."""
+        return LEFT_OUT[self.point.group].interval
+
+    @property
+    def holds(self) -> bool:
+        """Whether the error is within that interval."""
+        return abs(self.error) <= self.interval
 
 
-def validate(points: Sequence[Point]) -> list[Validation]:
-    """Return the prediction of each point."""
-    return [Validation(point, predicted_efficiency(point)) for point in points]
+def validate() -> list[Validation]:
+    """Return the prediction of each point, its own cluster left out of the calibration."""
+    found = []
+    for group, (value, _) in LEFT_OUT.items():
+        points = [point for point in published_points(value) if point.group == group]
+        found += [Validation(point, predicted_efficiency(point, value)) for point in points]
+    return found
 
 
-def predicted_efficiency(point: Point) -> float:
-    """Return the planner's prediction for a point."""
+def predicted_efficiency(point: Point, between_nodes: float) -> float:
+    """Return the planner's prediction for a point, calibrated by ``between_nodes``."""
     gradients = gradients_of(point.step.model)
-    one = of_one_gpu(point.step, gradients, point.cluster)
-    base = predict(one, gradients, point.cluster, point.base or point.step.gpus)
+    cluster = replace(point.cluster, between_nodes=between_nodes)
+    one = of_one_gpu(point.step, gradients, cluster)
+    base = predict(one, gradients, cluster, point.base or point.step.gpus)
     there = one.with_images(point.images or one.images)
-    return predict(there, gradients, point.cluster, point.gpus).efficiency(base)
+    return predict(there, gradients, cluster, point.gpus).efficiency(base)
 
 
-def fixed_seconds(point: Point) -> float:
+def fixed_seconds(point: Point, between_nodes: float) -> float:
     """Return the fixed part of a step with which the planner meets a point that has another n."""
     low, high = 0.0, point.step.seconds * 0.9
     for _ in range(30):
         middle = (low + high) / 2
         tried = replace(point, step=replace(point.step, fixed_seconds=middle))
-        if predicted_efficiency(tried) > point.efficiency:
+        if predicted_efficiency(tried, between_nodes) > point.efficiency:
             low = middle
         else:
             high = middle
@@ -118,6 +135,7 @@ def mlperf(version: str, alone: float, gpus: int, images: int, rate: float) -> P
         MLPERF,
         images=images,
         assumed="fixed part of the step, as MLPerf v2.1 has it at 8 and 32 H100",
+        group="MLPerf",
     )
 
 
@@ -125,8 +143,8 @@ def mlperf(version: str, alone: float, gpus: int, images: int, rate: float) -> P
 MLPERF_FIXED_FROM = mlperf("v2.1 preview", 6514, 32, 100, 5253)
 
 
-def _with_fixed_part(points: Sequence[Point]) -> tuple[Point, ...]:
-    fixed = fixed_seconds(MLPERF_FIXED_FROM)
+def _with_fixed_part(points: Sequence[Point], between_nodes: float) -> tuple[Point, ...]:
+    fixed = fixed_seconds(MLPERF_FIXED_FROM, between_nodes)
     return tuple(replace(point, step=replace(point.step, fixed_seconds=fixed)) for point in points)
 
 
@@ -138,6 +156,7 @@ OTHERS = (
         STEP_SECONDS[8] / STEP_SECONDS[256],
         PAPER_CLUSTER,
         PAPER,
+        group="paper",
     ),
     Point(
         "paper, 352 P100",
@@ -146,6 +165,7 @@ OTHERS = (
         STEP_SECONDS[8] / STEP_SECONDS[352],
         PAPER_CLUSTER,
         PAPER,
+        group="paper",
     ),
     Point(
         "Horovod, ResNet-101, 512 P100",
@@ -156,6 +176,7 @@ OTHERS = (
         "Horovod's docs/benchmarks: RoCE 25 Gbit/s, 4 GPUs a node",
         base=1,
         assumed="the example's output is of the same servers",
+        group="Horovod",
     ),
     Point(
         "DLPerf MXNet, 8 V100",
@@ -164,6 +185,7 @@ OTHERS = (
         2947.72 / 8 / 389.71,
         DLPERF_CLUSTER,
         DLPERF,
+        group="DLPerf",
     ),
     Point(
         "DLPerf MXNet, 32 V100",
@@ -172,6 +194,7 @@ OTHERS = (
         10419.21 / 32 / 389.71,
         DLPERF_CLUSTER,
         DLPERF,
+        group="DLPerf",
     ),
     Point(
         "DLPerf TensorFlow, 32 V100",
@@ -180,6 +203,7 @@ OTHERS = (
         9514.64 / 32 / 362.44,
         DLPERF_CLUSTER,
         DLPERF,
+        group="DLPerf",
     ),
     Point(
         "Akiba 2017, 1,024 P100",
@@ -190,6 +214,7 @@ OTHERS = (
         "Akiba et al. 2017, arXiv 1711.04325: 15 minutes",
         assumed="one FDR link; against one node, whose step follows from time and efficiency; "
         "fp16, summed after backprop",
+        group="Akiba",
     ),
     Point(
         "Jia 2018, 2,048 P40",
@@ -199,6 +224,7 @@ OTHERS = (
         Cluster(JIA_NETWORK, "hierarchical", FP16),
         "Jia et al. 2018, arXiv 1807.11205: 6.6 minutes",
         assumed="against one node of 8, whose step follows from time and efficiency",
+        group="Jia",
     ),
     Point(
         "Mikami 2018, 1,088 V100",
@@ -208,6 +234,7 @@ OTHERS = (
         Cluster(PRESETS["edr-2x"], "hierarchical", FP16),
         "Mikami et al. 2018, arXiv 1811.05233",
         assumed="a V100 makes 600 images/s in fp16, its rate being unpublished; against one node",
+        group="Mikami",
     ),
 )
 
@@ -221,6 +248,6 @@ MLPERF_POINTS = (
 )
 
 
-def published_points() -> tuple[Point, ...]:
-    """Return all points."""
-    return OTHERS + _with_fixed_part(MLPERF_POINTS)
+def published_points(between_nodes: float = BETWEEN_NODES) -> tuple[Point, ...]:
+    """Return all points; the fixed part of MLPerf's step depends on the calibration."""
+    return OTHERS + _with_fixed_part(MLPERF_POINTS, between_nodes)

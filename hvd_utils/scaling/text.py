@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from hvd_utils.scaling.answers import MOST_GPUS, Stop
-from hvd_utils.scaling.curve import Measured, efficiency
+from hvd_utils.scaling.calibration import INTERVAL, interval
 from hvd_utils.scaling.gradients import Gradient
+from hvd_utils.scaling.measured import Measured, efficiency
 from hvd_utils.scaling.predict import Cluster, Prediction, Step
 from hvd_utils.scaling.published import Validation
 
 # Up to which the paper's error stays that of 256; at 16k it is 24.79 %, not 23.74 % (Figure 1).
 ACCURATE_MINIBATCH = 8192
+NEAR = 0.05  # shares of efficiency, what the planner aims at
+INTERVALS = (
+    f"Nodes: what published runs lose on several nodes beyond data sheets. Interval: ±"
+    f"{100 * INTERVAL:.0f} points, the largest error at a published cluster that was left out."
+)
 
 
 def describe(
@@ -45,8 +51,10 @@ def table(
 ) -> Iterator[str]:
     """Yield the table; efficiency is against ``base``."""
     yield (
-        f"{'GPUs':>6} {'kn':>9}  {'allreduce':<16} {'step':>9} {'images/s':>11} {'efficiency':>10} "
-        f"{f'{epochs:g} epochs':>10}  {'stragglers':>10} {'network':>8} {'input':>6}  bound by"
+        f"{'GPUs':>6} {'kn':>9}  {'allreduce':<16} {'step':>9} {'images/s':>11} "
+        f"{'efficiency (interval)':>21} "
+        f"{f'{epochs:g} epochs':>10}  {'stragglers':>10} {'nodes':>6} {'network':>8} {'input':>6}  "
+        "bound by"
     )
     last = None
     for row in rows:
@@ -56,15 +64,17 @@ def table(
         minibatch = " " if same else f"{row.minibatch:,}{mark}"
         yield (
             f"{head:>6} {minibatch:>10} {row.algorithm:<16} {1000 * row.seconds:>6.1f} ms "
-            f"{row.images_per_second:>11,.0f} {100 * row.efficiency(base):>8.1f} % "
+            f"{row.images_per_second:>11,.0f} {_efficiency(row, base):>21} "
             f"{_duration(row.hours(epochs, epoch_images)):>10}  {_share(row, 'stragglers'):>10} "
-            f"{_share(row, 'network'):>8} {_share(row, 'input'):>6}  {row.bound}"
+            f"{_share(row, 'nodes'):>6} {_share(row, 'network'):>8} {_share(row, 'input'):>6}  "
+            f"{row.bound}"
         )
         last = row
     yield (
-        f"Efficiency is against {_count(base.gpus, 'GPU')}; stragglers, network and input are "
-        "shares of the step. Validation is left out."
+        f"Efficiency is against {_count(base.gpus, 'GPU')}; stragglers, nodes, network and input "
+        "are shares of the step. Validation is left out."
     )
+    yield INTERVALS
     if any(row.minibatch > ACCURATE_MINIBATCH for row in rows):
         yield (
             f"* kn above {ACCURATE_MINIBATCH:,}: with the paper's recipe accuracy falls; lower n "
@@ -91,10 +101,14 @@ def network_answer(
     found: Mapping[str, tuple[float | None, str | None]], efficiency: float, gpus: int
 ) -> Iterator[str]:
     """Yield which network gives this efficiency on so many GPUs, by algorithm."""
-    yield f"For {100 * efficiency:g} % on {gpus:,} GPUs, against one alone, a node needs, usable:"
+    low, high = interval(efficiency)
+    yield (
+        f"For {100 * efficiency:g} % on {gpus:,} GPUs, against one alone, a node needs, usable "
+        f"(the run then has {100 * low:.0f} to {100 * high:.0f} %):"
+    )
     for name, (gbit, preset) in found.items():
         if gbit is None:
-            yield f"  {name:<16} no bandwidth is enough: stragglers, latency and input take more"
+            yield f"  {name:<16} no bandwidth is enough: stragglers, nodes and latency take more"
         else:
             least = f"least preset: {preset}" if preset else "no preset has both it and the latency"
             yield f"  {name:<16} {gbit:8.3g} Gbit/s   {least}"
@@ -108,26 +122,45 @@ def paying_answer(name: str, stop: Stop | None, gain: float, efficiency: float) 
             f"the GPUs are {gain:g} times faster or more, at {100 * efficiency:g} % or more"
         )
     last, doubled = stop.last, stop.doubled
+    low, high = interval(stop.efficiency)
     return (
         f"  {name:<16} {last.gpus:,} GPUs (n = {last.images}); {doubled.gpus:,} would be "
-        f"{stop.gain:.2f} times as fast, at {100 * stop.efficiency:.0f} %, bound by {doubled.bound}"
+        f"{stop.gain:.2f} times as fast, at {100 * stop.efficiency:.0f} % "
+        f"({100 * low:.0f} to {100 * high:.0f}), bound by {doubled.bound}"
     )
 
 
 def validation_table(validations: Sequence[Validation]) -> Iterator[str]:
-    """Yield published and predicted efficiency of each point, with the error."""
-    yield "Published runs, to which nothing was fitted; efficiency against fewer GPUs, or larger n:"
-    yield f"{'':36} {'predicted':>9} {'published':>9} {'error':>8}  assumed beside data sheets"
+    """Yield published and predicted efficiency of each point, with the error in points."""
+    yield (
+        "Published runs, each predicted by a fit to the other clusters; efficiency against fewer "
+        "GPUs, or larger n:"
+    )
+    yield (
+        f"{'':36} {'predicted':>14} {'published':>10} {'error':>6}  {'':7}  "
+        "assumed beside data sheets"
+    )
     for each in validations:
         point = each.point
         yield (
-            f"{point.name:36} {100 * each.predicted:>7.1f} % {100 * point.efficiency:>7.1f} % "
-            f"{100 * each.error:>+6.1f} %  {point.assumed}"
+            f"{point.name:36} {100 * each.predicted:>7.1f} ± {100 * each.interval:>3.1f} % "
+            f"{100 * point.efficiency:>7.1f} % {100 * each.error:>+6.1f}  "
+            f"{'' if each.holds else 'outside':7}  {point.assumed}"
         ).rstrip()
+    near = sum(abs(each.error) <= NEAR for each in validations)
+    inside = sum(each.holds for each in validations)
     yield (
-        "Above 0 the planner promises too much: it leaves out what it does not know, so take its "
-        "efficiency as a limit."
+        f"Within {100 * NEAR:g} points: {near} of {len(validations)}; inside the interval, the "
+        f"largest error at the clusters of the fit: {inside}."
     )
+
+
+def _efficiency(row: Prediction, base: Prediction) -> str:
+    efficiency = row.efficiency(base)
+    if not row.nodes:
+        return f"{100 * efficiency:.1f} %           "
+    low, high = interval(efficiency)
+    return f"{100 * efficiency:.1f} % ({100 * low:3.0f} to {100 * high:3.0f})"
 
 
 def _share(row: Prediction, part: str) -> str:

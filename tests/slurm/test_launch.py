@@ -22,7 +22,7 @@ from hvd_utils.cli.errors import EXIT_RESUME
 from hvd_utils.inspect.compare import differences, newest
 from hvd_utils.run.checkpoint import list_checkpoints
 from hvd_utils.run.event_log import METRICS, read_events
-from hvd_utils.scaling.curve import read_curve
+from hvd_utils.scaling.measured import read_curve
 
 pytestmark = pytest.mark.long
 

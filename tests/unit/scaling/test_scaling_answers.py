@@ -13,7 +13,7 @@ from hvd_utils.scaling.network import PRESETS
 from hvd_utils.scaling.predict import Cluster, Step, predict
 
 STEP = Step(0.05, 32)
-CLUSTER = Cluster(PRESETS["ethernet-50"], spread=0.005)
+CLUSTER = Cluster(PRESETS["ethernet-50"], spread=0.005, between_nodes=0.01)
 GRADIENTS = gradients_of("resnet50")
 
 

@@ -11,7 +11,7 @@ from hvd_utils.cli.errors import BadInput
 from hvd_utils.paper.__main__ import main as paper
 from hvd_utils.run.event_log import METRICS
 from hvd_utils.scaling.__main__ import main as planner
-from hvd_utils.scaling.curve import efficiency, main, point_of, read_curve
+from hvd_utils.scaling.measured import efficiency, main, point_of, read_curve
 
 
 def write_curve(path, *points, **changed):

@@ -16,7 +16,7 @@ from hvd_utils.scaling.stragglers import expected_maximum, slowdown, spread_of
 
 STEP = Step(0.2, 32)
 CLUSTER = Cluster(PRESETS["ethernet-50"])
-EVEN = replace(CLUSTER, spread=0.0)
+EVEN = replace(CLUSTER, spread=0.0, between_nodes=0.0)
 GRADIENTS = gradients_of("resnet50")
 
 
@@ -46,7 +46,7 @@ def test_efficiency_is_at_most_1_and_no_more_is_hidden_than_backprop(network, al
     for gpus in (2, 8, 12, 352, 4096):
         row = predict(STEP, GRADIENTS, cluster, gpus)
         assert 0 < row.efficiency(alone) <= 1
-        assert row.hidden <= STEP.backward_share * (row.compute + row.stragglers) + 1e-9
+        assert row.hidden <= STEP.backward_share * (row.compute + row.stragglers + row.nodes) + 1e-9
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -75,6 +75,13 @@ def test_stragglers_grow_with_ranks_as_draws_do():
     assert slowdown(256, 0.0) == 1
     row = predict(STEP, GRADIENTS, CLUSTER, 256)
     assert row.stragglers == pytest.approx(0.2 * CLUSTER.spread * maxima[3])
+
+
+def test_a_step_over_several_nodes_takes_longer_by_what_was_fitted():
+    """And no longer on more of them; within a node there is nothing of it."""
+    rows = [predict(STEP, GRADIENTS, CLUSTER, gpus) for gpus in (1, 8, 9, 352)]
+    assert [row.nodes for row in rows] == [0, 0, 0.1 * 0.2, 0.1 * 0.2]
+    assert CLUSTER.between_nodes == 0.1
 
 
 def test_a_measured_spread_is_told_from_median_and_slowest_rank():

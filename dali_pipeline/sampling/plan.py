@@ -23,8 +23,7 @@ from dali_pipeline.sampling.crops import (
     training_windows,
 )
 from dali_pipeline.sampling.image_size import training_side, validation_side
-from dali_pipeline.sampling.order import VERSION as ORDER
-from dali_pipeline.sampling.order import pass_images
+from dali_pipeline.sampling.order import VERSIONS, pass_images
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import Settings
 
@@ -33,7 +32,7 @@ from hvd_utils.config.settings import Settings
 class TrainingBatch:
     """The images of one pass: those of one logical worker, or of several in turn."""
 
-    ids: np.ndarray  # int32 (images,)
+    ids: np.ndarray  # int64 (images,)
     labels: np.ndarray  # int64 (images,)
     windows: Windows
     flips: np.ndarray  # int32 (images,), 0 or 1
@@ -85,7 +84,7 @@ class Plan:
             "num_classes": len(self.train.classes),
             "train_images": len(self.train),
             "train_digest": self.train.digest(),
-            "order": ORDER,
+            "order": VERSIONS[self.settings.order],
         }
 
     def training_ids(self, step: int, fused: range) -> tuple[np.ndarray, np.ndarray]:
@@ -97,6 +96,7 @@ class Plan:
             workers=self.settings.workers,
             batch=self.settings.batch_per_worker,
             num_images=len(self.train),
+            order=self.settings.order,
         )
 
     def training_batch(self, step: int, fused: range) -> TrainingBatch:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from hvd_utils.config.recipe import Recipe
 
 VAL_IMAGES = 50_000
-NOT_COMPARED = ("seed", "workers", "precision")  # workers are compared as kn
+NOT_COMPARED = ("seed", "order", "workers", "precision")  # workers are compared as kn
 
 
 class Reference(NamedTuple):

@@ -13,7 +13,7 @@ from support.kills import metrics
 from support.launching import TINY, train
 
 from hvd_utils.inspect.compare import differences, newest
-from hvd_utils.run.checkpoint import list_checkpoints
+from hvd_utils.run.checkpoint import list_checkpoints, save_checkpoint
 from hvd_utils.run.event_log import read_events
 
 
@@ -113,6 +113,24 @@ def test_a_run_stopped_and_resumed_ends_as_the_undisturbed_one(tiny_data, tmp_pa
     assert mine["progress"]["top1_errors"] == theirs["progress"]["top1_errors"]
     assert set(differences(mine, theirs).values()) == {0.0}
     assert metrics(parts) == metrics(whole)
+
+
+@pytest.mark.long
+def test_a_run_from_before_the_computed_order_goes_on_in_its_own(tiny_data, tmp_path):
+    """Its checkpoint names no order; the user says nothing, and starts another number of ranks."""
+    options = ("--data", tiny_data, *TINY, "--workers", 2, "--precision", "fp64")
+    whole, parts, computed = (tmp_path / name for name in ("whole", "parts", "computed"))
+    assert train(*options, "--output", whole, "--order", "stored").code == 0
+    begun = train(*options, "--output", parts, "--order", "stored", "--max-steps", 3, ranks=2)
+    assert begun.code == 0, begun.output
+    state = newest(parts)
+    assert state["experiment"].pop("order") == "stored"
+    save_checkpoint(parts, {k: v for k, v in state.items() if k != "format"}, keep=1)
+    ended = train(*options, "--output", parts)
+    assert ended.code == 0, ended.output
+    assert max(differences(newest(parts), newest(whole)).values()) < 1e-10
+    assert train(*options, "--output", computed).code == 0
+    assert differences(newest(computed), newest(whole))["weights"] > 1e-4
 
 
 @pytest.mark.long

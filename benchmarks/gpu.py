@@ -146,7 +146,7 @@ def _settings(case: Case, options: argparse.Namespace) -> Any:
 
 def _jpegs(options: argparse.Namespace, scratch: Path, processes: int) -> tuple:
     from dali_pipeline.benchmarking.jpegs import make_jpegs
-    from dali_pipeline.dataset.index import scan_splits
+    from dali_pipeline.dataset.scan import scan_splits
 
     if options.data:
         return scan_splits(options.data)

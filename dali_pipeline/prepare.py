@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dali_pipeline.dataset.index import Index, scan_splits
+from dali_pipeline.dataset.index import Index
 from dali_pipeline.dataset.index_file import SPLITS, index_path, save_index
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.preparation.class_folders import arrange_folders
 from dali_pipeline.preparation.counts import differences
 from dali_pipeline.preparation.devkit import DEVKIT, read_devkit

@@ -113,7 +113,7 @@ class Plan:
         stream = Stream(settings.seed, epochs, ids)
         return TrainingBatch(
             ids=ids,
-            labels=self.train.labels[ids].astype(np.int64),
+            labels=self.train.labels_of(ids),
             windows=training_windows(
                 stream, heights, widths, settings.min_crop_area, settings.max_crop_ratio
             ),
@@ -177,7 +177,7 @@ class Plan:
                 self.bad_val.add(error)
         return ValidationBatch(
             ids=ids,
-            labels=self.val.labels[ids].astype(np.int64),
+            labels=self.val.labels_of(ids),
             placement=central_placement(
                 heights, widths, self.settings.val_resize, self.validation_side
             ),

@@ -11,7 +11,7 @@ import torch
 from support.launching import TINY, launch, train
 
 from benchmarks.harness.loop import Loop
-from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.loading.interface import STD
 from dali_pipeline.loading.loader import make_loader
 from dali_pipeline.sampling.plan import Plan

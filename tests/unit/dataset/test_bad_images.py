@@ -11,8 +11,9 @@ from support.images import write_jpegs
 
 from dali_pipeline import prepare
 from dali_pipeline.dataset.bad_images import BadImages
-from dali_pipeline.dataset.index import BadImage, Index, bad_image, scan_splits, synthetic_index
+from dali_pipeline.dataset.index import BadImage, Index, bad_image, synthetic_index
 from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.loading.loader import make_loader
 from dali_pipeline.sampling.plan import Plan
 from hvd_utils.cli.errors import BadInput

@@ -11,7 +11,7 @@ from support.images import write_jpegs
 from torchvision.datasets import ImageFolder
 
 from dali_pipeline.dataset.digits import ensure_digits
-from dali_pipeline.dataset.index import scan, scan_splits
+from dali_pipeline.dataset.scan import scan, scan_splits
 from hvd_utils.cli.errors import BadInput
 
 

@@ -124,6 +124,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
                 precision=settings.precision,
                 world=world,
                 flags=run.flags,
+                classes=plan.validated_classes,
                 heartbeat=run.watchdog.beat,
             )
             run.check_requests()

@@ -17,7 +17,7 @@ import numpy as np
 
 from dali_pipeline.dataset.index import AGAIN, Digest, Index
 from dali_pipeline.dataset.mapped import CHECKED_BYTES, ArrayWriter, MappedFile, map_arrays, pieces
-from dali_pipeline.dataset.scan import check_same_classes, check_splits, scan_splits
+from dali_pipeline.dataset.scan import check_classes, check_splits, scan_splits
 from hvd_utils.cli.errors import BadInput
 
 FORMAT = 1  # raised whenever the meaning of the file changes
@@ -116,7 +116,7 @@ def open_splits(data: Path) -> tuple[Index, Index]:
     if not any(index_path(data, split).exists() for split in SPLITS):
         return scan_splits(data)
     train, val = (load_index(index_path(data, split), data / split) for split in SPLITS)
-    check_same_classes(train, val)
+    check_classes(train, val)
     for index in (train, val):
         _check_fits(index)
     return train, val

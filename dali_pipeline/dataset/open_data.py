@@ -70,6 +70,8 @@ def describe(settings: Settings, train: Index, val: Index) -> str:
     """Return the line that describes what the run reads."""
     counts = f"{len(train):,} training and {len(val):,} validation images, "
     counts += f"{len(train.classes)} classes"
+    if val.classes != train.classes:
+        counts += f", validated by a softmax over {len(val.classes)} of them"
     if settings.loader == "synthetic":
         return f"data: synthetic (no files): {counts}"
     if settings.data == DIGITS:

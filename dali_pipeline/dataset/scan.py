@@ -111,23 +111,25 @@ def check_splits(data: Path) -> None:
 
 
 def scan_splits(data: Path) -> tuple[Index, Index]:
-    """Index ``data/train`` and ``data/val``, whose class folders must be the same.
+    """Index ``data/train`` and ``data/val``, whose classes must be some of training's.
 
     Raises BadInput with what is missing or different.
     """
     check_splits(data)
     train, val = scan(data / "train"), scan(data / "val")
-    check_same_classes(train, val)
+    check_classes(train, val)
     return train, val
 
 
-def check_same_classes(train: Index, val: Index) -> None:
-    """Raise BadInput naming the first class that only one of the two has."""
-    for ours, theirs in ((train, val), (val, train)):
-        extra = sorted(set(ours.classes) - set(theirs.classes))
-        if extra:
-            more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-            raise BadInput(
-                f"class {extra[0]}{more} is in {ours.root} but not in {theirs.root}: "
-                "both need the same class folders"
-            )
+def check_classes(train: Index, val: Index) -> None:
+    """Raise BadInput naming the first class that is validated but not trained.
+
+    Training may have more classes (ImageNet-5k, section 5.3).
+    """
+    extra = sorted(set(val.classes) - set(train.classes))
+    if extra:
+        more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
+        raise BadInput(
+            f"class {extra[0]}{more} is in {val.root} but not in {train.root}: every class that is "
+            "validated has to be trained"
+        )

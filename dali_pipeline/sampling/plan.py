@@ -158,6 +158,18 @@ class Plan:
         most = -(-len(self.val) // self.size)
         return -(-most // self.settings.val_batch)
 
+    @property
+    def validated_classes(self) -> np.ndarray | None:
+        """Where validation's classes are among training's, int64; None: all, in the same order.
+
+        A model of ImageNet-5k is validated by the softmax of the 1,000 classes of ImageNet alone
+        (section 5.3).
+        """
+        if self.val.classes == self.train.classes:
+            return None
+        places = {name: place for place, name in enumerate(self.train.classes)}
+        return np.array([places[name] for name in self.val.classes])
+
     def validation_ids(self) -> list[np.ndarray]:
         """Return this process's part of the validation set: every ``size``-th image, in batches."""
         mine = np.arange(self.rank, len(self.val), self.size)

@@ -45,6 +45,7 @@ def evaluate_only(
         precision=settings.precision,
         world=world,
         flags=SharedFlags(world.size),
+        classes=plan.validated_classes,
     )
     bad = plan.bad_images(world.gather(plan.found_bad()))
     if world.is_root:

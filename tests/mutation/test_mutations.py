@@ -157,6 +157,12 @@ MUTATIONS = {
         "return range(rank * (workers // size), (rank + 1) * (workers // size))",
         UNIT + "paper/test_logical_workers.py",
     ),
+    "all trained classes compete where some are validated": Mutation(
+        "hvd_utils/training/loops.py",
+        "logits = logits[:, only]",
+        "pass",
+        UNIT + "training/test_loops.py",
+    ),
     "validation images are counted twice to fill a batch": Mutation(
         "dali_pipeline/sampling/plan.py",
         "mine = np.arange(self.rank, len(self.val), self.size)",

@@ -115,6 +115,18 @@ def test_a_run_stopped_and_resumed_ends_as_the_undisturbed_one(tiny_data, tmp_pa
     assert metrics(parts) == metrics(whole)
 
 
+def test_some_of_the_classes_are_validated_by_a_softmax_over_them(tmp_path):
+    """Of 8 trained ones, 2: so each image's class is among the first five, which chance is not."""
+    classes = dict.fromkeys(("ant", "bee", "cat", "dog", "eel", "fly", "gnu", "hen"), 2)
+    write_jpegs(tmp_path / "data" / "train", classes)
+    write_jpegs(tmp_path / "data" / "val", {"hen": 20, "cat": 20})
+    ended = train("--data", tmp_path / "data", "--output", tmp_path / "run", *TINY, ranks=2)
+    assert ended.code == 0, ended.output
+    assert "8 classes, validated by a softmax over 2 of them" in ended.output
+    for epoch in events(tmp_path / "run", "epoch"):
+        assert (epoch["val_images"], epoch["val_top5_error"]) == (40, 0)
+
+
 @pytest.mark.long
 def test_a_run_from_before_the_computed_order_goes_on_in_its_own(tiny_data, tmp_path):
     """Its checkpoint names no order; the user says nothing, and starts another number of ranks."""

@@ -155,7 +155,7 @@ def test_a_folder_that_changed_is_noticed(data):
 def test_splits_of_different_data_sets_are_refused(data, tmp_path):
     other = replace(open_splits(data)[1], classes=("ant", "cow"))
     save_index(index_path(data, "val"), other)
-    with pytest.raises(BadInput, match="class bee is in .*train but not in .*val"):
+    with pytest.raises(BadInput, match="class cow is in .*val but not in .*train"):
         open_splits(data)
 
 

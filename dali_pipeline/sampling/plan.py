@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dali_pipeline.dataset.bad_images import BadImages
+from dali_pipeline.dataset.bad_images import BadImages, BadList
 from dali_pipeline.dataset.index import BadImage, Index
 from dali_pipeline.sampling.crops import (
     Placement,
@@ -138,14 +138,14 @@ class Plan:
         """Return what this process found bad so far in training and validation, by id."""
         return dict(self.bad_train.reasons), dict(self.bad_val.reasons)
 
-    def bad_images(self, found: Sequence[tuple[Mapping, Mapping]] | None = None) -> dict[str, str]:
-        """Return where the bad images are, and what is wrong, of all that was ``found``.
+    def bad_images(self, found: Sequence[tuple[Mapping, Mapping]] | None = None) -> BadList:
+        """Return the bad images of all that was ``found``.
 
         That is one ``found_bad()`` of each process; None: this one's alone. Raises BadInput where
         they are too many for the images to be at fault.
         """
         train, val = zip(*(found or [self.found_bad()]), strict=True)
-        return self.bad_train.everywhere(train) | self.bad_val.everywhere(val)
+        return self.bad_train.everywhere(train) + self.bad_val.everywhere(val)
 
     @property
     def training_size(self) -> int:

@@ -178,6 +178,10 @@ def test_bad_images_are_passed_over_alike_on_any_number_of_processes(tiny_data, 
         assert [image.split("/data/")[1] for image in last["images"]] == [
             "train/ant/002.JPEG", "train/cat/009.JPEG", "val/bee/001.JPEG"
         ]  # fmt: skip
+        listed = (run / "bad-images.txt").read_text().splitlines()
+        assert [line.split("/data/")[1].split(": ")[0] for line in listed] == [
+            "train/ant/002.JPEG", "train/cat/009.JPEG", "val/bee/001.JPEG"
+        ]  # fmt: skip
         assert first["epoch"] == 0
         assert {event["val_images"] for event in events(run, "epoch")} == {6}
         losses.append([event["loss"] for event in events(run, "step")])

@@ -91,6 +91,12 @@ MUTATIONS = {
         "        words[start : start + 1024].sort()\n",
         UNIT + "sampling/test_order.py",
     ),
+    "the index is sent to every process": Mutation(
+        "dali_pipeline/dataset/index.py",
+        "            state |= dict.fromkeys(own)\n",
+        "            own = []\n",
+        UNIT + "dataset/test_index_file.py",
+    ),
     "every epoch has the same order": Mutation(
         "dali_pipeline/sampling/bijection.py",
         "np.array([seed, epoch], np.uint64)",

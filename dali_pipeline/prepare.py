@@ -2,6 +2,7 @@
 
 python -m dali_pipeline.prepare SOURCE DEST    extract, check, decode once, index
 python -m dali_pipeline.prepare FOLDER         the same for class folders, where they are
+python -m dali_pipeline.prepare --from-shards DIR    index WebDataset's tars, where they are
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dali_pipeline.dataset.index import Index, scan_splits
+from dali_pipeline.dataset.index import Index
 from dali_pipeline.dataset.index_file import SPLITS, index_path, save_index
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.preparation.class_folders import arrange_folders
 from dali_pipeline.preparation.counts import differences
 from dali_pipeline.preparation.devkit import DEVKIT, read_devkit
 from dali_pipeline.preparation.image_check import UNDECODABLE
+from dali_pipeline.preparation.index_tars import index_tars
 from dali_pipeline.preparation.options import ORIGINALS, read_options
 from dali_pipeline.preparation.pack import check_folder, pack
 from dali_pipeline.preparation.repair import repair, repairable
@@ -37,6 +40,9 @@ SHOWN = 20  # lines of differences
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prepare a data set, from top to bottom; every step continues where it was interrupted."""
     options = read_options(arguments)
+    if options.from_shards:
+        _from_shards(options)
+        return
     try:
         source, dest = options.source.expanduser(), (options.dest or options.source).expanduser()
     except RuntimeError as error:  # ~nobody: no such user
@@ -61,6 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _pack(indexes, options)
     except OSError as error:
         raise _cannot_write(error, dest) from error
+
+
+def _from_shards(options: argparse.Namespace) -> None:
+    try:
+        index_tars(options.from_shards.expanduser().absolute(), options)
+    except RuntimeError as error:  # ~nobody: no such user
+        raise BadInput(f"folder {options.from_shards} cannot be: {error}") from error
+    except OSError as error:
+        raise _cannot_write(error, options.from_shards) from error
 
 
 def _check_counts(train: Index, val: Index, devkit: Path, any_count: bool) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.harness.card import Watch, peak, training_flops
 from benchmarks.harness.loop import Loop
-from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.dataset.scan import scan_splits
 from hvd_utils.cli.run_main import run_main
 from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.world import World, start_world

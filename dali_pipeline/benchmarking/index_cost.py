@@ -16,15 +16,15 @@ from dali_pipeline.dataset.index import Index
 from dali_pipeline.dataset.index_file import index_path, open_splits, save_index
 from dali_pipeline.dataset.open_data import IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL
 from dali_pipeline.sampling.crops import Stream, flips, training_windows
-from dali_pipeline.sampling.order import permutation, worker_images
+from dali_pipeline.sampling.order import images_in_epoch, worker_images
 
-CHUNK = 8192  # crop windows are computed by the minibatch, never for the whole epoch at once
+CHUNK = 8192  # orders and windows are computed by the minibatch, never for a whole epoch at once
 
 
 def epoch_order(images: int) -> None:
-    """Compute the permutation of an epoch."""
-    permutation.cache_clear()
-    permutation(1, 0, images)
+    """Compute the order of an epoch, a minibatch at a time."""
+    for start in range(0, images, CHUNK):
+        images_in_epoch(1, 0, np.arange(start, min(start + CHUNK, images)), images)
 
 
 def windows_of(ids: np.ndarray) -> None:
@@ -42,8 +42,8 @@ def epoch_windows(images: int) -> None:
 
 def worker_step(images: int) -> None:
     """Compute what one of 256 workers of 32 images needs for a step of an epoch under way."""
-    worker = {"workers": 256, "batch": min(32, images // 256 or 1), "num_images": images}
-    windows_of(worker_images(1, 17, 200, **worker)[1])
+    batch = min(32, images // 256 or 1)
+    windows_of(worker_images(1, 17, 200, workers=256, batch=batch, num_images=images)[1])
 
 
 def peak_megabytes(run: Callable[[], object]) -> float:

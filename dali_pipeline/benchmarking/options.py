@@ -69,9 +69,19 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="measure instead what an index of ImageNet's size costs: opening it, and an epoch's "
         "order and windows",
     )
+    parser.add_argument(
+        "--index-images",
+        type=lambda text: [positive(part) for part in text.split(",")],
+        default=[],
+        metavar="N,N",
+        help="with --index: how the cost grows, on made-up indexes of so many images each; "
+        "100,000,000 take 5 GB of temporary files",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write medians and ratios")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a picture")
     options = parser.parse_args(arguments)
+    if options.index_images and not options.index:
+        parser.error("--index-images needs --index")
     for flag in ("json", "plot"):  # seen now, not after minutes
         file = getattr(options, flag)
         if file and launched_rank() == 0 and not file.absolute().parent.is_dir():

@@ -8,7 +8,9 @@ left out.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +19,21 @@ from hvd_utils.cli.errors import BadInput
 
 FEW = 10  # so many may be bad in any data set
 MOST = 0.01  # and this share of a large one; beyond, the storage is at fault and not the images
+MOST_OF_ALL = 1_000_000  # and not more of any: every process remembers those that it found
+NAMED = 10_000  # of so many, what a list of them says where they are
+
+
+@dataclass(frozen=True)
+class BadList:
+    """How many images are bad in all, and where the first ones are, with what is wrong."""
+
+    total: int
+    named: dict[str, str]
+
+    def __add__(self, other: BadList) -> BadList:
+        """Return both as one list."""
+        named = [*self.named.items(), *other.named.items()]
+        return BadList(self.total + other.total, dict(named[:NAMED]))
 
 
 class BadImages:
@@ -34,11 +51,11 @@ class BadImages:
         """
         if not self._skip:
             raise error
-        self.reasons[error.image] = error.reason
+        self.reasons[error.image] = sys.intern(error.reason)  # of many, few are different
         self._check(self.reasons)
 
-    def everywhere(self, found: Iterable[Mapping[int, str]]) -> dict[str, str]:
-        """Return where the images are that any process ``found`` bad, and what is wrong.
+    def everywhere(self, found: Iterable[Mapping[int, str]]) -> BadList:
+        """Return the images that any process ``found`` bad.
 
         Raises BadInput where all together found too many: that does not depend on how many
         processes shared the work.
@@ -47,10 +64,11 @@ class BadImages:
         for part in found:
             reasons.update(part)
         self._check(reasons)
-        return {self.index.whereabouts(image): reasons[image] for image in sorted(reasons)}
+        first = sorted(reasons)[:NAMED]
+        return BadList(len(reasons), {self.index.whereabouts(i): reasons[i] for i in first})
 
     def _check(self, reasons: Mapping[int, str]) -> None:
-        if len(reasons) > max(FEW, MOST * len(self.index)):
+        if len(reasons) > min(max(FEW, MOST * len(self.index)), MOST_OF_ALL):
             image, reason = next(reversed(reasons.items()))
             raise BadInput(
                 f"{len(reasons)} of {len(self.index)} images in {self.index.root} cannot be "

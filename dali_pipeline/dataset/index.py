@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
-from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from dali_pipeline.dataset.mapped import MappedFile, pieces
 from hvd_utils.cli.errors import BadInput
 
 Image.MAX_IMAGE_PIXELS = None  # a limit against hostile files, which training images are not
 
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # torchvision's
-)
-
 CHANGED = "it has changed since its index was made; if the new one is right, prepare the data again"
 
-UNFINISHED = ".stage/unfinished"  # a file in a data folder whose staging is not finished
+AGAIN = "prepare the data again (python -m dali_pipeline.prepare --help)"
+
+
+class Digest:
+    """The checksum of a data set, fed in parts: all of its names, then all of its labels."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._checksum = sha256()
+        self._checksum.update(b"\n".join(map(os.fsencode, classes)) + b"\0")
+        self._before: bytes | None = b""
+
+    def add_names(self, names: np.ndarray) -> None:
+        """Add names, as bytes, in order."""
+        if len(names):
+            self._checksum.update(self._before + b"\n".join(names.tolist()))
+            self._before = b"\n"
+
+    def add_labels(self, labels: np.ndarray) -> None:
+        """Add labels, in order."""
+        if self._before is not None:
+            self._checksum.update(b"\0")  # the names are at their end
+            self._before = None
+        self._checksum.update(labels.astype("<i4").tobytes())
+
+    def end(self, note: str) -> str:
+        """Return the checksum."""
+        self._checksum.update(note.encode())
+        return self._checksum.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -37,6 +59,9 @@ class Index:
     ``file_bytes``, int64 lengths of the encoded images; elsewhere these are None. Of a packed set,
     ``shards`` are files below ``root``, and image i begins at byte ``offset[i]`` (int64) of
     ``shards[shard[i]]`` (int32). ``note`` describes how the images differ from the data set's own.
+
+    ``source`` is the file that columns are mapped from. Other processes that an index is sent to
+    map it themselves.
     """
 
     root: str
@@ -50,6 +75,7 @@ class Index:
     shard: np.ndarray | None = None
     offset: np.ndarray | None = None
     note: str = ""
+    source: MappedFile | None = field(default=None, repr=False, compare=False)
     _sizes: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -68,19 +94,54 @@ class Index:
     def digest(self) -> str:
         """Return a checksum of what is trained on: classes, names, labels and ``note``.
 
-        It is the same for a data set prepared or not, in files or in shards, wherever it lies.
+        It is the same for a data set prepared or not, in files or in shards, wherever it lies. An
+        index file holds its own.
         """
-        checksum = sha256()
-        for part in ([os.fsencode(name) for name in self.classes], self.names.tolist()):
-            checksum.update(b"\n".join(part) + b"\0")
-        checksum.update(self.labels.astype("<i4").tobytes())
-        checksum.update(self.note.encode())
-        return checksum.hexdigest()
+        if self.source and self.source.digest and self._as_in(self.source):
+            return self.source.digest
+        digest = Digest(self.classes)
+        for part in pieces(self.names):
+            digest.add_names(part)
+        for part in pieces(self.labels):
+            digest.add_labels(part)
+        return digest.end(self.note)
+
+    def _as_in(self, source: MappedFile) -> bool:
+        """Whether nothing that the digest is of was replaced since it was read."""
+        columns = source.columns
+        same = self.names is columns["names"] and self.labels is columns["labels"]
+        return same and (self.classes, self.note) == source.of
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the columns that another process can map itself."""
+        state = dict(self.__dict__)
+        if self.source:
+            own = [name for name, column in self.source.columns.items() if state[name] is column]
+            state |= dict.fromkeys(own)
+            state["source"] = replace(self.source, columns=dict.fromkeys(own)) if own else None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map them; raises BadInput where the file is not there or another one."""
+        if state["source"]:
+            state["source"] = state["source"].remap()
+            state |= state["source"].columns
+        self.__dict__.update(state)
+
+    def labels_of(self, ids: np.ndarray) -> np.ndarray:
+        """Return labels, int64; raise BadInput where the index has one that no class has."""
+        labels = self.labels[ids].astype(np.int64)
+        if len(labels) and not (labels.min() >= 0 and labels.max() < len(self.classes)):
+            raise BadInput(f"the index of {self.root} is damaged (labels out of range): {AGAIN}")
+        return labels
 
     def path(self, image: int) -> str:
         """Return the file that holds an image: its own, or its shard."""
         if self.packed:
-            return os.path.join(self.root, self.shards[self.shard[image]])
+            shard = int(self.shard[image])
+            if not 0 <= shard < len(self.shards):
+                raise BadInput(f"the index of {self.root} is damaged (shard {shard}): {AGAIN}")
+            return os.path.join(self.root, self.shards[shard])
         return os.path.join(self.root, os.fsdecode(self.names[image]))
 
     def whereabouts(self, image: int) -> str:
@@ -117,7 +178,10 @@ class Index:
         Raises BadImage if a header cannot be.
         """
         if self.prepared:
-            return self.heights[ids], self.widths[ids]
+            heights, widths = self.heights[ids], self.widths[ids]
+            if len(ids) and min(heights.min(), widths.min()) < 1:
+                raise BadInput(f"the index of {self.root} is damaged (no pixels): {AGAIN}")
+            return heights, widths
         for image in ids.tolist():
             if image not in self._sizes:
                 self._sizes[image] = self._header_size(image)
@@ -165,117 +229,3 @@ def synthetic_index(num_images: int, num_classes: int) -> Index:
     labels = np.arange(num_images, dtype=np.int32) % num_classes
     classes = tuple(str(label) for label in range(num_classes))
     return Index("", classes, np.zeros(num_images, dtype="S1"), labels)
-
-
-def scan(root: Path) -> Index:
-    """Index a folder of class folders, as torchvision's ImageFolder reads one: in sorted order.
-
-    Folders within a class folder belong to the class. Raises BadInput where there is no class
-    folder or a class has no image.
-    """
-    try:
-        status = os.stat(root)
-        classes = sorted(entry.name for entry in os.scandir(root) if _is_folder(entry))
-    except OSError as error:
-        raise BadInput(f"cannot read data folder {root}: {error.strerror}") from error
-    if not classes:
-        raise BadInput(f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg")
-    names: list[bytes] = []
-    counts = []
-    above = frozenset({(status.st_dev, status.st_ino)})
-    for name in classes:
-        files = [
-            f"{folder}/{file}"
-            for folder, images in sorted(_folders(root, name, above))
-            for file in sorted(images)
-        ]
-        if not files:
-            raise BadInput(f"class folder {root / name} has no images: fill it or remove it")
-        names += map(os.fsencode, files)
-        counts.append(len(files))
-    labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
-    return Index(str(root), tuple(classes), np.array(names, dtype=bytes), labels)
-
-
-def _folders(
-    root: Path, name: str, above: frozenset[tuple[int, int]]
-) -> Iterator[tuple[str, list[str]]]:
-    """Yield a folder below ``root``, and each within it, with the names of its image files.
-
-    Links are followed, but not back to a folder ``above``.
-    """
-    try:
-        status = os.stat(root / name)
-        entries = list(os.scandir(root / name))
-    except OSError as error:
-        raise BadInput(f"cannot read data folder {root / name}: {error.strerror}") from error
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        return
-    yield name, [entry.name for entry in entries if _is_image(entry)]
-    for entry in entries:
-        if _is_folder(entry):
-            yield from _folders(root, f"{name}/{entry.name}", above | {here})
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError as error:  # a link to itself
-        raise BadInput(f"cannot read data folder {entry.path}: {error.strerror}") from error
-
-
-def _is_image(entry: os.DirEntry) -> bool:
-    """Whether this is a file with an image's name; a link that leads nowhere is a bad image."""
-    if os.path.splitext(entry.name)[1].lower() not in EXTENSIONS:
-        return False
-    try:
-        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
-    except OSError:
-        return True
-
-
-def check_splits(data: Path) -> None:
-    """Raise BadInput unless ``data`` is a folder with ``train/`` and ``val/``, staged whole.
-
-    Looks no further.
-    """
-    try:
-        state = "" if stat.S_ISDIR(os.stat(data).st_mode) else "is no folder"
-    except FileNotFoundError:
-        state = "does not exist"
-    except OSError as error:
-        state = f"cannot be read ({error.strerror})"
-    if state:
-        raise BadInput(f"data folder {data} {state}: set --data or IMAGENET_DIR")
-    if (data / UNFINISHED).exists():
-        raise BadInput(
-            f"data folder {data} is not whole: start python -m dali_pipeline.stage again, which "
-            "goes on, or wait until it is done"
-        )
-    for split in ("train", "val"):
-        if not (data / split).is_dir():
-            raise BadInput(f"data folder {data} has no {split}/: it needs train/ and val/")
-
-
-def scan_splits(data: Path) -> tuple[Index, Index]:
-    """Index ``data/train`` and ``data/val``, whose class folders must be the same.
-
-    Raises BadInput with what is missing or different.
-    """
-    check_splits(data)
-    train, val = scan(data / "train"), scan(data / "val")
-    check_same_classes(train, val)
-    return train, val
-
-
-def check_same_classes(train: Index, val: Index) -> None:
-    """Raise BadInput naming the first class that only one of the two has."""
-    for ours, theirs in ((train, val), (val, train)):
-        extra = sorted(set(ours.classes) - set(theirs.classes))
-        if extra:
-            more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-            raise BadInput(
-                f"class {extra[0]}{more} is in {ours.root} but not in {theirs.root}: "
-                "both need the same class folders"
-            )

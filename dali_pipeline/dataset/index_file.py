@@ -1,5 +1,7 @@
 """The prepared index: one ``.npz`` file a split, so that a run need not walk the folders.
 
+It has a column for each property of an image, all of fixed width. They are mapped, not read:
+opening takes the same time for any number of images, and the processes of a node share them.
 ``DATA/train.index.npz`` describes ``DATA/train/``, and likewise ``val``; ``prepare`` writes both.
 """
 
@@ -7,18 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dali_pipeline.dataset.index import Index, check_same_classes, check_splits, scan_splits
+from dali_pipeline.dataset.index import AGAIN, Digest, Index
+from dali_pipeline.dataset.mapped import CHECKED_BYTES, ArrayWriter, MappedFile, map_arrays, pieces
+from dali_pipeline.dataset.scan import check_classes, check_splits, scan_splits
 from hvd_utils.cli.errors import BadInput
 
 FORMAT = 1  # raised whenever the meaning of the file changes
 SPLITS = ("train", "val")
-AGAIN = "prepare the data again (python -m dali_pipeline.prepare --help)"
 
 # Of every prepared index, and of a packed one besides.
 COLUMNS = {"labels": np.int32, "heights": np.int32, "widths": np.int32, "file_bytes": np.int64}
@@ -30,46 +33,71 @@ def index_path(data: Path, split: str) -> Path:
     return data / f"{split}.index.npz"
 
 
+class Columns(NamedTuple):
+    """The columns of an index that is written; each function returns a column's parts, in order."""
+
+    length: int
+    names_dtype: np.dtype
+    parts: Callable[[str], Iterable[np.ndarray]]
+
+
 def save_index(path: Path, index: Index) -> None:
     """Write a prepared index; under a temporary name and renamed, so that it is whole or absent."""
-    columns = COLUMNS | (PACKED_COLUMNS if index.packed else {})
-    arrays: dict[str, Any] = {
-        name: np.asarray(getattr(index, name), kind) for name, kind in columns.items()
-    }
+    columns = Columns(len(index), index.names.dtype, lambda name: pieces(getattr(index, name)))
+    write_index(path, columns, index.classes, index.shards, index.note)
+
+
+def write_index(
+    path: Path, columns: Columns, classes: Sequence[str], shards: Sequence[str], note: str = ""
+) -> None:
+    """Write an index part by part; under a temporary name and renamed: it is whole or absent."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        np.savez(
-            file,
-            format=FORMAT,
-            names=index.names,
-            classes=_as_bytes(index.classes),
-            shards=_as_bytes(index.shards),
-            note=np.array(index.note),
-            **arrays,
-        )
+    digest = Digest(classes)
+    with ArrayWriter(temporary) as writer:
+        kinds = _kinds(shards)
+        for part in writer.column(
+            "names", columns.names_dtype, columns.length, columns.parts("names")
+        ):
+            digest.add_names(part)
+        for name, kind in kinds.items():
+            parts = columns.parts(name)
+            for part in writer.column(name, np.dtype(kind), columns.length, parts):
+                if name == "labels":
+                    digest.add_labels(part)
+        writer.array("format", FORMAT)
+        writer.array("classes", _as_bytes(classes))
+        writer.array("shards", _as_bytes(shards))
+        writer.array("note", note)
+        writer.array("digest", digest.end(note))
     os.replace(temporary, path)
 
 
-def load_index(path: Path, root: Path) -> Index:
-    """Read the index of the split in ``root``.
+def _kinds(shards: Sequence[str]) -> dict[str, Any]:
+    return COLUMNS | (PACKED_COLUMNS if len(shards) else {})
 
-    Raises BadInput if the file is missing, damaged or not such an index.
+
+def load_index(path: Path, root: Path) -> Index:
+    """Open the index of the split in ``root``: its columns are mapped, and none is read.
+
+    Raises BadInput if the file is missing, damaged or not such an index. What a large one holds is
+    checked where it is used.
     """
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             if stored["format"] != FORMAT:
                 raise ValueError(f"it has format {stored['format']}, this program {FORMAT}")
             shards = _as_strings(stored["shards"])
-            columns = COLUMNS | (PACKED_COLUMNS if shards else {})
-            index = Index(
-                root=str(root),
-                classes=_as_strings(stored["classes"]),
-                names=stored["names"],
-                shards=shards,
-                note=str(stored["note"]),
-                **{name: stored[name].astype(kind, copy=False) for name, kind in columns.items()},
-            )
-        _check_columns(index, columns)
+            classes, note = _as_strings(stored["classes"]), str(stored["note"])
+            digest = str(stored["digest"]) if "digest" in stored else ""
+        kinds = _kinds(shards)
+        columns: dict[str, Any] = map_arrays(path, ("names", *kinds))
+        columns |= {name: columns[name].astype(kind, copy=False) for name, kind in kinds.items()}
+        size = path.stat().st_size
+        source = MappedFile(str(path), size, digest, (classes, note), columns)
+        index = Index(
+            root=str(root), classes=classes, shards=shards, note=note, source=source, **columns
+        )
+        _check_columns(index, kinds, whole=size <= CHECKED_BYTES)
     except FileNotFoundError as error:
         raise BadInput(f"no index {path}: {AGAIN}") from error
     except PermissionError as error:
@@ -88,24 +116,28 @@ def open_splits(data: Path) -> tuple[Index, Index]:
     if not any(index_path(data, split).exists() for split in SPLITS):
         return scan_splits(data)
     train, val = (load_index(index_path(data, split), data / split) for split in SPLITS)
-    check_same_classes(train, val)
+    check_classes(train, val)
     for index in (train, val):
         _check_fits(index)
     return train, val
 
 
-def _check_columns(index: Index, columns: Mapping[str, type]) -> None:
-    """Raise ValueError where the arrays contradict each other, before anything indexes by them."""
+def _check_columns(index: Index, columns: Mapping[str, type], whole: bool) -> None:
+    """Raise ValueError where the arrays contradict each other, before anything indexes by them.
+
+    Of a large index, which is not looked at ``whole``, the first and the last images.
+    """
     if index.names.dtype.kind != "S" or not len(index):
         raise ValueError("it names no images")
+    some = slice(None) if whole else slice(None, None, max(1, len(index) - 1))
     for name in columns:
         if getattr(index, name).shape != index.names.shape:
             raise ValueError(f"{name} does not fit the names")
-        if name in ("heights", "widths", "file_bytes") and getattr(index, name).min() < 1:
+        if name in ("heights", "widths", "file_bytes") and getattr(index, name)[some].min() < 1:
             raise ValueError(f"{name} has nothing in it")
     for column, end in (("labels", len(index.classes)), ("shard", len(index.shards))):
         places = getattr(index, column)
-        if places is not None and not (places.min() >= 0 and places.max() < end):
+        if places is not None and not (places[some].min() >= 0 and places[some].max() < end):
             raise ValueError(f"{column} out of range")
 
 
@@ -128,7 +160,7 @@ def _check_fits(index: Index) -> None:
             raise BadInput(f"{index.path(image)} {state} since its index was made: {AGAIN}")
 
 
-def _as_bytes(strings: tuple[str, ...]) -> np.ndarray:
+def _as_bytes(strings: Sequence[str]) -> np.ndarray:
     return np.array([os.fsencode(string) for string in strings], dtype=bytes)
 
 

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from dali_pipeline.dataset.digits import ensure_digits
-from dali_pipeline.dataset.index import Index, check_splits, synthetic_index
+from dali_pipeline.dataset.index import Index, synthetic_index
 from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.dataset.scan import check_splits
 from hvd_utils.cli.checkout import ROOT, cache_folder, is_checkout
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import Processes
@@ -69,6 +70,8 @@ def describe(settings: Settings, train: Index, val: Index) -> str:
     """Return the line that describes what the run reads."""
     counts = f"{len(train):,} training and {len(val):,} validation images, "
     counts += f"{len(train.classes)} classes"
+    if val.classes != train.classes:
+        counts += f", validated by a softmax over {len(val.classes)} of them"
     if settings.loader == "synthetic":
         return f"data: synthetic (no files): {counts}"
     if settings.data == DIGITS:

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from dali_pipeline.dataset.index import EXTENSIONS
+from dali_pipeline.dataset.scan import EXTENSIONS
 from dali_pipeline.preparation.devkit import DEVKIT, Devkit, read_devkit
 from dali_pipeline.preparation.imagenet_tars import (
     TRAIN_TAR,

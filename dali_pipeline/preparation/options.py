@@ -28,6 +28,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "source",
         type=Path,
+        nargs="?",
         help=f"folder with {TRAIN_TAR}, {VAL_TAR} and {DEVKIT}, or with train/ and val/ in class "
         "folders; a flat val/ of ImageNet is sorted by the development kit beside it",
     )
@@ -59,6 +60,19 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--drop-bad", action="store_true", help="leave what cannot be decoded out of the index"
     )
+    parser.add_argument(
+        "--from-shards",
+        type=Path,
+        metavar="DIR",
+        help="index DIR/train/*.tar and DIR/val/*.tar of WebDataset's form where they are, instead "
+        "of a SOURCE; labels come from .cls or .json",
+    )
+    parser.add_argument(
+        "--label-key",
+        default="label",
+        metavar="NAME",
+        help="field of a shard's .json that holds the label (default: %(default)s)",
+    )
     packing = parser.add_argument_group(
         "packing",
         "Few large files instead of many small ones, as plain tar in the form of WebDataset.",
@@ -87,6 +101,10 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help=f"of the JPEGs of --max-side, 1 to 100 (default: {QUALITY})",
     )
     options = parser.parse_args(arguments)
+    if (options.source is None) == (options.from_shards is None):
+        parser.error("give either SOURCE or --from-shards DIR")
+    if options.from_shards and (options.pack or options.repair or options.any_count):
+        parser.error("--from-shards leaves shards as they are: no --pack, --repair, --any-count")
     if options.quality and not options.max_side:
         parser.error("--quality needs --max-side: other images are packed as they are")
     if options.max_side and not options.pack:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dali_pipeline.sampling.bijection import mix
+
 ATTEMPTS = 10  # as in torchvision, before it falls back to a central crop
 
 
@@ -23,13 +25,6 @@ class Windows(NamedTuple):
     width: np.ndarray
 
 
-def _mix(z: np.ndarray) -> np.ndarray:
-    """Return SplitMix64's output function of uint64 ``z`` (Steele, Lea and Flood 2014)."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
 class Stream:
     """Uniform random numbers for each of many images: draw ``i`` of image ``x`` in epoch ``e``.
 
@@ -40,8 +35,8 @@ class Stream:
     def __init__(self, seed: int, epochs: np.ndarray, ids: np.ndarray) -> None:
         key = np.uint64(seed)
         for part in (epochs, ids):
-            key = _mix(key + np.asarray(part, dtype=np.uint64) * np.uint64(0xD1342543DE82EF95))
-        self._key = _mix(key)
+            key = mix(key + np.asarray(part, dtype=np.uint64) * np.uint64(0xD1342543DE82EF95))
+        self._key = mix(key)
 
     def __len__(self) -> int:
         """Return how many images have numbers."""
@@ -50,7 +45,7 @@ class Stream:
     def uniform(self, draw: int, where: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Return draw number ``draw``, in [0, 1), of the images chosen by ``where``."""
         step = np.uint64((draw + 1) * 0x9E3779B97F4A7C15 % 2**64)
-        return (_mix(self._key[where] + step) >> np.uint64(11)) * 2.0**-53
+        return (mix(self._key[where] + step) >> np.uint64(11)) * 2.0**-53
 
 
 def training_windows(

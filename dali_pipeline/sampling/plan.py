@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dali_pipeline.dataset.bad_images import BadImages
+from dali_pipeline.dataset.bad_images import BadImages, BadList
 from dali_pipeline.dataset.index import BadImage, Index
 from dali_pipeline.sampling.augmentation import Operations, erased_windows, trivial_operations
 from dali_pipeline.sampling.crops import (
@@ -25,8 +25,7 @@ from dali_pipeline.sampling.crops import (
 )
 from dali_pipeline.sampling.image_size import training_side, validation_side
 from dali_pipeline.sampling.mixing import Mixing, mixing
-from dali_pipeline.sampling.order import VERSION as ORDER
-from dali_pipeline.sampling.order import pass_images
+from dali_pipeline.sampling.order import VERSIONS, pass_images
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import Settings
 
@@ -35,7 +34,7 @@ from hvd_utils.config.settings import Settings
 class TrainingBatch:
     """The images of one pass: those of one logical worker, or of several in turn."""
 
-    ids: np.ndarray  # int32 (images,)
+    ids: np.ndarray  # int64 (images,)
     labels: np.ndarray  # int64 (images,)
     windows: Windows
     flips: np.ndarray  # int32 (images,), 0 or 1
@@ -90,7 +89,7 @@ class Plan:
             "classes": list(self.train.classes),
             "train_images": len(self.train),
             "train_digest": self.train.digest(),
-            "order": ORDER,
+            "order": VERSIONS[self.settings.order],
         }
 
     def training_ids(self, step: int, fused: range) -> tuple[np.ndarray, np.ndarray]:
@@ -102,6 +101,7 @@ class Plan:
             workers=self.settings.workers,
             batch=self.settings.batch_per_worker,
             num_images=len(self.train),
+            order=self.settings.order,
         )
 
     def training_batch(self, step: int, fused: range) -> TrainingBatch:
@@ -119,7 +119,7 @@ class Plan:
         side, erased = self.training_side(step), settings.erase
         return TrainingBatch(
             ids=ids,
-            labels=self.train.labels[ids].astype(np.int64),
+            labels=self.train.labels_of(ids),
             windows=training_windows(
                 stream, heights, widths, settings.min_crop_area, settings.max_crop_ratio
             ),
@@ -154,14 +154,14 @@ class Plan:
         """Return what this process found bad so far in training and validation, by id."""
         return dict(self.bad_train.reasons), dict(self.bad_val.reasons)
 
-    def bad_images(self, found: Sequence[tuple[Mapping, Mapping]] | None = None) -> dict[str, str]:
-        """Return where the bad images are, and what is wrong, of all that was ``found``.
+    def bad_images(self, found: Sequence[tuple[Mapping, Mapping]] | None = None) -> BadList:
+        """Return the bad images of all that was ``found``.
 
         That is one ``found_bad()`` of each process; None: this one's alone. Raises BadInput where
         they are too many for the images to be at fault.
         """
         train, val = zip(*(found or [self.found_bad()]), strict=True)
-        return self.bad_train.everywhere(train) | self.bad_val.everywhere(val)
+        return self.bad_train.everywhere(train) + self.bad_val.everywhere(val)
 
     @property
     def training_size(self) -> int:
@@ -173,6 +173,18 @@ class Plan:
         """The most validation batches that any process has."""
         most = -(-len(self.val) // self.size)
         return -(-most // self.settings.val_batch)
+
+    @property
+    def validated_classes(self) -> np.ndarray | None:
+        """Where validation's classes are among training's, int64; None: all, in the same order.
+
+        A model of ImageNet-5k is validated by the softmax of the 1,000 classes of ImageNet alone
+        (section 5.3).
+        """
+        if self.val.classes == self.train.classes:
+            return None
+        places = {name: place for place, name in enumerate(self.train.classes)}
+        return np.array([places[name] for name in self.val.classes])
 
     def validation_ids(self) -> list[np.ndarray]:
         """Return this process's part of the validation set: every ``size``-th image, in batches."""
@@ -193,7 +205,7 @@ class Plan:
                 self.bad_val.add(error)
         return ValidationBatch(
             ids=ids,
-            labels=self.val.labels[ids].astype(np.int64),
+            labels=self.val.labels_of(ids),
             placement=central_placement(
                 heights, widths, self.settings.val_resize, self.validation_side
             ),

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dali_pipeline.dataset.index import UNFINISHED
 from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.dataset.scan import UNFINISHED
 from dali_pipeline.preparation.pack import SHARD_BYTES, check_folder, pack
 from dali_pipeline.preparation.shard import QUALITY, Encoding
 from dali_pipeline.staging.copying import Copier

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from dali_pipeline.dataset.index import UNFINISHED
 from dali_pipeline.dataset.index_file import SPLITS
+from dali_pipeline.dataset.scan import UNFINISHED
 from hvd_utils.cli.errors import BadInput
 
 THREADS = 16  # a parallel file system answers many questions at once

@@ -70,6 +70,11 @@ class MinibatchSettings(Section):
         "shows that runs agree but for rounding",
     )
     seed: int = Field(1, ge=0, lt=2**63, description="of weights, order, crops and flips")
+    order: Literal["computed", "stored"] = Field(
+        "computed",
+        description="each epoch's shuffle: computed place by place, or stored, as it was before; a "
+        "run that goes on keeps its own",
+    )
 
     @property
     def minibatch(self) -> int:

@@ -54,7 +54,7 @@ def read_result(run: Path, events: Iterable[Mapping[str, Any]] | None = None) ->
         values = yaml.safe_load((run / SETTINGS).read_text(encoding="utf-8"))
         # Where and how a run was carried out does not count.
         recipe = Recipe.model_validate(
-            {k: v for k, v in values.items() if k in Recipe.model_fields}
+            {"order": "stored", **{k: v for k, v in values.items() if k in Recipe.model_fields}}
         )
     except OSError as error:
         raise BadInput(

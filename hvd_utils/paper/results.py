@@ -15,7 +15,7 @@ from hvd_utils.config.recipe import Recipe
 
 VAL_IMAGES = 50_000
 SEEDS = 5  # runs of each setting
-NOT_COMPARED = ("seed", "workers", "precision")  # workers are compared as kn
+NOT_COMPARED = ("seed", "order", "workers", "precision")  # workers are compared as kn
 PRINTED = yaml.safe_load(Path(__file__).with_name("results.yaml").read_text(encoding="utf-8"))
 
 

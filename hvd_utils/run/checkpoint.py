@@ -25,7 +25,8 @@ LENGTH = "epochs"
 
 FIRST_ORDER = 1  # of checkpoints that do not record the version of the shuffle
 
-DEFAULTS = Recipe().model_dump(mode="json")
+# What a setting was where a checkpoint does not have it, which came after it was saved.
+DEFAULTS = {**Recipe().model_dump(mode="json"), "order": "stored"}
 
 
 def save_checkpoint(
@@ -106,6 +107,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path} is not a checkpoint of this program (format {FORMAT})")
     require(state, path, "step")
     return state
+
+
+def peek(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content unchecked, its tensors left on the disk until they are used.
+
+    Raises whatever PyTorch raises where it cannot be read.
+    """
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
 def require(state: Mapping[str, Any], path: Path, *names: str) -> None:

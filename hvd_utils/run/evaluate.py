@@ -16,6 +16,8 @@ from hvd_utils.horovod_backend.world import World
 from hvd_utils.run import checkpoint
 from hvd_utils.training.loops import validate
 
+SHOWN = 100  # bad images by name
+
 
 def evaluate_only(
     settings: Settings, world: World, model: nn.Module, loader: Loader, plan: Plan
@@ -43,11 +45,14 @@ def evaluate_only(
         precision=settings.precision,
         world=world,
         flags=SharedFlags(world.size),
+        classes=plan.validated_classes,
     )
     bad = plan.bad_images(world.gather(plan.found_bad()))
     if world.is_root:
         what = f"step {state['step']}{', averaged weights' if averaged else ''}"
-        left_out = f"; left out as bad: {', '.join(bad)}" if bad else ""
+        more = f" and {bad.total - SHOWN} more" if bad.total > SHOWN else ""
+        named = f"{', '.join([*bad.named][:SHOWN])}{more}"
+        left_out = f"; left out as bad: {named}" if bad.total else ""
         print(
             f"{path} ({what}): top-1 error {errors.top1:.2f} %, "
             f"top-5 error {errors.top5:.2f} %, {errors.images} images{left_out}",

@@ -189,9 +189,9 @@ class Run:
     def finish_epoch(self, errors: Errors) -> None:
         """Count and log an epoch with its validation errors, and save it; collective."""
         if self.settings.on_bad_image == "skip":
-            reasons = self._plan.bad_images(self.world.gather(self._plan.found_bad()))
+            bad = self._plan.bad_images(self.world.gather(self._plan.found_bad()))
             if self._records:
-                self._records.bad_images(reasons)
+                self._records.bad_images(bad.total, bad.named)
         if self._records:
             self._records.epoch(errors, self._epoch_rate.images_per_second(self.step))
         self.progress.finish_epoch(errors.top1)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hvd_utils.cli.files import replace_text
 from hvd_utils.config.interval import Timer, parse
 from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.world import World
@@ -16,7 +17,7 @@ from hvd_utils.run.async_checkpoint import AsyncCheckpointer
 from hvd_utils.run.event_log import forget_after
 from hvd_utils.run.progress import Progress
 from hvd_utils.run.resume import named_checkpoint
-from hvd_utils.run.run_log import RunLog, final_line
+from hvd_utils.run.run_log import BAD_IMAGES, RunLog, final_line
 from hvd_utils.trackers.follower import Followers
 from hvd_utils.training.metrics import Errors, Window
 
@@ -110,10 +111,14 @@ class Records:
                 "may be quicker"
             )
 
-    def bad_images(self, reasons: Mapping[str, str]) -> None:
-        """Log the bad images found so far, if any."""
-        if reasons:
-            self._log.bad_images(self._progress.epoch, self._progress.step, reasons)
+    def bad_images(self, total: int, named: Mapping[str, str]) -> None:
+        """Log how many bad images were found so far, if any; list those ``named`` in a file."""
+        if total:
+            lines = [f"{image}: {reason}" for image, reason in named.items()]
+            if total > len(lines):
+                lines.append(f"... and {total - len(lines):,} more")
+            replace_text(self._output / BAD_IMAGES, "\n".join(lines) + "\n")
+            self._log.bad_images(self._progress.epoch, self._progress.step, total, named)
 
     def checkpoint_due(self) -> bool:
         """Whether a checkpoint is to be saved now; raises BadInput if the last one failed."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dali_pipeline.sampling.order import VERSIONS
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.files import replace_text
 from hvd_utils.config.settings import Settings
@@ -17,6 +19,39 @@ from hvd_utils.run.state import State
 
 BEGUN_FROM = "begun-from.txt"  # in a run's folder: the checkpoint that --resume named
 SET_ASIDE = ".pt.set-aside"  # ending of checkpoints that a run went back behind
+
+
+def with_order(settings: Settings, world: World, earlier: State | None) -> Settings:
+    """Return ``settings`` with the order of the run that goes on, unless they set one; collective.
+
+    ``earlier`` is the state that processes of another world kept. Known before the run is opened,
+    since the plan of its images needs it.
+    """
+    if "order" in settings.model_fields_set:
+        return settings
+    if earlier:
+        order = _order_of(earlier)
+    else:
+        order = world.broadcast(_order_of_run(settings) if world.is_root else None)
+    return settings.model_copy(update={"order": order}) if order else settings
+
+
+def _order_of_run(settings: Settings) -> str | None:
+    """Return the order of the run that goes on, by any checkpoint of it; None: a new run."""
+    output = settings.output
+    own = list_checkpoints(output) if output else []
+    named = named_checkpoint(settings.resume, output or Path())
+    for path in ([named] if named else []) + (own if settings.resume != "never" else []):
+        with contextlib.suppress(Exception):  # damaged: told where it is to be loaded
+            return _order_of(checkpoint.peek(path))
+    return None
+
+
+def _order_of(state: State) -> str:
+    order = {**checkpoint.DEFAULTS, **state["experiment"]}["order"]
+    if order not in VERSIONS:
+        raise ValueError(order)
+    return order
 
 
 def find_state(
@@ -33,8 +68,8 @@ def find_state(
         path, state, notes = _find(settings.resume, output)
         if state is not None:
             checkpoint.check_model(state, path, settings.model, data_facts["num_classes"])
-            checkpoint.check_data(state, path, data_facts)
             checkpoint.check_experiment(state, path, settings.experiment())
+            checkpoint.check_data(state, path, data_facts)
             state["path"] = str(path)
             if path == named_checkpoint(settings.resume, output):
                 notes += _begin_from(path, state["step"], output)

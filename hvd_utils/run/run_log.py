@@ -18,7 +18,9 @@ from hvd_utils.timing.step_times import split_text
 from hvd_utils.trackers.tensorboard import TensorBoard
 from hvd_utils.training.metrics import Errors, Window
 
-SHOWN = 5  # bad images by name on the console; all are in the metrics
+SHOWN = 5  # bad images by name on the console
+LOGGED = 100  # and in each epoch's event
+BAD_IMAGES = "bad-images.txt"  # in a run's folder: those that were passed over
 
 
 class RunLog:
@@ -136,19 +138,20 @@ class RunLog:
             f"({errors.images} images)"
         )
 
-    def bad_images(self, epoch: int, step: int, reasons: Mapping[str, str]) -> None:
-        """Record which images were passed over so far; show a few of them."""
+    def bad_images(self, epoch: int, step: int, total: int, named: Mapping[str, str]) -> None:
+        """Record how many images were passed over so far, and the first; show a few of them."""
+        reasons = dict([*named.items()][:LOGGED])
         self.write(
             "bad_images",
             epoch=epoch,
             step=step,
-            count=len(reasons),
+            count=total,
             images=dict(sorted(reasons.items())),
         )
         shown = [f"{image} ({reasons[image]})" for image in sorted(reasons)[:SHOWN]]
-        more = "; all are in the metrics" if len(reasons) > SHOWN else ""
+        more = f"; see {BAD_IMAGES}" if total > SHOWN else ""
         self.print_line(
-            f"epoch {epoch + 1}/{self._epochs}  bad images passed over so far: {len(reasons)}: "
+            f"epoch {epoch + 1}/{self._epochs}  bad images passed over so far: {total}: "
             f"{', '.join(shown)}{more}"
         )
 

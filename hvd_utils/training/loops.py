@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -128,9 +129,12 @@ def validate(
     precision: str,
     world: World,
     flags: SharedFlags,
+    classes: np.ndarray | None = None,
     heartbeat: Callable[[int, str], None] = no_heartbeat,
 ) -> Errors | None:
     """Return errors over the whole validation set, every image counted once; collective.
+
+    ``classes`` are those of the model's that the labels count; None: all (section 5.3).
 
     Each process counts its own part, and the counts are summed once. ``rounds`` is the most batches
     that any process has. In each, ``flags`` makes a round; None is returned as soon as a flag is
@@ -139,6 +143,7 @@ def validate(
     model.eval()
     dtype = next(model.parameters()).dtype
     counts = torch.zeros(3, dtype=torch.float64, device=world.device)
+    only = None if classes is None else torch.as_tensor(classes, device=world.device)
     for place, batch in zip_longest(range(rounds), batches):  # one with fewer batches joins in
         heartbeat(place, "validating")
         flags.send()
@@ -146,6 +151,8 @@ def validate(
             images, labels = batch
             with computing(precision, world.device), uncompiled(), unsearched():
                 logits = model(images.to(dtype))
+            if only is not None:
+                logits = logits[:, only]
             ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
             hit = ranked == labels[:, None]
             top1, top5 = hit[:, :1].any(dim=1), hit.any(dim=1)

@@ -105,7 +105,7 @@ COLUMNS: dict[str, tuple] = {
     "shards of another": ({"shards": lambda shards: np.array([b"000000.tar"])}, "index"),
     "fewer classes": ({"classes": lambda classes: classes[:2]}, "labels out of range"),
     "other classes": ({"classes": lambda classes: np.array([b"a", b"b", b"c"])}, "class"),
-    "a class more": ({"classes": lambda classes: np.array([*classes, b"dog"])}, "class dog is in"),
+    "a class more": ({"classes": lambda classes: np.array([*classes, b"dog"])}, "its index 4"),
     "names of elsewhere": ({"names": lambda names: np.char.add(b"../../x/", names)}, "is missing"),
 }
 

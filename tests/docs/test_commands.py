@@ -14,7 +14,7 @@ from support.failures import note_launch
 from support.images import write_jpegs
 from support.launching import kill_tree
 from support.pages import PAGES, REPOSITORY, commands
-from support.preparing import write_tars
+from support.preparing import jpeg, tar_of, write_tars
 from support.quick_python import quick_python
 
 pytestmark = pytest.mark.long
@@ -53,6 +53,7 @@ SMALLER = [  # what stands in a page, and what is run
     (r"(dali_pipeline\.prepare) tars", r"\1 --any-count tars"),
     (r"(dali_pipeline\.prepare)", r"\1 --processes 1"),
     (r"^(python -m dali_pipeline\.benchmark)$", r"\1 --only full"),
+    (r"1000000,100000000", "1000,20000"),
     (r"(dali_pipeline\.benchmark)", r"\1 --images 40 --rounds 1 --batch 8"),
     (r"runs/p\$p", "runs/p$p --resume never"),
 ]
@@ -100,6 +101,10 @@ def folder(tmp_path_factory) -> Path:
     write_jpegs(imagenet / "train", {"ant": 100, "bee": 100, "cat": 100}, seed=1)
     write_jpegs(imagenet / "val", {"ant": 10, "bee": 20, "cat": 20}, seed=2)
     write_tars(root / "tars")
+    for split in ("train", "val"):
+        (root / "data/shards" / split).mkdir(parents=True)
+        labelled = {"0.jpg": jpeg(0), "0.cls": b"0", "1.jpg": jpeg(1), "1.cls": b"1"}
+        (root / "data/shards" / split / "0.tar").write_bytes(tar_of(labelled))
     script = root / "discover.sh"
     script.write_text("#!/bin/sh\necho localhost:1\necho 127.0.0.1:1\n")
     script.chmod(0o755)

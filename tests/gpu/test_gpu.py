@@ -16,7 +16,7 @@ from support.rounding import assert_modes_agree_but_for_rounding
 
 from benchmarks.harness.loop import Loop
 from dali_pipeline.benchmarking.jpegs import make_jpegs
-from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.loading.decoding.by_dali import ByDali
 from dali_pipeline.loading.decoding.crops import planned_crops
 from dali_pipeline.loading.decoding.probe import DECODERS, probe

@@ -73,13 +73,24 @@ MUTATIONS = {
     ),
     "every worker shuffles its own shard": Mutation(
         "dali_pipeline/sampling/order.py",
-        "epochs, ids = images_at(seed, first, len(fused) * batch, num_images)",
+        "epochs, ids = images_at(seed, first, len(fused) * batch, num_images, order)",
         "shard = num_images // workers\n"
-        "    epochs, ids = images_at(seed, step * batch, len(fused) * batch, shard)\n"
+        "    epochs, ids = images_at(seed, step * batch, len(fused) * batch, shard, order)\n"
         "    ids = ids + fused.start * shard",
         UNIT + "sampling/test_order.py",
     ),
     "images are shuffled within a buffer": Mutation(
+        "dali_pipeline/sampling/order.py",
+        "        return images_of_places(seed, epoch, places, num_images)",
+        "        starts, ids = places // 1024 * 1024, places.copy()\n"
+        "        for start in np.unique(starts):\n"
+        "            here, size = starts == start, min(1024, num_images - start)\n"
+        "            inside = places[here] - start\n"
+        "            ids[here] = start + images_of_places(seed, epoch, inside, int(size))\n"
+        "        return ids",
+        UNIT + "sampling/test_order.py",
+    ),
+    "images of a stored order are shuffled within a buffer": Mutation(
         "dali_pipeline/sampling/order.py",
         "    words.sort()\n",
         "    for start in range(0, num_images, 1024):\n"
@@ -98,11 +109,29 @@ MUTATIONS = {
         "stream = Stream(seed, np.full(len(workers), step), np.arange(len(workers)))",
         UNIT + "loading/test_augmented.py",
     ),
+    "the index is sent to every process": Mutation(
+        "dali_pipeline/dataset/index.py",
+        "            state |= dict.fromkeys(own)\n",
+        "            own = []\n",
+        UNIT + "dataset/test_index_file.py",
+    ),
     "every epoch has the same order": Mutation(
-        "dali_pipeline/sampling/order.py",
+        "dali_pipeline/sampling/bijection.py",
         "np.array([seed, epoch], np.uint64)",
         "np.array([seed, 0], np.uint64)",
         UNIT + "sampling/test_order.py",
+    ),
+    "an order is computed in too few rounds": Mutation(
+        "dali_pipeline/sampling/bijection.py",
+        "ROUNDS = 16",
+        "ROUNDS = 4",
+        UNIT + "sampling/test_bijection.py",
+    ),
+    "a run that goes on changes its order": Mutation(
+        "hvd_utils/run/resume.py",
+        'if "order" in settings.model_fields_set:',
+        "if True:",
+        UNIT + "run/test_resume.py",
     ),
     "crops come from the worker's own generator": Mutation(
         "dali_pipeline/sampling/plan.py",
@@ -151,6 +180,12 @@ MUTATIONS = {
         "return range(rank * workers // size, (rank + 1) * workers // size)",
         "return range(rank * (workers // size), (rank + 1) * (workers // size))",
         UNIT + "paper/test_logical_workers.py",
+    ),
+    "all trained classes compete where some are validated": Mutation(
+        "hvd_utils/training/loops.py",
+        "logits = logits[:, only]",
+        "pass",
+        UNIT + "training/test_loops.py",
     ),
     "validation images are counted twice to fill a batch": Mutation(
         "dali_pipeline/sampling/plan.py",

@@ -17,7 +17,13 @@ from dali_pipeline.dataset.bad_images import BadImages
 from dali_pipeline.dataset.index import Index, bad_image
 from dali_pipeline.sampling.crops import Stream, central_placement, flips, training_windows
 from dali_pipeline.sampling.image_size import MULTIPLE, ramp_side
-from dali_pipeline.sampling.order import images_at, pass_images, permutation, worker_images
+from dali_pipeline.sampling.order import (
+    VERSIONS,
+    images_at,
+    images_in_epoch,
+    pass_images,
+    worker_images,
+)
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.command_line import load_settings
 from hvd_utils.config.interval import Interval, parse
@@ -46,19 +52,24 @@ COUNTS = st.integers(1, 500)
 # Order and shares
 
 
-@given(SEEDS, st.integers(0, 1000), COUNTS)
-def test_an_order_is_a_permutation(seed, epoch, images):
-    assert sorted(permutation(seed, epoch, images)) == list(range(images))
+ORDERS = st.sampled_from([*VERSIONS])
+
+
+@given(SEEDS, st.integers(0, 1000), COUNTS, ORDERS)
+def test_an_order_is_a_permutation(seed, epoch, images, order):
+    ids = images_in_epoch(seed, epoch, np.arange(images), images, order)
+    assert sorted(ids) == list(range(images))
 
 
 @given(SEEDS, st.integers(1, 12), st.integers(1, 6), st.integers(0, 60), st.data())
 def test_however_workers_are_shared_a_minibatch_is_the_same(seed, workers, batch, extra, data):
+    order = data.draw(ORDERS)
     images = workers * batch + extra
     step = data.draw(st.integers(0, 10**6))
     processes = data.draw(st.integers(1, workers))
     fuse = data.draw(st.integers(1, workers))
-    sizes = {"workers": workers, "batch": batch, "num_images": images}
-    whole = images_at(seed, step * workers * batch, workers * batch, images)[1]
+    sizes = {"workers": workers, "batch": batch, "num_images": images, "order": order}
+    whole = images_at(seed, step * workers * batch, workers * batch, images, order)[1]
     found = {}
     for rank in range(processes):
         for fused in passes(share(workers, rank, processes), fuse):
@@ -70,10 +81,10 @@ def test_however_workers_are_shared_a_minibatch_is_the_same(seed, workers, batch
     assert np.array_equal(np.concatenate([found[worker] for worker in range(workers)]), whole)
 
 
-@given(SEEDS, COUNTS, st.integers(1, 40), st.integers(1, 4))
-def test_every_image_is_seen_once_an_epoch(seed, images, minibatch, epochs):
+@given(SEEDS, COUNTS, st.integers(1, 40), st.integers(1, 4), ORDERS)
+def test_every_image_is_seen_once_an_epoch(seed, images, minibatch, epochs, order):
     steps = -(-epochs * images // minibatch)
-    runs = [images_at(seed, step * minibatch, minibatch, images) for step in range(steps)]
+    runs = [images_at(seed, step * minibatch, minibatch, images, order) for step in range(steps)]
     when, ids = (np.concatenate(part) for part in zip(*runs, strict=True))
     for epoch in range(epochs):
         assert sorted(ids[when == epoch]) == list(range(images))

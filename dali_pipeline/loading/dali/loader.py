@@ -44,12 +44,15 @@ class DaliLoader:
         self._device = device
         self._threads = threads
         on_gpu = device.type == "cuda" and not augments(settings)
+        decode = settings.decode if on_gpu else "cpu"
         self._target = Target(
             on_gpu=on_gpu,
-            decode=settings.decode if on_gpu else "cpu",
+            decode=decode,
             validation_side=plan.validation_side,
             antialias=settings.antialias,
-            largest=largest_image(plan.train, settings.largest_height, settings.largest_width),
+            largest=largest_image(plan.train, settings.largest_height, settings.largest_width)
+            if decode != "cpu"  # the sizes of all images are read for it
+            else (0, 0),
         )
         self._validation: _Decoder | None = None
         self._cpu_transforms: CpuTransforms | None = None

@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from dali_pipeline.dataset.index import EXTENSIONS, BadImage, Index, check_splits
+from dali_pipeline.dataset.index import BadImage, Index
 from dali_pipeline.dataset.index_file import SPLITS, index_path, open_splits
+from dali_pipeline.dataset.mapped import pieces
+from dali_pipeline.dataset.scan import EXTENSIONS, check_splits
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import name_hosts, some
 from hvd_utils.preflight.verdict import FAIL, OK, WARN, Verdict, odd_ones
 
 CLASSES_LOOKED_INTO = 20  # of a folder without index: walking it on every node takes too long
+MANY = 1_000_000  # images among which those to decode are chosen
 SIZES_LOOKED_AT = 500  # files of a split
 
 
@@ -39,9 +42,9 @@ def see(data: Path) -> tuple[dict[str, Any], tuple[Index, Index]]:
 
 
 def _facts_of_index(index: Index) -> dict[str, Any]:
-    digest = hashlib.sha256("\0".join(index.classes).encode(errors="surrogateescape"))
-    for column in (index.names, index.labels, index.file_bytes):
-        digest.update(column.tobytes())
+    digest = hashlib.sha256(index.digest().encode())
+    for part in pieces(index.file_bytes):
+        digest.update(part.tobytes())
     return {
         "images": len(index),
         "classes": len(index.classes),
@@ -97,7 +100,9 @@ def decode_some(index: Index, count: int, seed: int) -> dict[str, Any]:
     from dali_pipeline.loading.dali.diagnose import find_undecodable
 
     random = np.random.default_rng(seed)
-    ids = random.permutation(len(index))
+    few = len(index) <= MANY
+    ids = np.arange(len(index)) if few else np.unique(random.integers(len(index), size=MANY))
+    random.shuffle(ids)
     # The first of each class, then the second of each and so on: many classes among few images.
     _, place = np.unique(index.labels[ids], return_inverse=True)
     order = np.argsort(place, kind="stable")

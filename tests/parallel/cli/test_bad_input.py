@@ -11,7 +11,7 @@ from support.endings import assert_nobody_is_left, assert_one_clear_line
 from support.images import write_jpegs
 from support.launching import JOB, REPOSITORY, TINY, launch, train
 
-from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.sampling.plan import Plan
 from hvd_utils.config.command_line import load_settings
 from hvd_utils.run.checkpoint import list_checkpoints, load_checkpoint

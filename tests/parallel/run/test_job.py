@@ -13,7 +13,7 @@ from support.kills import metrics
 from support.launching import TINY, train
 
 from hvd_utils.inspect.compare import differences, newest
-from hvd_utils.run.checkpoint import list_checkpoints
+from hvd_utils.run.checkpoint import list_checkpoints, save_checkpoint
 from hvd_utils.run.event_log import read_events
 
 
@@ -115,6 +115,36 @@ def test_a_run_stopped_and_resumed_ends_as_the_undisturbed_one(tiny_data, tmp_pa
     assert metrics(parts) == metrics(whole)
 
 
+def test_some_of_the_classes_are_validated_by_a_softmax_over_them(tmp_path):
+    """Of 8 trained ones, 2: so each image's class is among the first five, which chance is not."""
+    classes = dict.fromkeys(("ant", "bee", "cat", "dog", "eel", "fly", "gnu", "hen"), 2)
+    write_jpegs(tmp_path / "data" / "train", classes)
+    write_jpegs(tmp_path / "data" / "val", {"hen": 20, "cat": 20})
+    ended = train("--data", tmp_path / "data", "--output", tmp_path / "run", *TINY, ranks=2)
+    assert ended.code == 0, ended.output
+    assert "8 classes, validated by a softmax over 2 of them" in ended.output
+    for epoch in events(tmp_path / "run", "epoch"):
+        assert (epoch["val_images"], epoch["val_top5_error"]) == (40, 0)
+
+
+@pytest.mark.long
+def test_a_run_from_before_the_computed_order_goes_on_in_its_own(tiny_data, tmp_path):
+    """Its checkpoint names no order; the user says nothing, and starts another number of ranks."""
+    options = ("--data", tiny_data, *TINY, "--workers", 2, "--precision", "fp64")
+    whole, parts, computed = (tmp_path / name for name in ("whole", "parts", "computed"))
+    assert train(*options, "--output", whole, "--order", "stored").code == 0
+    begun = train(*options, "--output", parts, "--order", "stored", "--max-steps", 3, ranks=2)
+    assert begun.code == 0, begun.output
+    state = newest(parts)
+    assert state["experiment"].pop("order") == "stored"
+    save_checkpoint(parts, {k: v for k, v in state.items() if k != "format"}, keep=1)
+    ended = train(*options, "--output", parts)
+    assert ended.code == 0, ended.output
+    assert max(differences(newest(parts), newest(whole)).values()) < 1e-10
+    assert train(*options, "--output", computed).code == 0
+    assert differences(newest(computed), newest(whole))["weights"] > 1e-4
+
+
 @pytest.mark.long
 def test_torchvision_reads_what_dali_reads(tiny_data, tmp_path):
     """On two ranks, from the middle of an epoch on; the pixels differ by rounding."""
@@ -146,6 +176,10 @@ def test_bad_images_are_passed_over_alike_on_any_number_of_processes(tiny_data, 
         assert "bad images passed over so far: 3: " in ended.output
         first, last = events(run, "bad_images")
         assert [image.split("/data/")[1] for image in last["images"]] == [
+            "train/ant/002.JPEG", "train/cat/009.JPEG", "val/bee/001.JPEG"
+        ]  # fmt: skip
+        listed = (run / "bad-images.txt").read_text().splitlines()
+        assert [line.split("/data/")[1].split(": ")[0] for line in listed] == [
             "train/ant/002.JPEG", "train/cat/009.JPEG", "val/bee/001.JPEG"
         ]  # fmt: skip
         assert first["epoch"] == 0

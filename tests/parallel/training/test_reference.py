@@ -12,7 +12,7 @@ import torch
 from programs.trajectories import EXPERIMENT, STEPS
 from torch.nn import functional
 
-from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.loading.loader import make_loader
 from dali_pipeline.sampling.plan import Plan
 from hvd_utils.config.command_line import load_settings

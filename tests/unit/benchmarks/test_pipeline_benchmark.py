@@ -22,6 +22,7 @@ from dali_pipeline.benchmarking.bench import Bench, Stream, images_per_second
 from dali_pipeline.benchmarking.candidates import names_for, open_streams
 from dali_pipeline.benchmarking.images import open_images
 from dali_pipeline.benchmarking.index_cost import report_index_cost
+from dali_pipeline.benchmarking.index_growth import report_growth
 from dali_pipeline.benchmarking.measure import interleaved, taking_turns
 from dali_pipeline.benchmarking.report import decoding, our_ratios
 from dali_pipeline.dataset.index_file import open_splits
@@ -256,6 +257,21 @@ def test_the_cost_of_an_index_is_measured_with_the_real_functions(tmp_path, caps
     assert "3,000 and 1,000 made-up images" in capsys.readouterr().out
     assert set(cost["seconds"]) == set(cost["peak_megabytes"])
     assert "open both indexes" in cost["seconds"]
+
+
+def test_the_growth_of_an_index_is_measured_in_processes_of_their_own(tmp_path, capsys):
+    report_growth([20_000, 200_000], 1, tmp_path / "growth.json")
+    growth = json.loads((tmp_path / "growth.json").read_text())
+    assert set(growth["images"]) == {"20000", "200000"}
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    # Neither the index nor an order of all its images (11 and 2 MB) is held in private memory.
+    small, large = (growth["images"][n]["private_megabytes"] for n in ("20000", "200000"))
+    assert large - small < 5
+
+
+def test_a_disk_too_small_for_a_made_up_index_is_refused():
+    with pytest.raises(BadInput, match="an index of 1,000,000,000,000 images needs .* lower"):
+        report_growth([10**12], 1, None)
 
 
 JOBS = ["allreduce", "gpu", "loop_tax", "peers", "scaling"]

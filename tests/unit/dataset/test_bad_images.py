@@ -11,8 +11,9 @@ from support.images import write_jpegs
 
 from dali_pipeline import prepare
 from dali_pipeline.dataset.bad_images import BadImages
-from dali_pipeline.dataset.index import BadImage, Index, bad_image, scan_splits, synthetic_index
+from dali_pipeline.dataset.index import BadImage, Index, bad_image, synthetic_index
 from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.loading.loader import make_loader
 from dali_pipeline.sampling.plan import Plan
 from hvd_utils.cli.errors import BadInput
@@ -88,8 +89,8 @@ def test_bad_images_are_replaced_by_the_next_and_named(data, kind):
         expected = [splits[0].labels[replaced.get(int(i), int(i))] for i in ids]
         assert labels.tolist() == expected
     assert sum(len(labels) for _, labels in validation) == 5  # one is left out
-    found = {where.split("/", -1)[-1]: reason for where, reason in plan.bad_images().items()}
-    assert len(plan.bad_images()) == 6
+    found = {where.split("/", -1)[-1]: reason for where, reason in plan.bad_images().named.items()}
+    assert plan.bad_images().total == 6
     assert "cut off" in found["002.JPEG"] or "truncated" in found["002.JPEG"]
     assert found["005.JPEG"] == "No such file or directory"
 
@@ -175,8 +176,8 @@ def test_no_content_of_a_file_ends_the_process(many, tmp_path):
         for _ in range(3):
             assert len(list(loader.training(0, 2))) == 4
             assert sum(len(labels) for _, labels in loader.validation()) == 100 - len(part)
-        assert plan.bad_images().keys() == found.keys()
-        assert all(plan.bad_images().values())
+        assert plan.bad_images().named.keys() == found.keys()
+        assert all(plan.bad_images().named.values())
         for path in found:
             shutil.copy(str(many / path.split("/data/")[1]), path)
         found.clear()
@@ -194,7 +195,7 @@ def test_an_image_that_was_replaced_is_named(data):
             load(kind, plan_for(data, splits))
         plan = plan_for(data, splits, on_bad_image="skip")
         load(kind, plan)
-        assert list(plan.bad_images()) == [str(path)]
+        assert list(plan.bad_images().named) == [str(path)]
 
 
 def test_a_file_of_another_length_than_the_prepared_index_knows_is_named(data):
@@ -249,7 +250,7 @@ def test_too_many_bad_images_stop_a_run_on_any_number_of_processes(processes, ba
         with pytest.raises(BadInput, match="13 of 1281 images .*check the storage"):
             verdict.everywhere(found)
     else:
-        assert len(verdict.everywhere(found)) == bad
+        assert verdict.everywhere(found).total == bad
 
 
 def test_thousands_of_unreadable_headers_end_in_one_line(tmp_path):
@@ -261,3 +262,20 @@ def test_thousands_of_unreadable_headers_end_in_one_line(tmp_path):
         plan.training_batch(0, range(2))
     with pytest.raises(BadInput, match="2001 of 200000 images .* check the storage"):
         plan.validation_batch(np.arange(3000))
+
+
+def test_of_very_many_bad_images_the_first_are_named_and_all_counted(monkeypatch):
+    """The list stays bounded; what is replaced by what does not depend on it."""
+    names = np.arange(2_000_000).astype(bytes)
+    index = Index("/data", ("ant",), names, np.zeros(len(names), np.int32))
+    bad = BadImages(index, skip=True)
+    for image in range(20_000):  # 1 % is as many
+        bad.add(bad_image(index, image, "broken"))
+    found = bad.everywhere([bad.reasons])
+    assert (found.total, len(found.named)) == (20_000, 10_000)
+    both = found + bad.everywhere([{5: "broken"}])
+    assert (both.total, len(both.named)) == (20_001, 10_000)
+    assert bad.substitutes(np.array([19_999, 30_000])).tolist() == [20_000, 30_000]
+    monkeypatch.setattr("dali_pipeline.dataset.bad_images.MOST_OF_ALL", 20_000)
+    with pytest.raises(BadInput, match="20001 of 2000000 images .* check the storage"):
+        bad.add(bad_image(index, 20_000, "broken"))

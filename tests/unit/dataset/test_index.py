@@ -11,7 +11,7 @@ from support.images import write_jpegs
 from torchvision.datasets import ImageFolder
 
 from dali_pipeline.dataset.digits import ensure_digits
-from dali_pipeline.dataset.index import scan, scan_splits
+from dali_pipeline.dataset.scan import scan, scan_splits
 from hvd_utils.cli.errors import BadInput
 
 
@@ -40,8 +40,7 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(BadInput, match="no class folders in .*val"):
         scan_splits(tmp_path)
     write_jpegs(tmp_path / "val", {"ant": 1})
-    with pytest.raises(BadInput, match="class bee is in .*train but not in .*val"):
-        scan_splits(tmp_path)
+    assert scan_splits(tmp_path)[1].classes == ("ant",)  # training may have more
     write_jpegs(tmp_path / "val", {"bee": 1, "cat": 1, "dog": 1})
     with pytest.raises(BadInput, match="class cat and 1 more is in .*val but not in .*train"):
         scan_splits(tmp_path)

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 from torchvision.transforms import v2
 
-from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.loading.augment import operate
 from dali_pipeline.loading.dali.loader import DaliLoader
 from dali_pipeline.loading.interface import MEAN, STD

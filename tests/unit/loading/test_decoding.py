@@ -10,7 +10,7 @@ import torch
 import yaml
 from support.launching import PROGRAMS, REPOSITORY
 
-from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.loading.decoding import cache
 from dali_pipeline.loading.decoding import choose as choosing
 from dali_pipeline.loading.decoding import probe as probing

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dali_pipeline.dataset.index import scan
+from dali_pipeline.dataset.scan import scan
 from dali_pipeline.loading.dali.reader import is_cut_off
 from dali_pipeline.loading.interface import MEAN, STD
 from dali_pipeline.loading.loader import make_loader

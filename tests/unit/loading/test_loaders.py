@@ -13,8 +13,9 @@ from nvidia.dali.backend import GetSchema
 from support.images import write_jpegs
 
 from dali_pipeline import prepare
-from dali_pipeline.dataset.index import scan_splits, synthetic_index
+from dali_pipeline.dataset.index import synthetic_index
 from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.loading.dali import graph
 from dali_pipeline.loading.dali.loader import DaliLoader, largest_image
 from dali_pipeline.loading.interface import STD

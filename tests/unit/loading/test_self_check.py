@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from support.images import write_jpegs
 
-from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.loading.dali.loader import DaliLoader
 from dali_pipeline.loading.self_check import CHECKED_PASSES, CheckedLoader
 from dali_pipeline.sampling.plan import Plan

@@ -13,8 +13,8 @@ import torchvision
 from support.images import write_jpegs
 from support.preparing import COUNTS, VAL, jpeg, run, state, tar_of, write_tars
 
-from dali_pipeline.dataset.index import scan_splits
 from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.preparation import imagenet_tars
 from dali_pipeline.preparation.devkit import DEVKIT, GROUND_TRUTH, SYNSETS, read_devkit
 from dali_pipeline.preparation.imagenet_tars import TRAIN_TAR, VAL_TAR

@@ -232,7 +232,8 @@ def test_the_length_of_a_run_may_not_change_where_the_rate_depends_on_it(tmp_pat
 
 
 def test_a_checkpoint_from_before_a_setting_is_of_its_default(tmp_path):
-    now = Recipe().model_dump(mode="json") | {"model": "resnet8", "epochs": 3}
+    changed = {"model": "resnet8", "epochs": 3, "order": "stored"}  # the order alone has another
+    now = Recipe().model_dump(mode="json") | changed
     check_experiment(state(1), tmp_path, now)
     with pytest.raises(BadInput, match="--optimizer was sgd, now lars"):
         check_experiment(state(1), tmp_path, {**now, "optimizer": "lars"})

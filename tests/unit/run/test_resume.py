@@ -105,3 +105,42 @@ def test_never_refuses_a_run_that_is_there(tmp_path):
     save(tmp_path, 30)
     with pytest.raises(BadInput, match="already holds a run"):
         launch(tmp_path, "never")
+
+
+def order_of(output, **changes):
+    settings = Settings(recipe="demo", model="resnet8", output=output, **changes)
+    return resume.with_order(settings, WORLD, None).order
+
+
+def test_a_run_that_goes_on_keeps_the_order_of_its_checkpoint(tmp_path):
+    """Without a word of the user; from before there was a choice, every order was stored."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    save(new, 10)
+    before = Recipe(model="resnet8").model_dump(mode="json", exclude={"order"})
+    save_checkpoint(old, {"step": 30, "experiment": before, "model": {}, **FACTS}, keep=0)
+    assert order_of(tmp_path / "nothing yet") == order_of(None) == "computed"
+    assert order_of(new) == "computed"
+    assert order_of(old) == "stored"
+    file = str(checkpoint_path(old, 30))
+    assert order_of(tmp_path / "begun from it", resume=file) == "stored"
+    assert order_of(old, resume="never") == "computed"  # which is refused later
+    elastic = resume.with_order(Settings(recipe="demo"), WORLD, {"experiment": before})
+    assert elastic.order == "stored"
+
+
+def test_an_order_that_the_user_sets_is_not_replaced_but_refused(tmp_path):
+    before = Recipe(model="resnet8").model_dump(mode="json", exclude={"order"})
+    save_checkpoint(tmp_path, {"step": 30, "experiment": before, "model": {}, **FACTS}, keep=0)
+    assert order_of(tmp_path, order="computed") == "computed"
+    settings = Settings(recipe="demo", model="resnet8", order="computed")
+    with pytest.raises(BadInput, match="of another run: --order was stored, now computed"):
+        find_state(settings, WORLD, tmp_path, {**FACTS, "order": 3})
+
+
+def test_a_damaged_checkpoint_is_not_what_tells_the_order(tmp_path):
+    before = Recipe(model="resnet8").model_dump(mode="json", exclude={"order"})
+    for step in (30, 40):
+        saved = {"step": step, "experiment": before, "model": {}, **FACTS}
+        save_checkpoint(tmp_path, saved, keep=0)
+    checkpoint_path(tmp_path, 40).write_bytes(b"PK")
+    assert order_of(tmp_path) == "stored"

@@ -12,8 +12,8 @@ from support.images import write_jpegs
 from support.launching import REPOSITORY
 
 from dali_pipeline import prepare, stage
-from dali_pipeline.dataset.index import UNFINISHED, check_splits
 from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.dataset.scan import UNFINISHED, check_splits
 from dali_pipeline.staging.node import Staged
 from hvd_utils.cli.errors import BadInput
 
@@ -59,7 +59,7 @@ def inodes(folder):
 def assert_same_trajectory(source, local):
     """Every column of the indexes, but the folder, and so the order of training."""
     for ours, theirs in zip(open_splits(local), open_splits(source), strict=True):
-        for name in {f.name for f in fields(ours)} - {"root", "_sizes"}:
+        for name in {f.name for f in fields(ours)} - {"root", "source", "_sizes"}:
             one, other = getattr(ours, name), getattr(theirs, name)
             assert np.array_equal(one, other), name
         for image in range(len(ours)):

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -167,6 +168,22 @@ def test_validation_counts_every_image_and_both_errors():
     shards = [(torch.zeros(5, 3, 2, 2), labels[:5]), (torch.zeros(3, 3, 2, 2), labels[5:])]
     errors = validated(Ranked(1, 1), shards, 3)
     assert errors == (100 * 5 / 8, 100 * 3 / 8, 8)
+
+
+def test_validation_of_some_classes_is_by_a_softmax_over_them():
+    """As of ImageNet-5k (§5.3): labels count the 3 classes 4, 0 and 5; the others compete not."""
+
+    class Ranked(nn.Linear):
+        def forward(self, images):
+            return torch.arange(7.0).expand(len(images), 7)
+
+    batch = [(torch.zeros(4, 3, 2, 2), torch.tensor([2, 2, 0, 1]))]
+    model, classes = Ranked(1, 1), np.array([4, 0, 5])
+    errors = validate(
+        model, batch, 1, precision="fp64", world=WORLD, flags=SharedFlags(1), classes=classes
+    )
+    assert errors == (50, 0, 4)
+    assert validated(model, batch, 1) == (100, 50, 4)
 
 
 def test_validation_uses_running_averages_and_leaves_them_alone():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support.checkpoints import some_model, write_checkpoint
 
-from dali_pipeline.dataset.index import scan_splits
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.loading.torchvision_loader import validation_images
 from dali_pipeline.sampling.plan import Plan
 from hvd_utils.cli.errors import BadInput

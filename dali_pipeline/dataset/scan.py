@@ -1,0 +1,135 @@
+"""From folders to an index: ``DATA/train/CLASS/IMAGE.jpg``, as torchvision's ImageFolder."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from dali_pipeline.dataset.index import Index
+from hvd_utils.cli.errors import BadInput
+
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # torchvision's
+)
+
+UNFINISHED = ".stage/unfinished"  # a file in a data folder whose staging is not finished
+
+
+def scan(root: Path) -> Index:
+    """Index a folder of class folders, as torchvision's ImageFolder reads one: in sorted order.
+
+    Folders within a class folder belong to the class. Raises BadInput where there is no class
+    folder or a class has no image.
+    """
+    try:
+        status = os.stat(root)
+        classes = sorted(entry.name for entry in os.scandir(root) if _is_folder(entry))
+    except OSError as error:
+        raise BadInput(f"cannot read data folder {root}: {error.strerror}") from error
+    if not classes:
+        raise BadInput(f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg")
+    names: list[bytes] = []
+    counts = []
+    above = frozenset({(status.st_dev, status.st_ino)})
+    for name in classes:
+        files = [
+            f"{folder}/{file}"
+            for folder, images in sorted(_folders(root, name, above))
+            for file in sorted(images)
+        ]
+        if not files:
+            raise BadInput(f"class folder {root / name} has no images: fill it or remove it")
+        names += map(os.fsencode, files)
+        counts.append(len(files))
+    labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+    return Index(str(root), tuple(classes), np.array(names, dtype=bytes), labels)
+
+
+def _folders(
+    root: Path, name: str, above: frozenset[tuple[int, int]]
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder below ``root``, and each within it, with the names of its image files.
+
+    Links are followed, but not back to a folder ``above``.
+    """
+    try:
+        status = os.stat(root / name)
+        entries = list(os.scandir(root / name))
+    except OSError as error:
+        raise BadInput(f"cannot read data folder {root / name}: {error.strerror}") from error
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    yield name, [entry.name for entry in entries if _is_image(entry)]
+    for entry in entries:
+        if _is_folder(entry):
+            yield from _folders(root, f"{name}/{entry.name}", above | {here})
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:  # a link to itself
+        raise BadInput(f"cannot read data folder {entry.path}: {error.strerror}") from error
+
+
+def _is_image(entry: os.DirEntry) -> bool:
+    """Whether this is a file with an image's name; a link that leads nowhere is a bad image."""
+    if os.path.splitext(entry.name)[1].lower() not in EXTENSIONS:
+        return False
+    try:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:
+        return True
+
+
+def check_splits(data: Path) -> None:
+    """Raise BadInput unless ``data`` is a folder with ``train/`` and ``val/``, staged whole.
+
+    Looks no further.
+    """
+    try:
+        state = "" if stat.S_ISDIR(os.stat(data).st_mode) else "is no folder"
+    except FileNotFoundError:
+        state = "does not exist"
+    except OSError as error:
+        state = f"cannot be read ({error.strerror})"
+    if state:
+        raise BadInput(f"data folder {data} {state}: set --data or IMAGENET_DIR")
+    if (data / UNFINISHED).exists():
+        raise BadInput(
+            f"data folder {data} is not whole: start python -m dali_pipeline.stage again, which "
+            "goes on, or wait until it is done"
+        )
+    for split in ("train", "val"):
+        if not (data / split).is_dir():
+            raise BadInput(f"data folder {data} has no {split}/: it needs train/ and val/")
+
+
+def scan_splits(data: Path) -> tuple[Index, Index]:
+    """Index ``data/train`` and ``data/val``, whose classes must be some of training's.
+
+    Raises BadInput with what is missing or different.
+    """
+    check_splits(data)
+    train, val = scan(data / "train"), scan(data / "val")
+    check_classes(train, val)
+    return train, val
+
+
+def check_classes(train: Index, val: Index) -> None:
+    """Raise BadInput naming the first class that is validated but not trained.
+
+    Training may have more classes (ImageNet-5k, section 5.3).
+    """
+    extra = sorted(set(val.classes) - set(train.classes))
+    if extra:
+        more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
+        raise BadInput(
+            f"class {extra[0]}{more} is in {val.root} but not in {train.root}: every class that is "
+            "validated has to be trained"
+        )

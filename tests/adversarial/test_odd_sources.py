@@ -26,7 +26,7 @@ def preparing(*arguments: object) -> Ended:
 
 
 PREPARE = [
-    ("", "required: source"),
+    ("", "give either SOURCE"),
     ("{data} a b", "unrecognized arguments: b"),
     ("{data} --processes 0", "--processes"),
     ("{data} --processes many", "--processes"),
@@ -93,7 +93,7 @@ SOURCES: dict[str, tuple] = {
     "no val": (lambda data: shutil.rmtree(data / "val"), "neither ILSVRC2012_img_val.tar nor val/"),
     "val a file": (lambda data: (shutil.rmtree(data / "val"), (data / "val").touch()), "val/"),
     "empty class": (lambda data: empty(data / "val/bee"), "bee has no images"),
-    "class without val": (lambda data: shutil.rmtree(data / "val/bee"), "class bee is in"),
+    "class without train": (lambda data: shutil.rmtree(data / "train/bee"), "class bee is in"),
     "flat val, no kit": (lambda data: flat(data / "val"), f"no {'{data}'}/{DEVKIT}"),
     "not all of ImageNet": (wnids, "not ImageNet as it should be", "--any-count"),
     "text as an image": (lambda data: bad(data / FIRST), "1 images cannot be decoded", FIRST),

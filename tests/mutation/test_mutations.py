@@ -195,8 +195,8 @@ MUTATIONS = {
     ),
     "each process judges its bad images by itself": Mutation(
         "dali_pipeline/dataset/bad_images.py",
-        "        self._check(reasons)\n        return",
-        "        return",
+        "        self._check(reasons)\n        first",
+        "        first",
         UNIT + "dataset/test_bad_images.py",
     ),
     "ranks with other settings train together": Mutation(

@@ -162,9 +162,10 @@ class _Decoder:
 
     def _decoded(self) -> Iterator[tuple[Any, list[TrainingBatch | ValidationBatch]]]:
         """Yield DALI's output with the batches that it is."""
+        stream = None if self._cpu_transforms else current_stream(self._device)
         while True:
             try:
-                (images,) = self._pipeline.run(current_stream(self._device))
+                (images,) = self._pipeline.run(stream)
             except StopIteration:
                 return
             yield images, self._feed.delivered()

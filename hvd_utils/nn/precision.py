@@ -22,6 +22,14 @@ def parameter_dtype(precision: str) -> torch.dtype:
     return torch.float64 if precision == "fp64" else torch.float32
 
 
+def as_input(images: torch.Tensor, dtype: torch.dtype, precision: str) -> torch.Tensor:
+    """Return images as a model with parameters of ``dtype`` takes them.
+
+    Those that come in the 16 bits that autocast would round them to stay so.
+    """
+    return images if images.dtype == AUTOCAST.get(precision) else images.to(dtype)
+
+
 def computing(precision: str, device: torch.device) -> AbstractContextManager:
     """Return the context in which a forward pass computes its loss."""
     if precision in AUTOCAST:

@@ -19,7 +19,7 @@ from hvd_utils.horovod_backend.world import World
 from hvd_utils.networks.freezing import training_mode
 from hvd_utils.nn.compile import uncompiled, unsearched
 from hvd_utils.nn.dropout_seeds import refuse_random_numbers, seed_random_modules
-from hvd_utils.nn.precision import computing
+from hvd_utils.nn.precision import as_input, computing
 from hvd_utils.training.metrics import Errors
 from hvd_utils.training.optimizer import minibatch_loss, set_rate
 from hvd_utils.training.train_state import TrainState
@@ -74,7 +74,7 @@ def train(
                     _for_workers(fused, step, recipe.seed, world.device),
                 ):
                     with computing(recipe.precision, world.device):
-                        logits = model(images.to(dtype))
+                        logits = model(as_input(images, dtype, recipe.precision))
                         loss = minibatch_loss(
                             logits, labels, recipe.minibatch, recipe.label_smoothing
                         )
@@ -150,7 +150,7 @@ def validate(
         if batch is not None:
             images, labels = batch
             with computing(precision, world.device), uncompiled(), unsearched():
-                logits = model(images.to(dtype))
+                logits = model(as_input(images, dtype, precision))
             if only is not None:
                 logits = logits[:, only]
             ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices

@@ -37,6 +37,7 @@ class Target(NamedTuple):
     validation_side: int  # of the model's images, pixels
     antialias: bool
     largest: tuple[int, int]  # height and width in pixels that a GPU has buffers for; 0: DALI's own
+    half: bool = False  # float16 instead of float32, for a model that rounds its images so itself
 
 
 @pipeline_def
@@ -52,7 +53,7 @@ def training_graph(source: Iterable, target: Target):
     if not target.on_gpu:
         return images
     size, mirror = rest
-    return _normalise(_resize(images, size, target), mirror)
+    return _normalise(_resize(images, size, target), target, mirror)
 
 
 @pipeline_def
@@ -69,7 +70,7 @@ def validation_graph(source: Iterable, target: Target):
     size, corner = placement
     images = _resize(_uploaded(images, target), size, target)
     side = [target.validation_side, target.validation_side]
-    return _normalise(fn.slice(images, start=corner, shape=side, axis_names="HW"))
+    return _normalise(fn.slice(images, start=corner, shape=side, axis_names="HW"), target)
 
 
 def decoded_windows(encoded, start, shape, target: Target):
@@ -132,12 +133,12 @@ def _resize(images, size, target: Target):
     )
 
 
-def _normalise(images, mirror=None):
+def _normalise(images, target: Target, mirror=None):
     return fn.crop_mirror_normalize(
         images,
         mirror=mirror,
         mean=[255 * value for value in MEAN],
         std=[255 * value for value in STD],
-        dtype=types.FLOAT,
+        dtype=types.FLOAT16 if target.half else types.FLOAT,
         output_layout="HWC",  # channels-last, which the GPU's convolutions take
     )

@@ -53,6 +53,10 @@ class DaliLoader:
             largest=largest_image(plan.train, settings.largest_height, settings.largest_width)
             if decode != "cpu"  # the sizes of all images are read for it
             else (0, 0),
+            # Mixed images are rounded after they are mixed. DALI has no bfloat16.
+            half=on_gpu
+            and settings.precision == "fp16"
+            and not (settings.mixup or settings.cutmix),
         )
         self._validation: _Decoder | None = None
         self._cpu_transforms: CpuTransforms | None = None

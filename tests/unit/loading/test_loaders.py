@@ -24,6 +24,7 @@ from dali_pipeline.loading.to_device import HeldBatches, current_stream
 from dali_pipeline.sampling.plan import Plan
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import Settings
+from hvd_utils.nn.precision import as_input
 from hvd_utils.paper.logical_workers import passes, share
 
 CPU = torch.device("cpu")
@@ -321,6 +322,19 @@ def test_the_gpus_graph_makes_the_same_images_as_far_as_a_cpu_can_run_it(
     loader = as_on_a_gpu(tiny_data, **changes)
     made = (list(loader.training(steps[0], steps[-1] + 1)), list(loader.validation()))
     assert_alike(made, request.getfixturevalue(sides)["torchvision"], 1.0, 16)
+
+
+def test_images_in_16_bits_are_those_of_32_rounded(tiny_data, as_on_a_gpu):
+    """As fp16's autocast would round them before the first convolution."""
+    loaders = [as_on_a_gpu(tiny_data) for _ in range(2)]
+    loaders[1]._target = loaders[1]._target._replace(half=True)
+    whole, half = ([*made.training(0, 3), *made.validation()] for made in loaders)
+    assert len(whole) == len(half) > 3
+    for (images, _), (rounded, _) in zip(whole, half, strict=True):
+        assert rounded.dtype == torch.float16
+        assert torch.equal(as_input(images, torch.float32, "fp16").half(), rounded)
+        assert as_input(rounded, torch.float32, "fp16") is rounded
+        assert as_input(rounded, torch.float32, "bf16").dtype == torch.float32
 
 
 @pytest.mark.parametrize(("decode", "share"), [("gpu", 0), ("hardware", 1)])

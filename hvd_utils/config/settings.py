@@ -189,7 +189,7 @@ class WatchSettings(Section):
 
     @model_validator(mode="after")
     def _ranks_of_a_profile(self) -> WatchSettings:
-        if self.profile is None and "profile_ranks" in self.model_fields_set:
+        if self.profile is None and self.profile_ranks != (0,):
             raise ValueError(
                 "--profile-ranks has no effect without --profile, as --profile 100-110"
             )

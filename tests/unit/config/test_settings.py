@@ -165,3 +165,10 @@ def test_only_one_rank_prints_the_help(capsys, monkeypatch):
 def test_the_rank_is_known_before_horovod_starts(monkeypatch, variable):
     monkeypatch.setenv(variable, "5")
     assert launched_rank() == 5
+
+
+@pytest.mark.parametrize("recipe", sorted(known_recipes()))
+def test_settings_that_travel_as_json_are_the_same(recipe):
+    """As preflight's children are told them."""
+    settings = load("--recipe", recipe, "--data", "/images")
+    assert Settings.model_validate_json(settings.model_dump_json()) == settings

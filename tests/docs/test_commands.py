@@ -38,6 +38,7 @@ SMALLER = [  # what stands in a page, and what is run
     (r"NCCL_SOCKET_IFNAME=eth0", "NCCL_SOCKET_IFNAME=lo"),
     (r"--workers (256|32)\b", "--workers 4"),
     (r"--max-steps 100\b", "--max-steps 2"),
+    (r"--profile 10-12", "--profile 5-7"),
     (r"--init \S+", "--init runs/small"),
     (r"--freeze \S+", "--freeze stem"),
     (r"photo\.jpg", "data/imagenet/val/ant/000.JPEG"),

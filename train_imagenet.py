@@ -128,7 +128,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
             if run.step < run.epoch_end:  # --max-steps
                 break
             recompute_statistics(
-                state.averaged.validated,
+                state,
                 loader.training,
                 run.step,
                 recipe=settings,

@@ -18,10 +18,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hvd_utils.config.recipe import Recipe
 from hvd_utils.horovod_backend.flags import SharedFlags
 from hvd_utils.horovod_backend.world import World
+from hvd_utils.networks.freezing import is_frozen
 from hvd_utils.nn.batch_norm import batch_norms
 from hvd_utils.nn.compile import uncompiled
 from hvd_utils.nn.dropout_seeds import seed_random_modules
-from hvd_utils.nn.precision import computing
+from hvd_utils.nn.precision import as_input, computing
+from hvd_utils.training.train_state import TrainState
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -34,7 +36,7 @@ def recent_steps(recipe: Recipe, step: int) -> range:
 
 @torch.no_grad()
 def recompute_statistics(
-    model: nn.Module,
+    state: TrainState,
     training: Callable[[int, int], Generator[Batch]],
     step: int,
     *,
@@ -44,17 +46,24 @@ def recompute_statistics(
     flags: SharedFlags,
     heartbeat: Callable[[int, str], None],
 ) -> None:
-    """Set the running statistics of ``model`` as the recipe asks, after ``step``; collective.
+    """Set the statistics of what is validated as the recipe asks, after ``step``; collective.
 
     ``training`` gives this process's batches of the steps between two, a pass of ``passes`` after
     the other. Sums over processes are in float64. ``flags`` makes a round a step; where one is
-    raised, the statistics stay as they were. Without batch norms there is nothing to do.
+    raised, the statistics stay as they were. Frozen norms keep theirs. Where the model itself is
+    validated, its running averages go on from the new statistics, as after a checkpoint with them.
     """
-    steps, norms = recent_steps(recipe, step), batch_norms(model)
+    model = state.averaged.validated
+    # Averaged weights are never trained, so all of their norms look frozen: ask the model's.
+    pairs = list(zip(batch_norms(model), batch_norms(state.model), strict=True))
+    norms = [norm for norm, trained in pairs if not is_frozen(trained)]
+    steps = recent_steps(recipe, step)
     if not steps or not norms:
         return
     dtype = next(model.parameters()).dtype
     model.train()
+    for norm, trained in pairs:
+        norm.train(not is_frozen(trained))
     with closing(training(steps.start, steps.stop)) as batches, _moments(norms) as sums:
         for step in steps:
             heartbeat(step, "computing statistics anew")
@@ -63,15 +72,19 @@ def recompute_statistics(
                 images, _ = next(batches)
                 seed_random_modules(recipe.seed, step, fused.start)
                 with computing(recipe.precision, world.device), uncompiled():
-                    model(images.to(dtype))
+                    model(as_input(images, dtype, recipe.precision))
             flags.receive()
             if flags:
                 return
     total = torch.from_numpy(world.sum(torch.cat(sums), name="batch_norm.recomputed"))
     for norm, (mean, square, count) in zip(norms, _parts(total, norms), strict=True):
+        if not count:  # a norm that no image passes through
+            continue
         mean, square = mean / count, square / count
         norm.running_mean.copy_(mean)
         norm.running_var.copy_((square - mean * mean) * (count / (count - 1)))  # unbiased, as usual
+    if not state.averaged.kept:
+        state.statistics.restart()
 
 
 @contextmanager
@@ -89,7 +102,8 @@ def _moments(norms: Sequence[_BatchNorm]) -> Iterator[list[torch.Tensor]]:
     def add(number: int) -> Callable:
         def before_forward(norm: nn.Module, inputs: tuple[torch.Tensor]) -> None:
             values = inputs[0].to(torch.promote_types(inputs[0].dtype, torch.float32))
-            var, mean = torch.var_mean(values, dim=(0, 2, 3), correction=0)
+            dims = [0, *range(2, values.ndim)]  # all but channels
+            var, mean = torch.var_mean(values, dim=dims, correction=0)
             var, mean = var.double(), mean.double()
             count = values.numel() // values.shape[1]
             one = sums[number].new_ones(1)

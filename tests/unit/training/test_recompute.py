@@ -1,14 +1,18 @@
 """Batch norm's statistics computed anew: those of all images, however they are shared."""
 
+import copy
+
 import torch
 from torch import nn
 
 from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.flags import SharedFlags
 from hvd_utils.horovod_backend.world import World
+from hvd_utils.networks.freezing import freeze
 from hvd_utils.nn.batch_norm import WorkerBatchNorm2d, normalise_by_worker
 from hvd_utils.paper.logical_workers import passes
 from hvd_utils.training.recompute import recent_steps, recompute_statistics
+from hvd_utils.training.train_state import TrainState
 
 WORLD = World(0, 1, 0, 1, "here", torch.device("cpu"), 1)
 WORKERS, N = 6, 4
@@ -45,13 +49,19 @@ def network(fuse=1):
     return model
 
 
-def recomputed(fuse=1, images=50, step=7, flags=None, **options):
-    model, mine = network(fuse), passes(range(WORKERS), fuse)
+def recomputed_state(model, fuse=1, images=50, step=7, flags=None, **options):
+    """Return the state in training of ``model``, with statistics computed anew."""
+    mine, chosen = passes(range(WORKERS), fuse), recipe(images, **options)
+    state = TrainState.build(model, chosen, len(mine), 1)
     recompute_statistics(
-        model, training(mine), step, recipe=recipe(images, **options), passes=mine, world=WORLD,
+        state, training(mine), step, recipe=chosen, passes=mine, world=WORLD,
         flags=SharedFlags(1) if flags is None else flags, heartbeat=lambda *_: None,
     )  # fmt: skip
-    return model
+    return state
+
+
+def recomputed(fuse=1, **options):
+    return recomputed_state(network(fuse), fuse, **options).model
 
 
 def test_whole_minibatches_are_taken_the_last_ones():
@@ -93,5 +103,46 @@ def test_it_is_off_by_default_and_broken_off_by_a_flag():
         for name, value in model.state_dict().items():
             if not name.endswith("num_batches_tracked"):
                 assert torch.equal(value, before[name])
-        assert model[0].momentum == 0.1
+        assert model[0].momentum == 1.0  # of a model in training
         assert not model[0]._forward_pre_hooks
+
+
+def test_frozen_norms_keep_their_statistics_and_normalise_by_them():
+    """Of averaged weights too, none of which is trained."""
+    for average in ("none", "ema"):
+        model = network()
+        model[0].running_mean.fill_(3)
+        freeze(model, ["0"])
+        state = recomputed_state(model, average=average)
+        validated, fresh = state.averaged.validated, network().train()
+        assert torch.equal(validated[0].running_mean, torch.full((2,), 3.0).double())
+        assert torch.equal(validated[0].running_var, torch.ones(2).double())
+        fresh[0].running_mean.fill_(3)
+        fresh[0].eval()
+        seen = [fresh[:3](images_of(s, w)) for s in (4, 5, 6) for w in range(WORKERS)]
+        expected = torch.cat(seen).mean(dim=(0, 2, 3))
+        assert torch.allclose(validated[3].running_mean, expected, rtol=1e-12)
+        if average == "ema":
+            assert not model[3].running_mean.any()
+
+
+def test_a_run_goes_on_from_them_as_one_that_stopped_there():
+    """The statistics in training after the next step are the same, resumed or not."""
+    whole, again = recomputed_state(network()), recomputed_state(network(), images=0)
+    again.load_state_dict(copy.deepcopy(whole.state_dict(7)))
+    for state in (whole, again):
+        state.statistics.send(torch.zeros(2))
+        state.statistics.receive()
+        state.statistics.update(keep=torch.tensor(False))
+    assert torch.equal(whole.model[3].running_var, again.model[3].running_var)
+
+
+def test_norms_without_pixels_and_norms_without_images_are_no_exception():
+    torch.manual_seed(0)
+    unused = nn.Identity()
+    unused.norm = nn.BatchNorm2d(2)
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(50), unused).double()
+    recomputed_state(model)
+    seen = torch.cat([images_of(s, w) for s in (4, 5, 6) for w in range(WORKERS)]).flatten(1)
+    assert torch.allclose(model[1].running_mean, seen.mean(dim=0), rtol=1e-12)
+    assert not unused.norm.running_mean.any()

@@ -16,7 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dali_pipeline.dataset.index import AGAIN, Digest, Index
-from dali_pipeline.dataset.mapped import CHECKED_BYTES, ArrayWriter, MappedFile, map_arrays, pieces
+from dali_pipeline.dataset.mapped import (
+    CHECKED_BYTES,
+    ArrayWriter,
+    MappedFile,
+    map_arrays,
+    pieces,
+    read_checksums,
+)
 from dali_pipeline.dataset.scan import check_classes, check_splits, scan_splits
 from hvd_utils.cli.errors import BadInput
 
@@ -93,7 +100,7 @@ def load_index(path: Path, root: Path) -> Index:
         columns: dict[str, Any] = map_arrays(path, ("names", *kinds))
         columns |= {name: columns[name].astype(kind, copy=False) for name, kind in kinds.items()}
         size = path.stat().st_size
-        source = MappedFile(str(path), size, digest, (classes, note), columns)
+        source = MappedFile(str(path), read_checksums(path), digest, (classes, note), columns)
         index = Index(
             root=str(root), classes=classes, shards=shards, note=note, source=source, **columns
         )

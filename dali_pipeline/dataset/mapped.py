@@ -29,11 +29,12 @@ CHUNK = 1 << 20  # elements written at a time
 class MappedFile:
     """A file and the arrays mapped from it, by name.
 
-    ``digest`` is the data set's, or empty: of its names, its labels and what they are ``of``.
+    ``checksums`` are the file's own. ``digest`` is the data set's, or empty: of its names, its
+    labels and what they are ``of``.
     """
 
     path: str
-    size: int  # bytes
+    checksums: tuple[tuple[str, int], ...]
     digest: str
     of: tuple  # classes and note
     columns: Mapping[str, np.ndarray]
@@ -44,8 +45,7 @@ class MappedFile:
         Raises BadInput where it is not there or another one.
         """
         try:
-            size, digest = os.stat(self.path).st_size, stored_digest(self.path)
-            if (size, digest) == (self.size, self.digest):
+            if read_checksums(self.path) == self.checksums:
                 return replace(self, columns=map_arrays(self.path, self.columns))
             state = "is another file"
         except Exception as error:  # zipfile and NumPy have a dozen ways of refusing damage
@@ -56,10 +56,10 @@ class MappedFile:
         )
 
 
-def stored_digest(path: str | Path) -> str:
-    """Return the digest in an index file; empty in one from before there was one."""
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-        return str(stored["digest"]) if "digest" in stored else ""
+def read_checksums(path: str | Path) -> tuple[tuple[str, int], ...]:
+    """Return name and CRC-32 of each array, as an ``.npz`` file lists them; no array is read."""
+    with zipfile.ZipFile(path) as archive:
+        return tuple((member.filename, member.CRC) for member in archive.infolist())
 
 
 def map_arrays(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:

@@ -196,6 +196,22 @@ def test_another_index_on_another_node_is_named(data):
         pickle.loads(sent)
 
 
+def test_another_index_of_the_same_length_on_another_node_is_named(data):
+    """Of an earlier version, without a digest, and one that differs in what no digest is of."""
+    path, train = index_path(data, "train"), open_splits(data)[0]
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored if name != "digest"}
+    for column in ("labels", "heights"):
+        np.savez(data / "old.npz", **arrays)
+        os.replace(data / "old.npz", path)
+        sent = pickle.dumps(load_index(path, data / "train"))
+        assert pickle.loads(sent).digest() == train.digest()
+        np.savez(data / "other.npz", **{**arrays, column: arrays[column][::-1] + 1})
+        os.replace(data / "other.npz", path)
+        with pytest.raises(BadInput, match="train.index.npz is another file on .*: copy or mount"):
+            pickle.loads(sent)
+
+
 def test_a_large_index_is_opened_without_reading_it_and_checked_where_it_is_used(data, monkeypatch):
     """As of a billion images: a wrong entry in the middle is seen when it is asked for."""
     monkeypatch.setattr("dali_pipeline.dataset.mapped.CHECKED_BYTES", 0)

@@ -15,7 +15,7 @@ TITLES = {
     "Figure 3": "minibatch (Figure 1 draws it too)",
 }
 NOT_HERE = {
-    "imagenet_5k": "Figure 6, ImageNet-5k: training on more classes than are validated is refused",
+    "imagenet_5k": "Figure 6, ImageNet-5k: not part of this command",
     "transfer": "Table 3a, Mask R-CNN from these weights: not part of this command",
     "detection": "Table 3b, Mask R-CNN by linear scaling: not part of this command",
 }

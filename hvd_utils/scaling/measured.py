@@ -18,7 +18,7 @@ from typing import Any
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.run_main import run_main
-from hvd_utils.inspect.run_state import read_state
+from hvd_utils.inspect.run_state import launches, read_state
 from hvd_utils.scaling.predict import BACKWARD_SHARE, Step
 from hvd_utils.scaling.stragglers import spread_of
 
@@ -127,7 +127,7 @@ SYNTHETIC = "synthetic"  # of a point's input; else images are read, "data"
 
 @dataclass(frozen=True)
 class Measured:
-    """The step of so many GPUs, from the median of a run's windows without the first."""
+    """The step of so many GPUs, from the median of a run's windows without each launch's first."""
 
     gpus: int
     images: int  # n of one GPU
@@ -144,7 +144,11 @@ class Measured:
 def point_of(folder: Path) -> Measured:
     """Return the point of a run; raise BadInput where it has logged too little."""
     run = read_state(folder, time.time(), OF_A_RUN)
-    windows = run.steps[1:]  # the first one has the start in it
+    windows = []
+    for launch in launches(run.events):
+        if launch[0]["processes"] == run.launch["processes"]:
+            # The first one has the start in it.
+            windows += [event for event in launch if event["event"] == "step"][1:]
     if not windows:
         raise BadInput(f"{folder} has fewer than two windows logged: let it make more steps")
     gpus, minibatch = run.launch["processes"], run.launch["minibatch"]

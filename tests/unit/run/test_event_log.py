@@ -14,7 +14,7 @@ from hvd_utils.run.event_log import METRICS, forget_after, read_events
 from hvd_utils.run.folder import create_output
 from hvd_utils.run.progress import Progress
 from hvd_utils.run.records import Records
-from hvd_utils.run.run_log import RunLog, final_line
+from hvd_utils.run.run_log import BAD_IMAGES, RunLog, final_line
 from hvd_utils.training.metrics import Errors, Window
 
 
@@ -128,6 +128,21 @@ def test_a_bar_is_drawn_on_the_terminal_that_somebody_looks_at(launched, looked_
     assert answer.decode().strip() == (os.ttyname(screen) if looked_at else "None")
     for descriptor in (ours, screen, ranks, rank_screen):
         os.close(descriptor)
+
+
+def test_bad_images_are_listed_and_those_beyond_the_list_are_counted(tmp_path, capsys):
+    records = Records(tmp_path, Settings(recipe="test", workers=1), Progress(step=2), last_step=9)
+    listed = tmp_path / BAD_IMAGES
+    records.bad_images(0, {})
+    assert not listed.exists()
+    named = {f"/data/{number}.jpg": "broken" for number in (1, 2)}
+    records.bad_images(2, named)
+    assert listed.read_text() == "/data/1.jpg: broken\n/data/2.jpg: broken\n"
+    records.bad_images(1_236_567, named)
+    assert listed.read_text().splitlines()[2:] == ["... and 1,236,565 more"]
+    records.close()
+    assert [event["count"] for event in read_events(tmp_path)] == [2, 1_236_567]
+    assert "passed over so far: 1236567: /data/1.jpg (broken)" in capsys.readouterr().out
 
 
 def test_cuda_graphs_that_were_given_up_are_told_once_for_each_more(tmp_path, monkeypatch, capsys):

@@ -38,6 +38,19 @@ def test_a_point_is_the_median_without_the_first_window(tmp_path, capsys):
     assert "256 GPUs, synthetic:    256.0 ms a step, 32,000 images/s" in capsys.readouterr().out
 
 
+def test_a_run_that_was_stopped_near_its_end_keeps_its_point(tmp_path):
+    """The windows of all launches count, but for the first of each."""
+    run = write_run(tmp_path / "run", steps_per_epoch=4, done=1)
+    events = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
+    start = next(event for event in events if event["event"] == "start")
+    last = [event for event in events if event["event"] == "step"][-1]
+    events.insert(events.index(last), start)
+    for event, rate in zip([e for e in events if e["event"] == "step"], (1, 4, 2, 9), strict=True):
+        event["images_per_second"] = 8192.0 * rate
+    (run / METRICS).write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert point_of(run).seconds == pytest.approx(1 / 3)
+
+
 def test_efficiency_is_against_the_fewest_gpus_of_the_same_input(tmp_path):
     points = read_curve(
         write_curve(

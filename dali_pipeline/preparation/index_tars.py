@@ -83,7 +83,9 @@ def _class_names(path: Path, labels: frozenset[bytes]) -> dict[bytes, tuple[int,
     if not all(label.isdigit() for label in labels):
         return {label: (place, label.decode()) for place, label in enumerate(sorted(labels))}
     numbers = sorted(map(int, labels))
-    given = path.read_text(encoding="utf-8").splitlines() if path.exists() else None
+    given = None
+    if path.exists():  # of any encoding: the index keeps the bytes
+        given = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     if given is not None and (numbers[-1] >= len(given) or len(set(given)) < len(given)):
         raise BadInput(
             f"{path} has {len(given):,} lines: it has to name each of the classes 0 to "

@@ -104,7 +104,9 @@ def folder(tmp_path_factory) -> Path:
     write_tars(root / "tars")
     for split in ("train", "val"):
         (root / "data/shards" / split).mkdir(parents=True)
-        labelled = {"0.jpg": jpeg(0), "0.cls": b"0", "1.jpg": jpeg(1), "1.cls": b"1"}
+        images = {f"{number}.jpg": jpeg(number) for number in range(128)}
+        labels = {f"{number}.cls": b"%d" % (number % 2) for number in range(128)}
+        labelled = dict(sorted((images | labels).items()))
         (root / "data/shards" / split / "0.tar").write_bytes(tar_of(labelled))
     script = root / "discover.sh"
     script.write_text("#!/bin/sh\necho localhost:1\necho 127.0.0.1:1\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -67,6 +68,9 @@ def test_classes_can_be_named(data):
     (data / "classes.txt").write_text("\n".join(f"name {number}" for number in range(11)))
     run(data)
     assert open_splits(data)[0].classes == ("name 2", "name 7", "name 10")
+    (data / "classes.txt").write_bytes(b"\n".join(b"caf\xe9 %d" % n for n in range(11)))  # Latin-1
+    run(data)
+    assert os.fsencode(open_splits(data)[0].classes[2]) == b"caf\xe9 10"
     (data / "classes.txt").write_text("one\ntwo")
     with pytest.raises(BadInput, match=r"classes.txt has 2 lines: .* each of the classes 0 to 10"):
         run(data)

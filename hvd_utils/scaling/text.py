@@ -102,9 +102,11 @@ def network_answer(
 ) -> Iterator[str]:
     """Yield which network gives this efficiency on so many GPUs, by algorithm."""
     low, high = interval(efficiency)
+    there = any(gbit is not None for gbit, _ in found.values())
+    then = f" (the run then has {100 * low:.0f} to {100 * high:.0f} %)" if there else ""
     yield (
-        f"For {100 * efficiency:g} % on {gpus:,} GPUs, against one alone, a node needs, usable "
-        f"(the run then has {100 * low:.0f} to {100 * high:.0f} %):"
+        f"For {100 * efficiency:g} % on {gpus:,} GPUs, against one alone, a node needs, "
+        f"usable{then}:"
     )
     for name, (gbit, preset) in found.items():
         if gbit is None:

@@ -13,6 +13,7 @@ from hvd_utils.run.event_log import METRICS
 from hvd_utils.scaling.__main__ import main
 from hvd_utils.scaling.measured import read_step
 from hvd_utils.scaling.stragglers import expected_maximum
+from hvd_utils.scaling.text import network_answer
 
 
 def test_without_options_it_shows_the_papers_cluster(capsys):
@@ -118,6 +119,13 @@ def test_a_run_tells_its_step_and_its_spread(tmp_path):
 def test_a_run_that_measured_no_parts_tells_its_step_on_all_its_gpus(tmp_path):
     step = read_step(write_run(tmp_path / "run", {"images_per_second": 5120}))
     assert (step.seconds, step.images, step.gpus, step.spread) == (0.2, 64, 16, None)
+
+
+def test_an_interval_is_told_only_of_a_network_that_there_is():
+    there, nowhere = (300.0, None), (None, None)
+    for found, told in (({"ring": nowhere}, False), ({"ring": nowhere, "tree": there}, True)):
+        head, *_ = network_answer(found, 0.85, 512)
+        assert ("the run then has 78 to 92 %" in head) == told
 
 
 @pytest.mark.parametrize(

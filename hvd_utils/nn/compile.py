@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import shutil
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,15 +24,25 @@ from hvd_utils.nn.memory_format import default_channels_last, pad_stem, set_memo
 MODES = {"default": None, "cudagraphs": "reduce-overhead"}  # of --compile, as PyTorch calls them
 
 
-def tune_model(model: nn.Module, settings: SpeedSettings, device: torch.device) -> None:
-    """Apply the settings of memory format, kernels and compilation, in place."""
+def tune_model(
+    model: nn.Module,
+    settings: SpeedSettings,
+    device: torch.device,
+    gather: Callable[[Any], list[Any]] = lambda value: [value],
+) -> None:
+    """Apply the settings of memory format, kernels and compilation, in place; collective.
+
+    ``gather`` returns every rank's value on every rank, for what all have to choose alike.
+    """
     channels_last = settings.channels_last
     if channels_last is None:
         channels_last = default_channels_last(settings.precision, device)
     set_memory_format(model, channels_last=channels_last)
     if settings.pad_stem:
         pad_stem(model)
-    choose_batch_norm(model, settings.batch_norm, device, channels_last=channels_last)
+    choose_batch_norm(
+        model, settings.batch_norm, device, channels_last=channels_last, gather=gather
+    )
     torch.backends.cudnn.benchmark = settings.cudnn_benchmark
     torch.backends.cudnn.deterministic = not settings.cudnn_benchmark
     if settings.compile != "none":

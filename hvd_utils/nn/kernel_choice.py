@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import socket
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.ranks import launched_rank
 from hvd_utils.nn.batch_norm import traceable_batch_norm
 from hvd_utils.nn.fused_blocks import use_fused_kernel
 
@@ -18,22 +22,51 @@ CAPABILITY = (8, 0)  # from which on Triton supports a GPU: https://github.com/t
 
 
 def choose_batch_norm(
-    model: nn.Module, choice: str, device: torch.device, *, channels_last: bool
+    model: nn.Module,
+    choice: str,
+    device: torch.device,
+    *,
+    channels_last: bool,
+    gather: Callable[[Any], list[Any]] = lambda value: [value],
 ) -> None:
-    """Have the model's batch norms computed as ``choice`` says, in place.
+    """Have the model's batch norms computed as ``choice`` says, in place; collective.
 
-    ``auto`` takes Triton's kernel where it can run and PyTorch's elsewhere. Raises BadInput where
-    ``triton`` cannot be had, or does not compute on this machine what it should.
+    ``auto`` takes Triton's kernel where it computes on all ranks what it should, and PyTorch's
+    elsewhere; where a GPU could do better, one line warns. ``gather`` returns every rank's value on
+    every rank. Raises BadInput, on all ranks, where ``triton`` cannot be had.
     """
-    lacking = _lacking(device, channels_last)
-    if choice == "torch" or (choice == "auto" and lacking):
-        return
-    if lacking:
-        raise BadInput(f"--batch-norm triton needs {lacking}, or set --batch-norm torch")
-    from hvd_utils.nn.triton_batch_norm import batch_norm
+    if choice == "torch" or (choice == "auto" and (device.type != "cuda" or not channels_last)):
+        return  # the same on all ranks, which have the same settings and kind of device
+    reasons = [reason for reason in gather(_why_not(device, channels_last)) if reason]
+    if not reasons:
+        from hvd_utils.nn.triton_batch_norm import batch_norm
 
-    try_kernel(batch_norm, device)
-    use_fused_kernel(model, batch_norm)
+        use_fused_kernel(model, batch_norm)
+    elif choice == "triton":
+        raise BadInput(f"--batch-norm triton: {reasons[0]}, or set --batch-norm torch")
+    elif launched_rank() == 0:
+        print(
+            "warning: batch norm is computed by PyTorch's kernels on all ranks, which is slower: "
+            f"{reasons[0]} (--batch-norm torch leaves this line out)",
+            flush=True,
+        )
+
+
+def _why_not(device: torch.device, channels_last: bool) -> str | None:
+    """Return why this rank cannot use Triton's kernel; None where it can. Never raises."""
+    reason = _lacking(device, channels_last)
+    if reason:
+        reason = f"Triton's kernel needs {reason}"
+    else:
+        try:
+            from hvd_utils.nn.triton_batch_norm import batch_norm
+
+            try_kernel(batch_norm, device)
+        except BadInput as error:
+            reason = str(error)
+        except Exception as error:  # a broken Triton fails to be imported in many ways
+            reason = f"Triton's kernel cannot be imported ({' '.join(str(error).split())[:200]})"
+    return f"on {socket.gethostname()} {reason}" if reason else None
 
 
 def _lacking(device: torch.device, channels_last: bool) -> str | None:
@@ -56,14 +89,13 @@ def try_kernel(kernel, device: torch.device) -> None:
 
     Raises BadInput where the kernel does not run or the results are not the same.
     """
-    instead = "set --batch-norm torch"
     try:
         apart = _difference(kernel, device)
     except Exception as error:  # the compiler and the driver raise many kinds
         reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"batch norm by Triton does not run here ({reason}): {instead}") from error
+        raise BadInput(f"batch norm by Triton does not run here ({reason})") from error
     if not apart < 1e-3:
-        raise BadInput(f"batch norm by Triton computes wrongly here (by {apart:.1g}): {instead}")
+        raise BadInput(f"batch norm by Triton computes wrongly here (by {apart:.1g})")
 
 
 def _difference(kernel, device: torch.device) -> float:

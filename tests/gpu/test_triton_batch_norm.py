@@ -309,5 +309,5 @@ def test_the_kernel_is_tried_before_it_is_used():
     def without_sum(*given):
         return triton_batch_norm.batch_norm(*given[:5], given[5] * 0, given[6])
 
-    with pytest.raises(BadInput, match="computes wrongly here.*--batch-norm torch"):
+    with pytest.raises(BadInput, match="computes wrongly here"):
         try_kernel(without_sum, DEVICE)

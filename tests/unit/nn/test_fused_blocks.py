@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 
 import pytest
 import torch
@@ -172,8 +173,50 @@ def test_a_kernel_that_does_not_run_is_one_line():
     def broken(*given):
         raise RuntimeError("gcc: not\n found")
 
-    with pytest.raises(BadInput, match=r"not run here \(gcc: not found\): set --batch-norm torch"):
+    with pytest.raises(BadInput, match=r"not run here \(gcc: not found\)"):
         kernel_choice.try_kernel(broken, torch.device("cpu"))
+
+
+FAILS = "batch norm by Triton does not run here (no ptxas)"
+
+
+def fails(kernel, device):
+    raise BadInput(FAILS)
+
+
+@pytest.mark.parametrize("where", ["here", "on another rank"])
+def test_where_its_trial_fails_on_any_rank_auto_is_pytorchs_on_all_with_one_line(
+    pretended, capsys, where
+):
+    gathered = []
+
+    def gather(value):
+        gathered.append(value)
+        return [None, f"on node7 {FAILS}", value]
+
+    if where == "here":
+        pretended.setattr(kernel_choice, "try_kernel", fails)
+    model = network("resnet8")
+    choose_batch_norm(model, "auto", GPU, channels_last=True, gather=gather)
+    assert model.stem[1].fused_kernel is None
+    (own,) = gathered  # every rank joins in, whatever it found itself
+    assert (own is not None) == (where == "here")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("warning: batch norm is computed by PyTorch's")
+    assert FAILS in line
+    pretended.setenv("OMPI_COMM_WORLD_RANK", "1")
+    choose_batch_norm(model, "auto", GPU, channels_last=True, gather=gather)
+    assert not capsys.readouterr().out
+    with pytest.raises(BadInput, match="on node7 .*no ptxas.*, or set --batch-norm torch"):
+        choose_batch_norm(model, "triton", GPU, channels_last=True, gather=gather)
+
+
+def test_a_triton_that_cannot_be_imported_is_a_failed_trial(pretended, capsys):
+    pretended.setitem(sys.modules, "hvd_utils.nn.triton_batch_norm", None)
+    model = network("resnet8")
+    choose_batch_norm(model, "auto", GPU, channels_last=True)
+    assert model.stem[1].fused_kernel is None
+    assert "cannot be imported" in capsys.readouterr().out
 
 
 def test_the_job_chooses_by_its_setting(pretended):

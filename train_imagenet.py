@@ -96,7 +96,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
     settings = start_from(settings, model, world)
     freeze(model, settings.freeze)
     normalise_by_worker(model, plan.passes, settings.batch_per_worker)
-    tune_model(model, settings, world.device)
+    tune_model(model, settings, world.device, world.gather)
     bucket = bucket_mb(settings, cuda=world.device.type == "cuda")
     state = TrainState.build(model, settings, len(plan.passes), world.size, bucket)
     schedule = make_schedule(settings, len(train_set), settings.minibatch)

@@ -41,9 +41,10 @@ def main() -> None:
     from dali_pipeline.benchmarking.measure import machine
 
     _require_device(options.device)
+    no_choice = {} if options.device == "cuda" else {"decode": [{}], "batch_norm": [{}]}
     found = cases(
         options.batch_per_worker, options.workers, options.precisions, options.compiled,
-        jpegs=options.jpegs,
+        jpegs=options.jpegs, **no_choice,
     )  # fmt: skip
     print(f"{machine()}; {options.model} at {options.resolution} pixels", flush=True)
     print(f"{'':36} images/s  ms a step  of peak  memory  data  compute  SM clock  power")

@@ -10,9 +10,9 @@ from typing import Any
 from hvd_utils.config.settings import Settings
 
 # Settings of the job that choose one of several ways, each a case of its own; a way is measured
-# where the job has the setting. The first way of each is what the other cases take.
+# where the job has the setting. The first way of each is what the other cases take, by default.
 DECODE = "decode", ("cpu", "gpu", "hardware")  # of cases with JPEGs
-BATCH_NORM = "batch_norm", ("torch", "triton")  # of cases without
+BATCH_NORM = "batch_norm", ("triton", "torch")  # of cases without
 
 
 @dataclass

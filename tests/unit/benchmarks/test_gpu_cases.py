@@ -57,6 +57,13 @@ def test_ways_that_the_job_can_choose_from_are_cases_and_others_are_not():
     assert found["bf16, n = 256, JPEGs, decode gpu"].settings()["decode"] == "gpu"
 
 
+def test_both_batch_norms_are_measured_of_which_the_job_takes_tritons_by_default():
+    found = [case.name for case in cases(32, 8, ["bf16"], [])]
+    assert "bf16, n = 256, batch norm torch" in found
+    assert "bf16, n = 32 x 8, batch norm torch" in found
+    assert not [name for name in found if "triton" in name]
+
+
 def test_every_case_is_settings_of_the_job():
     for case in cases(32, 8, ["bf16", "fp16", "tf32"], MODES):
         settings = Settings.model_validate({"recipe": "benchmark", **case.settings()})

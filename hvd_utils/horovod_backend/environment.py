@@ -6,11 +6,13 @@ of horovodrun, stays as it is.
 
 from __future__ import annotations
 
+import math
 import os
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import RANK_VARIABLES
 from hvd_utils.config.settings import Settings
+from hvd_utils.faults.watchdog import COMPILE_SECONDS
 from hvd_utils.horovod_backend import timeline
 from hvd_utils.horovod_backend.autotune import log_of
 from hvd_utils.horovod_backend.gradient_buckets import MB, bucket_mb
@@ -51,6 +53,10 @@ def horovod_variables(settings: Settings, *, cuda: bool, elastic: bool) -> dict[
         variables["HOROVOD_DISABLE_GROUP_FUSION"] = "1"
     if settings.profile:
         variables["HOROVOD_TIMELINE"] = timeline.LATER
+    if settings.stall_timeout and (settings.compile != "none" or settings.decode != "cpu"):
+        # Ranks wait in a sum for one that compiles or probes, which the watchdog knows.
+        limit = 2 * settings.stall_timeout + COMPILE_SECONDS
+        variables["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"] = str(math.ceil(limit))
     if elastic:
         return variables | _elastic(settings)
     fusion, cycle = settings.fusion_mb, settings.cycle_ms

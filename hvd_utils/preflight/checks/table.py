@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +152,14 @@ class Preflight:
         if decode.is_skipped(self.settings, self.options.device):
             self._add(decode.SKIPPED)
             return
-        answers = self._child("decode", "decode", self._limit(90, 20), self._leaders,
-                              afresh=not self.quick)  # fmt: skip
-        if answers.facts:
+        answers = self.lead.ask("child", self._limit(90, 20), "decode", self._leaders,
+                                job="decode", afresh=not self.quick)  # fmt: skip
+        trouble = answers.trouble("decode", self.lead.hosts)
+        if answers.timeouts and answers.timeouts == set(answers.errors):
+            # Other nodes may know it from before. The job probes by itself, in more time.
+            trouble = [replace(one, verdict=WARN, remedy="raise --time-limit") for one in trouble]
+        self._add(*trouble)
+        if answers.facts and not answers.timeouts:
             hosts, wanted = self.lead.hosts, self.settings.decode
             verdict, self._way = decode.judge(answers.facts, hosts, wanted)
             self._add(verdict)

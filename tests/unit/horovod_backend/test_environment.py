@@ -131,6 +131,16 @@ def test_the_best_sample_of_the_autotuner_becomes_a_recipe_to_go_on_with(tmp_pat
     assert load_settings(given, {}).cycle_ms == 3
 
 
+@pytest.mark.parametrize("given", [{"compile": "default"}, {"decode": "auto"}])
+def test_horovod_waits_for_a_rank_that_compiles_or_probes(given):
+    """By default it ends a sum that a rank joins later than twice --stall-timeout."""
+    name = "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"
+    for elastic in (False, True):
+        assert variables(stall_timeout=40, elastic=elastic, **given)[name] == "1880"
+        assert name not in variables(stall_timeout=0, elastic=elastic, **given)
+        assert name not in variables(stall_timeout=40, elastic=elastic)
+
+
 def test_tuning_leaves_free_what_is_tuned(tmp_path):
     found = variables(cuda=True, autotune=tmp_path / "new.yaml")
     assert found["HOROVOD_AUTOTUNE"] == "1"

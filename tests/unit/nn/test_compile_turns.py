@@ -1,5 +1,7 @@
 """One process of a node compiles first, the others together after it."""
 
+import errno
+import fcntl
 import threading
 from pathlib import Path
 
@@ -52,3 +54,14 @@ def test_what_is_not_compiled_has_no_turns():
 def test_a_folder_that_cannot_be_made_holds_nobody_up():
     with CompileTurns(Path("/dev/null/cache")).turn(SHAPE):
         pass
+
+
+def test_a_file_system_without_locks_holds_nobody_up(tmp_path, monkeypatch):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    turns = CompileTurns(tmp_path)
+    with turns.turn(SHAPE):
+        pass
+    assert not turns.is_new(SHAPE)

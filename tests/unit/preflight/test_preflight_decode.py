@@ -105,6 +105,21 @@ def test_one_rank_a_node_is_asked_and_loading_is_measured_by_what_the_job_takes(
     assert asked[-1]["decode"] == "gpu"
 
 
+def test_a_node_that_was_not_probed_in_time_is_no_failure_and_decodes_on_the_cpu():
+    """With --quick the others know what an earlier probe found."""
+    check, _ = preflight("--decode", "auto")
+    late = Answers(facts={0: facts()[0]}, errors={2: "no answer within 20 s"}, timeouts={2})
+    check.lead.ask = lambda *given, **arguments: late
+    check._decode()
+    (verdict,) = check.verdicts
+    assert (verdict.verdict, verdict.remedy) == ("warn", "raise --time-limit")
+    assert "rank 2 (node1)" in verdict.seen
+    assert check._way == "cpu"
+    late.timeouts.clear()  # it crashed
+    check._decode()
+    assert check.verdicts[1].verdict == "fail"
+
+
 @pytest.mark.parametrize("flags", [[], ["--decode", "auto", "--device", "cpu"]])
 def test_where_the_cpu_decodes_nothing_is_probed(flags):
     check, asked = preflight(*flags)

@@ -177,6 +177,30 @@ def test_a_kernel_that_does_not_run_is_one_line():
         kernel_choice.try_kernel(broken, torch.device("cpu"))
 
 
+class Odd(torch.autograd.Function):
+    """Passes values on, and back what is not a number."""
+
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * float("nan")
+
+
+@pytest.mark.parametrize("odd", range(4))
+def test_a_kernel_whose_gradients_are_no_numbers_computes_wrongly(odd):
+    def kernel(images, workers, weight, bias, eps, shortcut, relu):
+        given = [images, weight, bias, shortcut]
+        given[odd] = Odd.apply(given[odd])
+        return Spelled()(given[0], workers, given[1], given[2], eps, given[3], relu)
+
+    with pytest.raises(BadInput, match="computes wrongly here"):
+        kernel_choice.try_kernel(kernel, torch.device("cpu"))
+    kernel_choice.try_kernel(Spelled(), torch.device("cpu"))
+
+
 FAILS = "batch norm by Triton does not run here (no ptxas)"
 
 

@@ -107,6 +107,11 @@ def probe_here(
     verdicts = None if afresh else cache.recall(file, ways)
     if verdicts is None:
         decoders = {way: DECODERS[way] for way in ways}
-        verdicts = probe(planned_crops(splits, settings), decoders, device, threads)
+        crops = planned_crops(splits, settings)
+        try:
+            verdicts = probe(crops, decoders, device, threads)
+        except OSError as error:  # a full disk, no more processes: no reason to end the others
+            verdict = Verdict(f"could not be probed: {error}", lasting=False)
+            verdicts = dict.fromkeys(ways, verdict)
         cache.remember(file, key, verdicts)
     return verdicts

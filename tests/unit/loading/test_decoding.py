@@ -104,6 +104,17 @@ def test_without_the_cpus_images_nothing_passes(crops, planted):
     assert not verdict.lasting
 
 
+def test_a_probe_that_cannot_be_made_is_a_verdict_and_ends_no_rank(tiny_data, monkeypatch):
+    def full(*given):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    monkeypatch.setattr(probing, "probe", full)
+    found = choosing.probe_here(needed_ways("auto"), SETTINGS, scan_splits(tiny_data), 0, 1)
+    assert found["gpu"] == Verdict("could not be probed: No space left on device", lasting=False)
+    assert choose("auto", [("node0", PASSED), ("node1", found)]) == "cpu"
+
+
 def test_verdicts_are_kept_until_card_driver_or_library_changes(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card {device}")
     driver = tmp_path / "version"

@@ -41,7 +41,7 @@ LAYERS["dali_pipeline.benchmarking"] = {*LAYERS} - {"hvd_utils.faults", "dali_pi
 
 LAYERS["hvd_utils.networks"] = _GROUND
 LAYERS["hvd_utils.nn"] = _GROUND | {"hvd_utils.paper", "hvd_utils.networks"}
-LAYERS["hvd_utils.horovod_backend"] = _GROUND | {"hvd_utils.nn"}
+LAYERS["hvd_utils.horovod_backend"] = _GROUND | {"hvd_utils.faults", "hvd_utils.nn"}
 LAYERS["hvd_utils.timing"] = {
     "hvd_utils.paper",
     "hvd_utils.faults",

@@ -131,6 +131,7 @@ def _metavar(annotation: str) -> str:
     for part, metavar in (
         ("Path", "PATH"),
         ("tuple[str", "NAME,NAME"),
+        ("tuple[typing.Literal", "NAME,NAME"),
         ("tuple", "X,X"),
         ("int", "N"),
         ("float", "X"),

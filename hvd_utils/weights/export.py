@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output = options.output or default_output(options.run, trained.recipe.model, options.to)
     if output.exists() and output.samefile(trained.path):
         raise BadInput(f"--output {output} is the checkpoint itself: name another file")
+    if options.to == "torchvision" and output.suffix == ".json":
+        raise BadInput(f"--output {output} is where classes and recipe go: name a .pth file")
     write(trained, options.to, output)
     which = "averaged weights" if trained.averaged else "weights"
     error = trained.progress.top1_errors[-1:]

@@ -36,7 +36,8 @@ def _timm(name: str) -> Weights:
 
     if not timm.is_model(name.partition(".")[0]) or not timm.list_pretrained(name + "*"):
         raise BadInput(f"no weights timm/{name}: timm.list_pretrained() tells the names")
-    logging.getLogger("timm").setLevel(logging.ERROR)
+    for talks in ("timm", "huggingface_hub"):  # of each attempt where there is no network
+        logging.getLogger(talks).setLevel(logging.ERROR)
     return timm.create_model(name, pretrained=True).state_dict()
 
 

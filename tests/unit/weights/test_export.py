@@ -161,6 +161,8 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
         main([str(file), "--to", "safetensors", "--output", str(tmp_path / "none/x.onnx")])
     with pytest.raises(BadInput, match="is the checkpoint itself"):
         main([str(file), "--to", "safetensors", "--output", str(file)])
+    with pytest.raises(BadInput, match="is where classes and recipe go"):
+        main([str(file), "--to", "torchvision", "--output", str(tmp_path / "x.json")])
 
 
 def test_without_onnx_the_remedy_is_told(tmp_path, monkeypatch):

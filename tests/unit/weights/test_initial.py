@@ -1,6 +1,7 @@
 """Weights in: what a file holds is matched by name and shape, and what does not fit is told."""
 
 import argparse
+import logging
 
 import pytest
 import timm
@@ -173,6 +174,18 @@ def test_names_without_weights_and_no_network_are_one_line(monkeypatch, tmp_path
     monkeypatch.setattr("timm.create_model", no_network)
     with pytest.raises(BadInput, match=words):
         read_weights(source)
+
+
+def test_a_hubs_attempts_are_not_shown(monkeypatch):
+    """Hugging Face's client warns of each; without a network there is one line, the error's."""
+
+    def no_network(*_, **__):
+        assert not logging.getLogger("huggingface_hub.utils._http").isEnabledFor(logging.WARNING)
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("timm.create_model", no_network)
+    with pytest.raises(BadInput, match="no route to host"):
+        read_weights("timm/resnet18.a1_in1k")
 
 
 def test_a_hubs_weights_are_taken_from_its_cache(monkeypatch, tmp_path):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from support.checkpoints import some_model, write_checkpoint
 from support.endings import assert_one_clear_line
+from support.kills import metrics, run_with_kills
 from support.launching import TINY, train
 
 from hvd_utils.inspect.compare import differences, newest
 
+SEED = int(os.environ.get("SEED", "0"))  # of the kill
+STEPS = 30
 OPTIONS = (
-    *("--workers", "3", "--precision", "fp64", "--average", "ema", "--head-rate", "5"),
-    *("--freeze", "stem,stages.0", *TINY),
+    *(*TINY, "--epochs", "90", "--reference-rate", "0.0125", "--reference-minibatch", "8"),
+    *("--workers", "3", "--precision", "fp64", "--average", "ema", "--checkpoint-every", "1"),
+    *("--freeze", "stem,stages.0", "--head-rate", "5", "--recompute-statistics", "24"),
+    *("--mixup", "0.2", "--cutmix", "1", "--erase", "0.1", "--augment", "trivial"),
 )
 
 
@@ -23,27 +30,25 @@ def published(tmp_path_factory):
     return write_checkpoint(tmp_path_factory.mktemp("published"), model, "abcd", model="resnet8")
 
 
-def test_one_trajectory_stopped_and_resumed_on_other_processes(published, tiny_data, tmp_path):
-    """k = 3 on one process; on three, stopped after two steps, then on two."""
+def test_one_trajectory_killed_and_resumed_on_other_processes(published, tiny_data, tmp_path):
+    """k = 3 on one process; on three, killed at a random step, then on two."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     options = (*OPTIONS, "--data", tiny_data, "--init", published)
-    ended = train(*options, "--output", whole, by="python")
+    ended = train(*options, "--output", whole, "--max-steps", STEPS, by="python")
     assert ended.code == 0, ended.output
-    told = f"init: 54 tensors from {published} (sha256:"
-    assert ended.output.count(told) == 1
+    assert ended.output.count(f"init: 54 tensors from {published} (sha256:") == 1
     new = "; new: fc.weight (there 4×64, here 3×64), fc.bias (there 4, here 3)\n"
     assert new in ended.output
 
-    ended = train(*options, "--output", parts, "--max-steps", 2, ranks=3)
-    assert ended.code == 0, ended.output
-    assert newest(parts)["step"] == 2
-    ended = train(*options, "--output", parts, ranks=2)
-    assert ended.code == 0, ended.output
-    assert ended.output.count(told) == 1
+    launches = [(3, "mpirun"), (2, "mpirun")]
+    (kill,) = run_with_kills(options, parts, launches, steps=STEPS, seed=SEED)
+    assert kill.ranks == 3
 
     one, other = newest(whole), newest(parts)
-    assert one["step"] == 5
+    assert one["step"] == other["step"] == STEPS
     assert max(differences(other, one).values()) < 1e-10
+    assert one["progress"]["top1_errors"] == other["progress"]["top1_errors"]
+    assert len(metrics(parts)) == len(metrics(whole))
     first = torch.load(published, weights_only=True)["model"]
     for name, value in first.items():
         frozen = name.startswith(("stem", "stages.0"))

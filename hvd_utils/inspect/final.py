@@ -52,7 +52,8 @@ def read_result(run: Path, events: Iterable[Mapping[str, Any]] | None = None) ->
     """
     try:
         values = yaml.safe_load((run / SETTINGS).read_text(encoding="utf-8"))
-        # Where and how a run was carried out does not count.
+        # Where and how a run was carried out does not count, nor where weights to start from lie.
+        values["init"] = values.get("init_checksum") or values.get("init")
         recipe = Recipe.model_validate(
             {"order": "stored", **{k: v for k, v in values.items() if k in Recipe.model_fields}}
         )

@@ -57,6 +57,8 @@ def environment(world: World) -> dict[str, Any]:
 def record(run: Path, settings: Settings, facts: dict[str, Any]) -> None:
     """Write settings and environment beside the run's results."""
     plain = settings.model_dump(mode="json")
+    if settings.init:
+        plain["init_checksum"] = settings.experiment()["init"]
     write_text(run / "settings.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
     write_text(run / "environment.json", json.dumps(facts, indent=2) + "\n")
 

@@ -66,12 +66,22 @@ def test_unfinished_runs_are_named_and_left_out(tmp_path, capsys):
         ({"decay_epochs": [3, 5]}, "--decay-epochs is "),
         ({"val_images": 49}, "validated on 50 images, .* on 49"),
         ({"seed": 1}, "the same --seed 1"),
+        ({"init": "x.pth", "init_checksum": "sha256:ab"}, "--init is None in .* but sha256:ab in "),
     ],
 )
 def test_runs_that_are_not_the_same_experiment_are_refused(tmp_path, other, words):
     runs = write_run(tmp_path / "a"), write_run(tmp_path / "b", **({"seed": 2} | other))
     with pytest.raises(BadInput, match=words):
         run(*runs)
+
+
+def test_the_same_weights_to_start_from_may_lie_anywhere(tmp_path, capsys):
+    runs = [
+        write_run(tmp_path / f"s{n}", seed=n, init=f"/disk{n}/x.pth", init_checksum="sha256:ab")
+        for n in range(2)
+    ]
+    run(*runs)
+    assert "over 2 runs" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):

@@ -11,8 +11,10 @@ from support.checkpoints import some_model, write_checkpoint
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.command_line import load_settings
+from hvd_utils.inspect.final import read_result
 from hvd_utils.nn.models import build_model
 from hvd_utils.run.checkpoint import check_experiment
+from hvd_utils.run.provenance import record
 from hvd_utils.weights.initial import describe, match
 from hvd_utils.weights.sources import digest, read_weights
 
@@ -210,3 +212,6 @@ def test_the_digest_is_part_of_the_experiment_and_the_path_is_not(tmp_path):
         check_experiment(state, tmp_path, moved.with_init("sha256:cd").experiment())
     with pytest.raises(BadInput, match="--init was sha256:ab, now None"):
         check_experiment(state, tmp_path, load_settings(["--recipe", "demo"], {}).experiment())
+    record(tmp_path, settings, {})
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert read_result(tmp_path).experiment["init"] == "sha256:ab"

@@ -40,7 +40,7 @@ def test_one_trajectory_killed_and_resumed_on_other_processes(published, tiny_da
     new = "; new: fc.weight (there 4×64, here 3×64), fc.bias (there 4, here 3)\n"
     assert new in ended.output
 
-    launches = [(3, "mpirun"), (2, "mpirun")]
+    launches = [(3, "mpi"), (2, "mpirun")]
     (kill,) = run_with_kills(options, parts, launches, steps=STEPS, seed=SEED)
     assert kill.ranks == 3
 

@@ -150,7 +150,7 @@ describe_mpirun() {
   #   OMPI_MCA_pml=ucx              Open MPI over InfiniBand (UCX), where the site built it so
   # All variables of these names go to all ranks, but what a container's runtime says of one node:
   local name
-  for name in $(compgen -e | grep -E '^(PATH|LD_LIBRARY_PATH|PYTHONPATH|TORCH.*|(NCCL|HOROVOD|UCX|OMP|OPENBLAS|CUDA_DEVICE|PYTORCH|CUBLAS|NVIDIA|DALI|APPTAINER|SINGULARITY)_.*)$'); do
+  for name in $(compgen -e | grep -E '^(PATH|LD_LIBRARY_PATH|PYTHONPATH|TORCH.*|(NCCL|HOROVOD|UCX|OMP|OPENBLAS|CUDA_DEVICE|PYTORCH|CUBLAS|NVIDIA|DALI|TRITON|HF|APPTAINER|SINGULARITY)_.*)$'); do
     [[ $name =~ ^NVIDIA_(VISIBLE_DEVICES|DRIVER_CAPABILITIES|REQUIRE_.*)$ ]] || mpi+=(-x "$name")
   done
 }
@@ -197,7 +197,7 @@ record_environment() {
     nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | sort | uniq -c || true
     printf '%q ' "${mpi[@]}" "${on_all[@]}"
     echo
-    compgen -e | grep -E '^(TORCH|(SLURM|CUDA|NCCL|HOROVOD|OMPI_MCA|PRTE|UCX|OMP|PYTORCH|CUBLAS|NVIDIA|DALI)_)' | while read -r name; do
+    compgen -e | grep -E '^(TORCH|(SLURM|CUDA|NCCL|HOROVOD|OMPI_MCA|PRTE|UCX|OMP|PYTORCH|CUBLAS|NVIDIA|DALI|TRITON)_)' | while read -r name; do
       echo "$name=${!name}"
     done
   } >"$logs/environment.txt"

@@ -73,7 +73,13 @@ def test_what_is_set_for_the_libraries_reaches_the_ranks_of_every_node(site, tmp
     stand_in(tmp_path / "bin", "mpirun", MPIRUN.replace("while", 'echo "$@"; while', 1))
     (tmp_path / "hosts").write_text("a slots=1\n")
     passed = ["PYTORCH_CUDA_ALLOC_CONF", "TORCH_LOGS", "TORCHINDUCTOR_CACHE_DIR", "NCCL_DEBUG"]
-    passed += ["DALI_NVIMGCODEC_LOG_LEVEL", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE"]
+    passed += [
+        "DALI_NVIMGCODEC_LOG_LEVEL",
+        "CUBLAS_WORKSPACE_CONFIG",
+        "NVIDIA_TF32_OVERRIDE",
+        "TRITON_CACHE_DIR",
+        "HF_HOME",
+    ]
     own = ["NVIDIA_VISIBLE_DEVICES", "MY_TORCH"]
     given = dict.fromkeys([*passed, *own], "1")
     done = start("mpirun_hosts.sh", tmp_path / "hosts", **site, **given)

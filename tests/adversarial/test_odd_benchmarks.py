@@ -42,7 +42,7 @@ REFUSED = [
     ("benchmarks.allreduce --ranks", "--ranks"),
     ("benchmarks.allreduce --rounds x", "--rounds"),
     ("benchmarks.fuse --json /none/such.json", "--json", "no folder"),
-    ("benchmarks.fuse --model vgg16", "no model vgg16"),
+    ("benchmarks.fuse --model vgg160", "no model vgg160"),
     ("benchmarks.fuse --model resnet8 --resolution 0", "--resolution"),
     ("benchmarks.fuse --model resnet8 --resolution 8 --workers 0", "--workers"),
     ("benchmarks.fuse --model resnet8 --resolution 8 --batch-per-worker 0", "--batch-per-worker"),

@@ -73,7 +73,7 @@ REFUSED = [
     ("--resolution-from 8 --resolution-ramp 2,1", "--resolution-ramp", "first before the second"),
     ("--min-crop-area 1.1", "--min-crop-area 1.1"),
     ("--max-crop-ratio 0.5", "--max-crop-ratio 0.5"),
-    ("--model vgg16", "no model vgg16", "resnet50"),
+    ("--model vgg160", "no model vgg160", "resnet50"),
     ("--model ''", "no model", "resnet50"),
     ("--model RESNET8", "no model RESNET8"),
     ("--model ../resnet8", "no model ../resnet8"),

@@ -119,7 +119,7 @@ SCALING = [
     ("--max-minibatch 0", "--max-minibatch"),
     ("--spread 2", "spread", "2.0"),
     ("--spread nan", "--spread"),
-    ("--model vgg16", "no model vgg16"),
+    ("--model vgg160", "no model vgg160"),
     ("--model ../resnet50", "no model ../resnet50"),
     ("--seconds 0.1", "--seconds and --images belong together"),
     ("--seconds 0.1 --images 0", "--images"),
@@ -178,7 +178,7 @@ STEPS: dict[str, Any] = {
     "images 0": GOOD | {"images_per_step": 0},
     "gpus NaN": GOOD | {"gpus": float("nan")},
     "model a list": GOOD | {"model": ["resnet50"]},
-    "model unknown": GOOD | {"model": "vgg16"},
+    "model unknown": GOOD | {"model": "vgg160"},
     "spread text": GOOD | {"spread": "wide"},
     "a huge number": '{"seconds_per_step": 0.1, "images_per_step": 1' + "0" * 400 + "}",
     "a number of many digits": '{"seconds_per_step": 0.1, "images_per_step": ' + "9" * 5000 + "}",
@@ -193,7 +193,7 @@ def test_scaling_by_a_step_that_is_none(here, what):
     content = json.dumps(content) if not isinstance(content, str | bytes) else content
     data = content if isinstance(content, bytes) else content.encode()
     (here / "odd.json").write_bytes(data)
-    named = "vgg16" if what == "model unknown" else "odd.json"
+    named = "vgg160" if what == "model unknown" else "odd.json"
     assert_ends(call(scaling.main, "--step", here / "odd.json", "--gpus", "8"), 2, named)
 
 

@@ -39,7 +39,10 @@ def with_order(settings: Settings, world: World, earlier: State | None) -> Setti
 def _order_of_run(settings: Settings) -> str | None:
     """Return the order of the run that goes on, by any checkpoint of it; None: a new run."""
     output = settings.output
-    own = list_checkpoints(output) if output else []
+    try:
+        own = list_checkpoints(output) if output else []
+    except OSError:  # no folder can be there, as is told where it is made
+        own = []
     named = named_checkpoint(settings.resume, output or Path())
     for path in ([named] if named else []) + (own if settings.resume != "never" else []):
         with contextlib.suppress(Exception):  # damaged: told where it is to be loaded

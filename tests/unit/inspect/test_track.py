@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from support.wandb_files import rows
@@ -73,7 +74,9 @@ STEPS = [*range(2, 21, 2)]
 
 def test_wandb_goes_on_in_the_same_run_with_each_step_once(run):
     interrupted_twice(run, "wandb")
-    found = rows(run)
+    limit = time.monotonic() + 60  # wandb's own process writes the file
+    while len(found := rows(run)) < len(STEPS) and time.monotonic() < limit:
+        time.sleep(0.5)
     assert [row["step"] for row in found if "train/loss" in row] == STEPS
     assert [row["train/loss"] for row in found if "train/loss" in row] == [1 / s for s in STEPS]
     errors = {row["step"]: row["val/top1_error"] for row in found if "val/top1_error" in row}

@@ -238,6 +238,13 @@ class Settings(CommunicationSettings, SpeedSettings, WatchSettings, RunSettings,
     recipe: str
     _init_digest: str | None = PrivateAttr(default=None)
 
+    @model_validator(mode="after")
+    def _an_evaluation_is_no_run(self) -> Settings:
+        for name in ("profile", "track"):
+            if self.eval_only is not None and getattr(self, name):
+                raise ValueError(f"--{name} has no effect with --eval-only, which trains nothing")
+        return self
+
     def experiment(self) -> dict[str, Any]:
         """Return the settings that determine the weights, as plain values.
 

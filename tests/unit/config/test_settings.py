@@ -99,6 +99,8 @@ def test_every_recipe_loads_and_opens_with_its_command_and_expected_result(name)
         (["--cutmix", "1", "--batch-per-worker", "1"], ["--batch-per-worker to 2 or more"]),
         (["--track", "wandb,visdom"], ["--track visdom", "'wandb' or 'mlflow'"]),
         (["--profile-ranks", "0,7"], ["--profile-ranks has no effect without --profile"]),
+        (["--eval-only", "x.pt", "--track", "wandb"], ["--track has no effect with --eval-only"]),
+        (["--eval-only", "x.pt", "--profile", "1-2"], ["--profile has no effect with --eval-only"]),
     ],
 )
 def test_bad_settings_are_refused_in_one_line_that_names_them(arguments, words):

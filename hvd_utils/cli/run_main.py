@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import socket
 import sys
 import time
@@ -48,11 +49,20 @@ def run_main(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _leave("interrupted", 130)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_unread(1):
+            _leave("nobody reads the output any more, as behind | head", EXIT_FAILED)
         if type(error).__name__ == "HorovodInternalError":
             # Another rank left during an allreduce and printed why; the launcher ends this one.
             time.sleep(2 * GRACE_SECONDS)
             _leave(f"another rank left the job ({error})", EXIT_FAILED)
         _leave(f"{_summary(error)}; {_keep_traceback()}", EXIT_FAILED)
+
+
+def _is_unread(descriptor: int) -> bool:
+    """Return whether it is a pipe whose reader is gone."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def _leave(message: str, code: int) -> None:

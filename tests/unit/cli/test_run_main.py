@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+from support.launching import REPOSITORY
 
 from hvd_utils.cli.errors import EXIT_BAD_INPUT, EXIT_FAILED, BadInput
 from hvd_utils.cli.run_main import GRACE_SECONDS
@@ -51,6 +52,26 @@ def test_without_a_folder_the_traceback_is_shown():
     ended = fail("1 / 0")
     assert "Traceback" in ended.stderr
     assert "the traceback is above" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("raising", "said"),
+    [
+        ("print('x' * 10**6, flush=True)", "error: nobody reads the output any more"),
+        ("raise BrokenPipeError('a socket of Horovod')", "a socket of Horovod"),
+    ],
+)
+def test_a_pipe_that_nobody_reads_is_told_from_other_pipes(tmp_path, raising, said):
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"from hvd_utils.cli.run_main import run_main\ndef main():\n    {raising}\nrun_main(main)"
+    )
+    reader = "head -c 1" if "print" in raising else "cat"
+    command = f"PYTHONPATH={REPOSITORY} {sys.executable} {program} 2>{tmp_path}/errors | {reader}"
+    subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
+    errors = (tmp_path / "errors").read_text()
+    assert said in errors
+    assert ("Traceback" in errors) == ("socket" in said)
 
 
 @pytest.mark.parametrize(

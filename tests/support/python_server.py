@@ -4,6 +4,8 @@ A rank needs two to three seconds until PyTorch, DALI and Horovod are imported. 
 them once, and nothing of this project, and forks a process for each program that a python_client.py
 asks for. The process has the arguments, environment, folder, cores and open streams of its client;
 only its command line and its parent are the server's. What it does to itself stays its own.
+At its end, what was registered by atexit runs; the interpreter is not taken down, which would copy
+every page that the process shares with the server.
 
 The server ends, and all that it forked, when its standard input is closed.
 """
@@ -24,7 +26,9 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import types
+import weakref
 from pathlib import Path
 
 IMPORTED = (
@@ -43,11 +47,13 @@ def main() -> None:
     listener.listen(64)
     for name in IMPORTED:
         __import__(name)
+    for at_exit in list(weakref.finalize._registry):
+        at_exit.atexit = False  # what the libraries hold ends with the process
     gc.collect()
     gc.freeze()
     os.rename(sys.argv[1] + ".new", sys.argv[1])  # whoever waits may begin
     request = serve(listener)
-    become(request)
+    end(run(request))
 
 
 def serve(listener: socket.socket) -> dict:
@@ -127,6 +133,39 @@ def receive(client: socket.socket) -> dict | None:
     return None
 
 
+def run(request: dict) -> int | str | None:
+    """Be the program that was asked for; return what ``sys.exit`` would be given."""
+    try:
+        become(request)
+    except SystemExit as asked:
+        return asked.code
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+    return 0
+
+
+def end(code: int | str | None) -> None:
+    """End the process as ``python`` would, but for the interpreter's own end."""
+    if not isinstance(code, int | None):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()  # waits for the threads that a program has to wait for
+    # A library that collects garbage at the end would go through all that is shared.
+    atexit.unregister(gc.unfreeze)
+    gc.freeze()
+    atexit._run_exitfuncs()
+    if (mpi := sys.modules.get("mpi4py.MPI")) and mpi.Is_initialized() and not mpi.Is_finalized():
+        mpi.Finalize()
+    for opened in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            opened.flush()
+    if code == -signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit((code or 0) & 0xFF)
+
+
 def become(request: dict) -> None:
     """Run the program as ``python`` would, in this process."""
     with contextlib.suppress(ProcessLookupError):
@@ -143,7 +182,6 @@ def become(request: dict) -> None:
     at_once = "PYTHONUNBUFFERED" in os.environ
     sys.stdout = sys.__stdout__ = stream(1, write_through=at_once, line_buffering=os.isatty(1))
     sys.stderr = sys.__stderr__ = stream(2, line_buffering=True, errors="backslashreplace")
-    atexit.register(gc.unfreeze)  # or libraries complain of what is left
     random.seed()  # or all processes would draw the same
     sys.modules["numpy"].random.seed()
 

@@ -249,7 +249,7 @@ def copy(tmp_path_factory) -> Path:
 
 def pytest_in(folder: Path, *tests: str):
     command = ["-m", "pytest", "-x", "-q", *tests]
-    return launch(command, by="python", timeout=200, cwd=folder, PYTHONPATH=str(folder))
+    return launch(command, by="python", cwd=folder, PYTHONPATH=str(folder))
 
 
 def test_the_copy_passes_unbroken(copy):

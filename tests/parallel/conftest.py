@@ -28,7 +28,7 @@ def run_variants(jpegs):
 
     def run(output: Path, by: str, ranks: int, names: Iterable[str] = VARIANTS) -> dict[str, dict]:
         job = str(PROGRAMS / "trajectories.py")
-        ended = launch([job, str(jpegs), str(output), *names], by=by, ranks=ranks, timeout=300)
+        ended = launch([job, str(jpegs), str(output), *names], by=by, ranks=ranks)
         assert ended.code == 0, ended.output
         ends = {name: newest(output / name) for name in names}
         assert {end["step"] for end in ends.values()} == {STEPS}

@@ -42,12 +42,14 @@ def launch(
     *,
     ranks: int = 1,
     by: str = "mpi",
-    timeout: float = 120,
+    timeout: float = 300,
     cwd: Path | None = None,
     quick: bool = True,
     **environment: str,
 ) -> Finished:
     """Run ``python command`` on ``ranks`` ranks; kill what it started if it takes too long.
+
+    The limit ends what hangs; a busy machine may take minutes over what takes seconds elsewhere.
 
     Where the start itself is tested, or how a process dies, it must not be the ``quick`` Python.
     """

@@ -16,7 +16,7 @@ def measured(tmp_path):
         file, picture = tmp_path / "figures.json", tmp_path / "figures.png"
         command = ["-m", f"benchmarks.{name}", "--quick", "--json", file, "--plot", picture]
         command += arguments
-        done = launch([*map(str, command)], by="python", timeout=300)
+        done = launch([*map(str, command)], by="python")
         assert done.code == 0, done.output
         assert "; target " in done.output
         assert picture.stat().st_size > 0
@@ -70,7 +70,7 @@ def test_the_gpu_benchmark_goes_through_all_but_the_gpu_and_outlives_a_crash(tmp
     file = tmp_path / "figures.json"
     command = ["-m", "benchmarks.gpu", "--quick", "--device", "cpu", "--json", str(file)]
     path = f"{tmp_path}:{REPOSITORY}"
-    done = launch(command, by="python", timeout=300, quick=False, PYTHONPATH=path)
+    done = launch(command, by="python", quick=False, PYTHONPATH=path)
     assert done.code == 1, done.output
     assert "1 of 4 cases failed" in done.output
     written = json.loads(file.read_text())

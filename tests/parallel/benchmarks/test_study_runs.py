@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
-from support.launching import REPOSITORY, kill_tree, launch
+from support.launching import PROGRAMS, REPOSITORY, kill_tree, launch
 
 pytestmark = pytest.mark.long
 
@@ -18,16 +18,17 @@ NAMES = "baseline,gradual-warmup,workers-64"
 
 def test_a_study_that_is_interrupted_goes_on(tmp_path):
     study = tmp_path / "study"
-    command = ["-m", "benchmarks.study", "--output", str(study), "--images", "1024"]
-    command += ["--epochs", "2", "--seeds", "1", "--only", NAMES]
+    options = ["--output", str(study), "--images", "1024", "--epochs", "2", "--seeds", "1"]
+    options += ["--only", NAMES]
     begun = subprocess.Popen(
-        [sys.executable, *command], cwd=REPOSITORY, text=True,
+        [sys.executable, str(PROGRAMS / "study_until_told.py"), *options],
+        cwd=REPOSITORY, text=True, env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     try:
         said = begun.stdout.readline()  # after its first run
         begun.send_signal(signal.SIGINT)
-        said += begun.communicate(timeout=60)[0]
+        said += begun.communicate(timeout=110)[0]
     finally:
         kill_tree(begun)
     assert "1/3  baseline, seed 1: " in said
@@ -35,11 +36,11 @@ def test_a_study_that_is_interrupted_goes_on(tmp_path):
     assert begun.returncode == 130
     log = study / "baseline" / "seed-1" / "metrics.jsonl"
     first = log.read_text()
-    time.sleep(1)  # whatever was under way would still write
 
     file, errors, curves = (tmp_path / name for name in ("study.json", "errors.png", "curves.png"))
-    command += ["--json", str(file), "--plot", str(errors), "--curves", str(curves)]
-    done = launch(command, by="python", timeout=180, cwd=REPOSITORY)
+    options += ["--json", str(file), "--plot", str(errors), "--curves", str(curves)]
+    command = ["-m", "benchmarks.study", *options]
+    done = launch(command, by="python", cwd=REPOSITORY)
     assert done.code == 0, done.output
     assert "1 of 3 runs are there already" in done.output
     assert log.read_text() == first  # not made again

@@ -38,7 +38,7 @@ print("seen", json.dumps([world.rank, asleep, busy]), flush=True)
 
 @pytest.mark.parametrize("by", ["mpi", "gloo"])
 def test_neither_an_idle_rank_nor_one_that_waits_keeps_a_core(by):
-    ended = launch(["-c", PROGRAM], ranks=2, by=by, timeout=90, quick=False)
+    ended = launch(["-c", PROGRAM], ranks=2, by=by, quick=False)
     assert ended.code == 0, ended.output
     told = [line.split("seen ")[1] for line in ended.output.splitlines() if "seen " in line]
     (_, _, waiting), (_, looked, _) = sorted(map(json.loads, told))

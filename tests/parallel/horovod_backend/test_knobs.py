@@ -28,7 +28,7 @@ def ends(jpegs, tmp_path_factory) -> dict[str, dict]:
 
     def run(*variants: str, **environment: str) -> None:
         command = [PROGRAM, str(jpegs), str(output), *variants]
-        ended = launch(command, ranks=3, timeout=200, **environment)
+        ended = launch(command, ranks=3, **environment)
         assert ended.code == 0, ended.output
 
     run(
@@ -71,7 +71,7 @@ def test_the_benchmark_of_sums_runs(tmp_path):
     files = {kind: tmp_path / kind for kind in ("json", "plot")}
     command = ["-m", "benchmarks.allreduce", "--quick", "--json", str(files["json"])]
     command += ["--plot", str(files["plot"].with_suffix(".png"))]
-    ended = launch(command, by="python", timeout=120)
+    ended = launch(command, by="python")
     assert ended.code == 0, ended.output
     found = json.loads(files["json"].read_text())
     assert found["ranks"]["2"]["seconds"].keys() >= {"copy", "mpi_flat", "horovod"}

@@ -29,7 +29,7 @@ def by_check(report: dict) -> dict[str, dict]:
 def test_a_healthy_pair_passes_every_check(tmp_path):
     command = [*PREFLIGHT, "--data", "digits", "--recipe", "demo", "--quick", "--time-limit", "90"]
     command += ["--output", str(tmp_path / "run"), "--json", str(tmp_path / "report.json")]
-    done = launch(command, ranks=2, timeout=110, **MANY)
+    done = launch(command, ranks=2, **MANY)
     assert done.code == 0, done.output
     assert done.output.count("preflight of 2 ranks") == 1
     report = json.loads((tmp_path / "report.json").read_text())
@@ -48,7 +48,7 @@ def test_a_healthy_pair_passes_every_check(tmp_path):
 def test_a_stopped_rank_is_named_and_the_others_report(tmp_path):
     command = [DOCTORED, "stopped", "--data", "digits", "--quick"]
     command += ["--only", "software,node,allreduce", "--json", str(tmp_path / "report.json")]
-    done = launch(command, ranks=3, by="mpirun", timeout=60, **MANY)
+    done = launch(command, ranks=3, by="mpirun", **MANY)
     assert done.code == 2, done.output
     report = json.loads((tmp_path / "report.json").read_text())
     checks = by_check(report)
@@ -74,7 +74,7 @@ def test_ranks_unlike_the_others_are_named(tiny_data, broken_data, tmp_path):
     command += ["--time-limit", "90", "--only", "software,data,clock,allreduce"]
     command += ["--json", str(tmp_path / "report.json")]
     variables = {**MANY, "OTHER_DATA": str(broken_data)}
-    done = launch(command, ranks=4, by="mpirun", timeout=110, **variables)
+    done = launch(command, ranks=4, by="mpirun", **variables)
     print(done.output)
     assert done.code == 2, done.output
     checks = by_check(json.loads((tmp_path / "report.json").read_text()))
@@ -97,7 +97,7 @@ def test_with_gpus_the_sums_on_them_are_judged_and_mpis_only_warn(tmp_path):
     command = [DOCTORED, "gpus", "--data", "digits", "--device", "cpu", "--only", "allreduce"]
     command += ["--quick", "--time-limit", "90", "--expected-gbit", "1000000"]
     command += ["--json", str(tmp_path / "report.json")]
-    done = launch(command, ranks=2, by="mpirun", timeout=110, **MANY)
+    done = launch(command, ranks=2, by="mpirun", **MANY)
     report = json.loads((tmp_path / "report.json").read_text())
     checks = by_check(report)
     assert checks["links"]["verdict"] == "warn", done.output
@@ -108,13 +108,13 @@ def test_with_gpus_the_sums_on_them_are_judged_and_mpis_only_warn(tmp_path):
 
 
 def test_gloo_is_refused_in_one_line():
-    done = launch([*PREFLIGHT, "--data", "digits"], ranks=2, by="gloo", timeout=60, **MANY)
+    done = launch([*PREFLIGHT, "--data", "digits"], ranks=2, by="gloo", **MANY)
     assert done.code != 0
     assert done.output.count("horovodrun without --gloo") == 1, done.output
     assert "preflight of" not in done.output
 
 
 def test_bad_options_end_one_process_with_one_line():
-    done = launch([*PREFLIGHT, "--only", "nodes"], by="python", timeout=60, **MANY)
+    done = launch([*PREFLIGHT, "--only", "nodes"], by="python", **MANY)
     assert (done.code, done.output.count("\n")) == (2, 1), done.output
     assert "no check nodes" in done.output

@@ -23,7 +23,7 @@ def events(run, kind):
 
 def test_the_demo_learns_the_digits_and_leaves_a_whole_record(tmp_path):
     run = tmp_path / "run"
-    ended = train("--output", run, ranks=2, timeout=300, quick=False)
+    ended = train("--output", run, ranks=2, quick=False)
     assert ended.code == 0, ended.output
     assert "data: embedded handwritten digits" in ended.output
 

@@ -70,7 +70,7 @@ def test_killed_at_any_moment_it_goes_on_and_copies_nothing_twice(source, tmp_pa
         assert (local / ".stage" / "unfinished").exists()
     assert left  # some kills hit a file in the middle
     before = {path: path.stat().st_ino for path in staged(local)}
-    ended = launch(["-m", "dali_pipeline.stage", str(source), str(local)], by="python", timeout=60)
+    ended = launch(["-m", "dali_pipeline.stage", str(source), str(local)], by="python")
     assert ended.code == 0, ended.output
     assert f": {FILES - len(before)} of {FILES} files" in ended.output
     assert {path: path.stat().st_ino for path in before} == before
@@ -120,7 +120,7 @@ def test_once_for_two_ranks_of_a_node_and_a_second_job_at_the_same_time(source, 
 def test_a_node_that_fails_is_named_while_the_others_finish(source, tmp_path):
     (tmp_path / "node1").write_text("where a folder should be")
     destination = f"{tmp_path}/node{{rank}}/data"
-    ended = launch([PACED, "0", str(source), destination], ranks=2, by="mpirun", timeout=60)
+    ended = launch([PACED, "0", str(source), destination], ranks=2, by="mpirun")
     assert ended.code == 2, ended.output
     assert f"error: node1: {tmp_path}/node1/data" in ended.output
     assert "Traceback" not in ended.output
@@ -128,7 +128,7 @@ def test_a_node_that_fails_is_named_while_the_others_finish(source, tmp_path):
     assert "staged: train" not in ended.output
 
     (tmp_path / "node1").unlink()
-    ended = launch([PACED, "0", str(source), destination], ranks=2, by="mpirun", timeout=60)
+    ended = launch([PACED, "0", str(source), destination], ranks=2, by="mpirun")
     assert ended.code == 0, ended.output
     assert "node0: nothing to copy" in ended.output
     assert f"node1: {FILES} of {FILES} files" in ended.output

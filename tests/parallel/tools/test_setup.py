@@ -103,13 +103,13 @@ def test_every_package_has_what_it_requires():
 
 @pytest.mark.parametrize("by", ["mpi", "gloo", "mpirun"])
 def test_two_ranks_sum(by):
-    ended = launch(["-c", installer.ALLREDUCE], ranks=2, by=by, timeout=60, quick=False)
+    ended = launch(["-c", installer.ALLREDUCE], ranks=2, by=by, quick=False)
     assert ended.code == 0, ended.output
 
 
 def test_horovodrun_ends_with_the_jobs_exit_code_and_no_traceback_of_its_own():
     program = "import sys, time, os; time.sleep(int(os.environ['HOROVOD_RANK'])); sys.exit(7)"
-    ended = launch(["-c", program], ranks=2, by="gloo", timeout=60, quick=False)
+    ended = launch(["-c", program], ranks=2, by="gloo", quick=False)
     assert ended.code == 7
     assert "Traceback" not in ended.output
 

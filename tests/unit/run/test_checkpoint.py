@@ -123,7 +123,7 @@ checkpoint.save_checkpoint(output, {{"step": 1, "model": weights}}, keep=1)
 os.fsync = die
 checkpoint.save_checkpoint(output, {{"step": 2, "model": weights}}, keep=1)
 """
-    ended = launch(["-c", program], by="python", timeout=60)
+    ended = launch(["-c", program], by="python")
     assert ended.code == -signal.SIGKILL, ended.output
     (left,) = tmp_path.glob("checkpoints/*.tmp")
     assert newest_valid(tmp_path)[1]["step"] == 1

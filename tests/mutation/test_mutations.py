@@ -6,6 +6,7 @@ makes easily.
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from support.launching import REPOSITORY, launch
 pytestmark = pytest.mark.long
 
 UNIT = "tests/unit/"
+LOADERS = UNIT + "loading/test_loaders.py::"
 JOB = "tests/parallel/run/test_job.py::"
 RESUME = JOB + "test_a_run_stopped_and_resumed_ends_as_the_undisturbed_one"
 JOB += "test_the_same_workers_on_any_number_of_processes_train_the_same_model"
@@ -137,13 +139,13 @@ MUTATIONS = {
         "dali_pipeline/sampling/plan.py",
         "stream = Stream(settings.seed, epochs, ids)",
         "stream = Stream(np.random.randint(2**31), epochs, ids)",
-        UNIT + "loading/test_loaders.py",
+        LOADERS + "test_a_crop_belongs_to_the_image_and_the_epoch_not_to_the_worker",
     ),
     "crops belong to the place in the worker's batch": Mutation(
         "dali_pipeline/sampling/plan.py",
         "stream = Stream(settings.seed, epochs, ids)",
         "stream = Stream(settings.seed, epochs, np.arange(len(ids)))",
-        UNIT + "loading/test_loaders.py",
+        LOADERS + "test_a_crop_belongs_to_the_image_and_the_epoch_not_to_the_worker",
     ),
     "memory of a batch is used again while the model reads it": Mutation(
         "dali_pipeline/loading/dali/buffers.py",
@@ -191,13 +193,14 @@ MUTATIONS = {
         "dali_pipeline/sampling/plan.py",
         "mine = np.arange(self.rank, len(self.val), self.size)",
         "mine = np.arange(self.rank, len(self.val) + self.size - 1, self.size) % len(self.val)",
-        UNIT + "loading/test_loaders.py",
+        LOADERS + "test_validation_shards_hold_every_image_once",
     ),
     "each process judges its bad images by itself": Mutation(
         "dali_pipeline/dataset/bad_images.py",
         "        self._check(reasons)\n        first",
         "        first",
-        UNIT + "dataset/test_bad_images.py",
+        UNIT + "dataset/test_bad_images.py::"
+        "test_too_many_bad_images_stop_a_run_on_any_number_of_processes",
     ),
     "ranks with other settings train together": Mutation(
         "hvd_utils/horovod_backend/consistency.py",
@@ -252,11 +255,7 @@ def pytest_in(folder: Path, *tests: str):
     return launch(command, by="python", cwd=folder, PYTHONPATH=str(folder))
 
 
-def test_the_copy_passes_unbroken(copy):
-    """And it is the copy that is tested, not the code beside it."""
-    tests = sorted({mutation.test for mutation in MUTATIONS.values()} - {JOB, RESUME})
-    passed = pytest_in(copy, *tests)
-    assert passed.code == 0, passed.output
+def test_it_is_the_copy_that_is_tested(copy):
     where = "import hvd_utils, dali_pipeline, train_imagenet as t; print(t.__file__)"
     shown = launch(["-c", where], by="python", cwd=copy, PYTHONPATH=str(copy))
     assert shown.output.strip() == str(copy / "train_imagenet.py")
@@ -270,8 +269,14 @@ def test_the_quick_tier_has_the_tests_that_notice():
     assert all(f"{test}::" in ended.output or f"{test}\n" in ended.output for test in tests)
 
 
+@pytest.fixture(scope="module")
+def noticed_by() -> list[str]:
+    """The tests that noticed a mistake, which are added one by one."""
+    return []
+
+
 @pytest.mark.parametrize("mistake", MUTATIONS)
-def test_a_broken_rule_is_noticed(copy, mistake):
+def test_a_broken_rule_is_noticed(copy, noticed_by, mistake):
     mutation = MUTATIONS[mistake]
     file = copy / mutation.file
     code = file.read_text()
@@ -284,3 +289,10 @@ def test_a_broken_rule_is_noticed(copy, mistake):
     assert ended.code == 1, ended.output  # tests ran, and one failed
     noticed = ("AssertionError", "Failed: DID NOT RAISE", "the loader delivered wrong images")
     assert any(words in ended.output for words in noticed), ended.output
+    noticed_by += re.findall(r"^FAILED (.+?)(?: - |$)", ended.output, re.MULTILINE)
+
+
+def test_without_a_mistake_they_pass(copy, noticed_by):
+    """Each failed for its mistake, and not because it runs in a copy."""
+    passed = pytest_in(copy, *sorted(set(noticed_by)))
+    assert passed.code == 0, passed.output

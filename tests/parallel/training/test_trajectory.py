@@ -37,12 +37,11 @@ def bound(name):
 @pytest.mark.parametrize("by", ["mpi", "gloo"])
 def test_any_number_of_processes_makes_the_same_run(run_variants, alone, tmp_path, by, ranks):
     """k = 8: weights, momentum and running averages after 16 steps."""
-    # Gloo only adds otherwise: what the variants are about, it has shown on two processes.
-    names = SUMS if by == "mpi" or ranks == 2 else ("fp64",)
-    if (by, ranks) == ("mpi", 2):
-        names = list(VARIANTS)
-    if (by, ranks) == ("mpi", 3):  # which carry 2, 3 and 3 workers
-        names = [*SUMS, *BEYOND]
+    # What the variants are about, they show on 2 processes, and on 3, which carry 2, 3 and 3
+    # workers. Gloo and more processes only add otherwise.
+    names = {("mpi", 2): list(VARIANTS), ("gloo", 2): SUMS, ("mpi", 3): [*SUMS, *BEYOND]}.get(
+        (by, ranks), ["fp64"] if by == "gloo" else ["fp64", "fp64-dropout", "fp32"]
+    )
     ends = run_variants(tmp_path, by, ranks, names)
     for name in names:
         apart = differences(ends[name], alone[name])

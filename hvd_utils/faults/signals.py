@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from hvd_utils.cli.errors import EXIT_RESUME
+from hvd_utils.cli.errors import EXIT_RESUME, Stopped
 from hvd_utils.cli.ranks import RANK_VARIABLES, launched_rank
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -26,7 +26,8 @@ class StopRequest:
     SIGTERM, SIGINT, SIGUSR1 and the death of the launcher (if there is one) only set a flag; a
     second SIGINT ends the process at once, with code 130. A thread takes the signals, since Python
     runs its handlers in the main thread alone, which may be waiting inside Horovod for ever.
-    ``close``, or leaving its ``with`` block, brings the former handlers back.
+    ``close``, or leaving its ``with`` block, brings the former handlers back; behind ``Stopped``,
+    which ends the process, signals are ignored.
     """
 
     def __init__(self) -> None:
@@ -94,7 +95,10 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, Stopped):
+            # All ranks stop: the one that gets its signal last must not die of it.
+            self._former_handlers = dict.fromkeys(SIGNALS, signal.SIG_IGN)
         self.close()
 
     def _leave_unsaved(self) -> None:

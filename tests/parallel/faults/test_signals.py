@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from hvd_utils.cli.errors import EXIT_RESUME
+from hvd_utils.cli.errors import EXIT_RESUME, Stopped
 from hvd_utils.cli.ranks import RANK_VARIABLES
-from hvd_utils.faults.signals import LAUNCHER_DIED, StopRequest
+from hvd_utils.faults.signals import LAUNCHER_DIED, SIGNALS, StopRequest
 
 LIMIT = 30  # seconds: what does not happen until then does not happen
 
@@ -179,6 +179,18 @@ def test_closing_brings_the_former_handlers_back_and_frees_its_descriptors():
     assert len(os.listdir("/proc/self/fd")) == open_before
     with StopRequest() as second:
         assert not second.requested
+
+
+def test_a_signal_that_comes_after_the_job_has_stopped_does_not_change_its_end():
+    """Another rank's signal stopped it, and its own may come at any time."""
+    former = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        with pytest.raises(Stopped), StopRequest():
+            raise Stopped("saved")
+        assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_IGN}
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def test_processes_started_by_it_obey_their_signals_as_usual():

@@ -83,13 +83,14 @@ def test_the_probe_passes_or_says_which_way_failed(verdicts):
     assert all(verdict.rate > 0 for verdict in verdicts.values() if verdict.passed)
 
 
-def test_an_image_is_the_same_in_any_batch_and_order(crops, way):
+@pytest.mark.parametrize("whole", [False, True], ids=["crops", "whole"])
+def test_an_image_is_the_same_in_any_batch_and_order(crops, way, whole):
     """Else its pixels would depend on the number of processes and on --fuse-workers."""
     decoder = ByDali(way, 0, threads=4)
-    whole, turned = decoder.images(crops[1], 256), crops[1].part(slice(None, None, -1))
-    assert np.array_equal(whole, decoder.images(crops[1], 32))
-    assert np.array_equal(whole, decoder.images(turned, 256)[::-1])
-    assert np.array_equal(whole, decoder.images(turned, 32)[::-1])
+    made, turned = decoder.images(crops[1], 256, whole), crops[1].part(slice(None, None, -1))
+    assert np.array_equal(made, decoder.images(crops[1], 32, whole))
+    assert np.array_equal(made, decoder.images(turned, 256, whole)[::-1])
+    assert np.array_equal(made, decoder.images(turned, 32, whole)[::-1])
 
 
 def test_the_loader_delivers_the_same_pixels_in_one_large_batch_or_several(crops, way):

@@ -17,7 +17,7 @@ class Sound:
     def __init__(self, way: str, device: int | None, threads: int) -> None:
         self.way = way
 
-    def images(self, crops: Crops, batch: int) -> np.ndarray:
+    def images(self, crops: Crops, batch: int, whole: bool = False) -> np.ndarray:
         """Return images, float32 (images, 8, 8, 3)."""
         grey = [float(image.sum(dtype=np.int64) % 200) for image in crops.encoded]
         made = np.ones((1, 8, 8, 3), np.float32) * np.array(grey)[:, None, None, None]
@@ -31,7 +31,7 @@ class Sound:
 class Crashes(Sound):
     """Dies as nvImageCodec 0.9 is reported to on an H100."""
 
-    def images(self, crops: Crops, batch: int) -> np.ndarray:
+    def images(self, crops: Crops, batch: int, whole: bool = False) -> np.ndarray:
         """Die."""
         os.kill(os.getpid(), signal.SIGSEGV)
         raise AssertionError
@@ -40,7 +40,7 @@ class Crashes(Sound):
 class IsKilled(Sound):
     """Is killed from outside, as by the kernel when memory is short."""
 
-    def images(self, crops: Crops, batch: int) -> np.ndarray:
+    def images(self, crops: Crops, batch: int, whole: bool = False) -> np.ndarray:
         """Be killed."""
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
@@ -49,7 +49,7 @@ class IsKilled(Sound):
 class Hangs(Sound):
     """Never answers."""
 
-    def images(self, crops: Crops, batch: int) -> np.ndarray:
+    def images(self, crops: Crops, batch: int, whole: bool = False) -> np.ndarray:
         """Wait for ever."""
         while True:
             time.sleep(60)
@@ -58,7 +58,7 @@ class Hangs(Sound):
 class Refuses(Sound):
     """Raises as DALI does on an A100."""
 
-    def images(self, crops: Crops, batch: int) -> np.ndarray:
+    def images(self, crops: Crops, batch: int, whole: bool = False) -> np.ndarray:
         """Raise."""
         raise RuntimeError("nvImageCodec failure: '#8'\nin the decoder")
 
@@ -66,27 +66,35 @@ class Refuses(Sound):
 class RoundsOtherwise(Sound):
     """Differs as much as decoders do."""
 
-    def images(self, crops: Crops, batch: int) -> np.ndarray:
+    def images(self, crops: Crops, batch: int, whole: bool = False) -> np.ndarray:
         """Return images one grey level off."""
-        return super().images(crops, batch) + 1
+        return super().images(crops, batch, whole) + 1
 
 
 class Overwrites(Sound):
     """Writes before the memory is free: one image has other pixels, always the same ones."""
 
-    def images(self, crops: Crops, batch: int) -> np.ndarray:
+    def images(self, crops: Crops, batch: int, whole: bool = False) -> np.ndarray:
         """Return images of which the one with the smallest file is wrong."""
-        made = super().images(crops, batch)
+        made = super().images(crops, batch, whole)
         made[np.argmin([len(image) for image in crops.encoded])] += 40
         return made
+
+
+class FailsWholeImages(Sound):
+    """Decodes windows well and whole images not."""
+
+    def images(self, crops: Crops, batch: int, whole: bool = False) -> np.ndarray:
+        """Return images of which the whole ones are wrong."""
+        return super().images(crops, batch, whole) + 40 * whole
 
 
 class DependsOnBatch(Sound):
     """Decodes the first three quarters of a batch by another algorithm than the rest."""
 
-    def images(self, crops: Crops, batch: int) -> np.ndarray:
+    def images(self, crops: Crops, batch: int, whole: bool = False) -> np.ndarray:
         """Return images that differ by their place in the batch."""
-        made = super().images(crops, batch)
+        made = super().images(crops, batch, whole)
         place = np.arange(len(made)) % batch
         made[place < 0.75 * batch] += 0.25
         return made
@@ -95,8 +103,8 @@ class DependsOnBatch(Sound):
 class DependsOnOrder(Sound):
     """Adds to an image something of the one before it."""
 
-    def images(self, crops: Crops, batch: int) -> np.ndarray:
+    def images(self, crops: Crops, batch: int, whole: bool = False) -> np.ndarray:
         """Return images that differ by their neighbours."""
-        made = super().images(crops, batch)
+        made = super().images(crops, batch, whole)
         made[1:] += 0.001 * made[:-1]
         return made

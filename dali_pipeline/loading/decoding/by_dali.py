@@ -1,4 +1,4 @@
-"""Decode crops by the graph of training, to look at the images and to time it."""
+"""Decode by the graphs of training and validation, to look at the images and to time it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from nvidia.dali import Pipeline
 
-from dali_pipeline.loading.dali.graph import Target, training_graph
+from dali_pipeline.loading.dali.graph import Target, training_graph, validation_graph
 from dali_pipeline.loading.decoding.crops import Crops
 from dali_pipeline.loading.interface import MEAN, STD
 
@@ -23,13 +23,15 @@ class ByDali:
     def __init__(self, way: str, device: int | None, threads: int) -> None:
         self._way, self._device, self._threads = way, device, threads
 
-    def images(self, crops: Crops, batch: int) -> np.ndarray:
+    def images(self, crops: Crops, batch: int, whole: bool = False) -> np.ndarray:
         """Return the images made of ``crops`` in batches of ``batch``.
 
-        They are float32 (images, side, side, 3), in grey levels of 255.
+        ``whole`` says to decode whole images instead of windows, as validation does. They are
+        float32 (images, side, side, 3), in grey levels of 255.
         """
         starts = range(0, len(crops.encoded), batch)
-        pipeline = self._pipeline([crops.part(slice(i, i + batch)) for i in starts], batch)
+        parts = [crops.part(slice(i, i + batch)) for i in starts]
+        pipeline = self._pipeline(parts, batch, whole)
         made = []
         for _ in starts:
             (images,) = pipeline.run()
@@ -49,14 +51,14 @@ class ByDali:
             pipeline.run()  # without a stream, the host waits until the batch is made
         return TIMED * images / (time.perf_counter() - began)
 
-    def _pipeline(self, parts: Sequence[Crops], batch: int) -> Pipeline:
-        items = [
-            (encoded, start, shape, np.full_like(shape, SIDE), np.zeros(len(encoded), np.int32))
-            for encoded, start, shape, _ in parts
-        ]
+    def _pipeline(self, parts: Sequence[Crops], batch: int, whole: bool = False) -> Pipeline:
         target = Target(True, self._way, SIDE, antialias=True, largest=parts[0].largest)
-        pipeline = training_graph(
-            items,
+        graph, items = training_graph, map(_windows, parts)
+        if whole:
+            graph, items = validation_graph, map(_whole_images, parts)
+            target = target._replace(largest=(0, 0))
+        pipeline = graph(
+            list(items),
             target,
             batch_size=batch,
             num_threads=self._threads,
@@ -66,3 +68,14 @@ class ByDali:
         )
         pipeline.build()
         return pipeline
+
+
+def _windows(crops: Crops) -> tuple:
+    """Return what training's graph takes."""
+    mirror = np.zeros(len(crops.encoded), np.int32)
+    return crops.encoded, crops.start, crops.shape, np.full_like(crops.shape, SIDE), mirror
+
+
+def _whole_images(crops: Crops) -> tuple:
+    """Return what validation's graph takes: each becomes a square, of which nothing is cut off."""
+    return crops.encoded, np.full_like(crops.shape, SIDE), np.zeros_like(crops.start)

@@ -14,7 +14,7 @@ from pathlib import Path
 from dali_pipeline.loading.decoding.verdict import Verdict
 from hvd_utils.cli.checkout import cache_folder
 
-VERSION = 1  # raised whenever the probe or the graph that it runs changes
+VERSION = 2  # raised whenever the probe or the graph that it runs changes
 DRIVER = Path("/proc/driver/nvidia/version")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dali_pipeline.loading.decoding.crops import Crops
-from dali_pipeline.loading.decoding.verdict import WAYS, Verdict, judge_pixels
+from dali_pipeline.loading.decoding.verdict import WAYS, Verdict, judge
 from hvd_utils.cli.checkout import ROOT
 
 DECODERS = dict.fromkeys(WAYS, "dali_pipeline.loading.decoding.by_dali:ByDali")
@@ -44,14 +44,14 @@ def probe(
             verdict = _run(arguments, seconds)
             if verdict.passed:
                 with np.load(result) as file:
-                    pixels, moved, rate = file["pixels"], int(file["moved"]), float(file["rate"])
+                    pixels, moved, rate = file["pixels"], file["moved"], float(file["rate"])
                 result.unlink()
                 expected = pixels if way == "cpu" else expected
                 if expected is None:
                     reason = f"nothing to compare it with: by cpu {verdicts['cpu'].reason}"
                     verdict = Verdict(reason, rate, lasting=False)
                 else:
-                    verdict = Verdict(judge_pixels(pixels, expected, moved), rate)
+                    verdict = Verdict(judge(pixels, expected, moved), rate)
             verdicts[way] = verdict
     return verdicts
 

@@ -10,6 +10,8 @@ import numpy as np
 from hvd_utils.cli.errors import BadInput
 
 WAYS = ("cpu", "gpu", "hardware")
+WHOLE = "whole images"
+KINDS = ("crops", WHOLE)  # what training decodes, and what validation does
 LIMIT = 2.0  # mean difference of an image from the CPU's, in grey levels of 255
 SAFE = "set --decode cpu"
 
@@ -32,19 +34,28 @@ class Verdict(NamedTuple):
 Node = tuple[str, Mapping[str, Verdict]]
 
 
-def judge_pixels(pixels: np.ndarray, expected: np.ndarray, moved: int) -> str:
+def judge(pixels: np.ndarray, expected: np.ndarray, moved: Sequence[int]) -> str:
+    """Return what is wrong with decoded images, uint8 (kinds, images, ...); empty: nothing is.
+
+    The kinds are ``KINDS``; see ``judge_pixels``.
+    """
+    verdicts = map(judge_pixels, KINDS, pixels, expected, moved)
+    return next(filter(None, verdicts), "")
+
+
+def judge_pixels(kind: str, pixels: np.ndarray, expected: np.ndarray, moved: int) -> str:
     """Return what is wrong with decoded images, uint8 (images, ...); empty where nothing is.
 
     ``expected`` are the CPU's, ``moved`` is how many images were others in batches of another size
     and order. Decoders differ by rounding; those that agree stay far below the limit.
     """
     if moved:
-        return f"{moved} of {len(pixels)} images change with the size and order of the batch"
+        return f"{moved} of {len(pixels)} {kind} change with the size and order of the batch"
     off = np.abs(pixels.astype(np.int16) - expected).reshape(len(pixels), -1).mean(axis=1)
     wrong = np.count_nonzero(off > LIMIT)
     if wrong:
         return (
-            f"{wrong} of {len(pixels)} images are not the CPU's: they differ by up to "
+            f"{wrong} of {len(pixels)} {kind} are not the CPU's: they differ by up to "
             f"{off.max():.0f} of 255 grey levels on average, {LIMIT:g} are allowed"
         )
     return ""

@@ -62,7 +62,7 @@ def test_crops_are_those_of_training_and_survive_a_file(tiny_data, crops, tmp_pa
     assert again.largest == crops.largest == (6430, 5980)  # no prepared index tells of others
 
 
-def test_the_probe_runs_the_graph_of_training_on_the_cpu(crops):
+def test_the_probe_runs_the_graphs_of_the_job_on_the_cpu(crops):
     """And what needs a driver fails where there is none, with DALI's reason."""
     few = crops.part(slice(6))
     ways = dict(list(DECODERS.items())[: 1 if torch.cuda.is_available() else 2])
@@ -80,9 +80,10 @@ def test_the_probe_runs_the_graph_of_training_on_the_cpu(crops):
         ("Crashes", "killed by SIGSEGV", True),
         ("IsKilled", "killed by SIGKILL", False),
         ("Refuses", "ended with code 1: in the decoder", True),
-        ("Overwrites", "1 of 30 images are not the CPU's: they differ by up to 40 of 255", True),
-        ("DependsOnBatch", "of 30 images change with the size and order of the batch", True),
-        ("DependsOnOrder", "30 of 30 images change with the size and order of the batch", True),
+        ("Overwrites", "1 of 30 crops are not the CPU's: they differ by up to 40 of 255", True),
+        ("FailsWholeImages", "30 of 30 whole images are not the CPU's", True),
+        ("DependsOnBatch", "of 30 crops change with the size and order of the batch", True),
+        ("DependsOnOrder", "30 of 30 crops change with the size and order of the batch", True),
     ],
 )
 def test_each_way_of_failing_has_its_verdict(crops, planted, decoder, reason, lasting):

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from dali_pipeline.dataset.open_data import check_data, describe, open_dataset
 from hvd_utils.cli.imports import quick_imports
+from hvd_utils.cli.ranks import launched_local_rank
 from hvd_utils.cli.run_main import run_main
 from hvd_utils.config.command_line import load_settings
 from hvd_utils.config.settings import Settings
 from hvd_utils.faults.signals import StopRequest
 from hvd_utils.horovod_backend.autotune import autotuning
+from hvd_utils.horovod_backend.node import see_own_gpu_first
 from hvd_utils.trackers.sender import check_trackers
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ def main() -> None:
         settings = load_settings(sys.argv[1:], os.environ)
         check_data(settings)
         check_trackers(settings)
+        if settings.device != "cpu":
+            see_own_gpu_first(launched_local_rank())
 
         # Imported once the settings are known to be good: these take seconds.
         with quick_imports():

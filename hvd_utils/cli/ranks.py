@@ -8,6 +8,11 @@ from typing import Any, Protocol
 
 # Where launchers put the rank; for failures before Horovod has started.
 RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+# And its number on its node. Slurm's come last: a batch script has them too, for one process.
+LOCAL_RANK_VARIABLES = (
+    *("HOROVOD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"),
+    "SLURM_LOCALID",
+)
 
 
 class Processes(Protocol):
@@ -44,6 +49,12 @@ def launched_rank() -> int:
     """Return this process's rank as its launcher set it, 0 without a launcher."""
     ranks = (os.environ.get(name, "") for name in RANK_VARIABLES)
     return next((int(rank) for rank in ranks if rank.isdecimal()), 0)
+
+
+def launched_local_rank() -> int | None:
+    """Return this process's number on its node as its launcher set it, None where it did not."""
+    numbers = (os.environ.get(name, "") for name in LOCAL_RANK_VARIABLES)
+    return next((int(number) for number in numbers if number.isdecimal()), None)
 
 
 SHOWN = 4  # ranks or hosts by name

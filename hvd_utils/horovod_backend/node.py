@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import socket
@@ -15,6 +16,9 @@ UNSEEN_REMEDY = (
     "update the driver, take a PyTorch built for an older CUDA (CUDA=12 make setup), or set "
     "--device cpu to train without it"
 )
+
+# The local rank whose GPU is number 0 in this process.
+_first = 0
 
 
 def binding_hint(allowed: int, cores: int, local_size: int) -> str | None:
@@ -45,10 +49,64 @@ def unused_gpu(root: Path, environment: Mapping[str, str]) -> str | None:
         return "/dev/nvidia0, without a driver" if (root / "dev/nvidia0").exists() else None
 
 
-def gpu_index(local_rank: int, local_size: int, visible: int) -> int:
+def see_own_gpu_first(local_rank: int | None, root: Path = Path("/")) -> None:
+    """Have CUDA call this process's GPU number 0, and those of its neighbours the numbers behind.
+
+    Call it before anything starts CUDA, which then reads CUDA_VISIBLE_DEVICES. The keys of
+    torch.compile's caches have a GPU's number (torch/_inductor/codecache.py): processes of a node
+    find there what one of them compiled if all compute on the same number. All GPUs stay visible
+    to all, and NCCL knows them by their bus. ``root`` is ``/``.
+    """
+    global _first
+    if not local_rank:
+        return
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        visible = ",".join(map(str, range(_usable_gpus(root))))
+    ordered = own_gpu_first(visible, local_rank)
+    if ordered is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"], _first = ordered, local_rank
+
+
+def own_gpu_first(visible: str, local_rank: int) -> str | None:
+    """Return CUDA_VISIBLE_DEVICES ``visible`` with the entry of a local rank before the others.
+
+    Entries are numbers, in the order that CUDA_DEVICE_ORDER says, or UUIDs of GPUs or of their MIG
+    instances. None where a local rank has no entry of its own: its scheduler shows it one GPU, or
+    none. CUDA itself ignores all entries behind one that is no GPU, as -1.
+    """
+    named = itertools.takewhile(
+        lambda name: name and not name.startswith("-"), map(str.strip, visible.split(","))
+    )
+    entries = list(named)
+    if local_rank >= len(entries):
+        return None
+    return ",".join([entries.pop(local_rank), *entries])
+
+
+def _usable_gpus(root: Path) -> int:
+    """Return how many GPUs this process may open: a container or cgroup may have fewer."""
+    return sum(map(_opens, (root / "dev").glob("nvidia[0-9]*")))
+
+
+def _opens(device: Path) -> bool:
+    try:
+        os.close(os.open(device, os.O_RDWR))
+    except OSError:
+        return False
+    return True
+
+
+def own_gpu_index(local_rank: int, local_size: int, visible: int) -> int:
+    """Return the number by which this process sees its GPU; see ``gpu_index``."""
+    return gpu_index(local_rank, local_size, visible, _first)
+
+
+def gpu_index(local_rank: int, local_size: int, visible: int, first: int = 0) -> int:
     """Return the GPU of a local rank among those ``visible`` to it.
 
-    A scheduler may show each task only its own GPU, which then is number 0 for all of them.
+    A scheduler may show each task only its own GPU, which then is number 0 for all of them. The GPU
+    of the local rank ``first`` was put before the others. Raises BadInput where there are too few.
     """
     if visible == 1:
         return 0
@@ -57,4 +115,6 @@ def gpu_index(local_rank: int, local_size: int, visible: int) -> int:
             f"{local_size} processes but {visible} GPUs on {socket.gethostname()}: "
             f"start {visible} processes a node"
         )
-    return local_rank
+    if local_rank == first:
+        return 0
+    return local_rank + (local_rank < first)

@@ -18,7 +18,7 @@ from hvd_utils.cli.errors import BadInput
 from hvd_utils.horovod_backend import affinity
 from hvd_utils.horovod_backend.broadcast import broadcast_object
 from hvd_utils.horovod_backend.consistency import require_equal
-from hvd_utils.horovod_backend.node import UNSEEN_REMEDY, binding_hint, gpu_index, unused_gpu
+from hvd_utils.horovod_backend.node import UNSEEN_REMEDY, binding_hint, own_gpu_index, unused_gpu
 from hvd_utils.nn.cpu_memory import keep_freed_memory
 
 # Open MPI spins while it waits and would take the cores from the decoding threads.
@@ -170,7 +170,7 @@ def _choose_device(device: str, local_rank: int, local_size: int) -> torch.devic
             f"no CUDA device on {socket.gethostname()}: set --device cpu, or ask the scheduler "
             "for GPUs and check nvidia-smi"
         )
-    return torch.device("cuda", gpu_index(local_rank, local_size, torch.cuda.device_count()))
+    return torch.device("cuda", own_gpu_index(local_rank, local_size, torch.cuda.device_count()))
 
 
 def unseen_gpu() -> str | None:

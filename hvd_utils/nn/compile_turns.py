@@ -2,7 +2,9 @@
 
 Eight processes that compile the same at once take the cores from one another, and each asks for
 compilers of its own. They share caches, of PyTorch's graphs and of Triton's kernels, in a folder of
-the node; a lock on it has one process compile alone, and then all others at the same time.
+the node; a lock on it has one process compile alone, and then all others at the same time. On GPUs
+the keys of the graphs are the same only because each process has its own GPU as number 0
+(``horovod_backend.node.see_own_gpu_first``).
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ import tempfile
 import time
 from typing import Any
 
+from hvd_utils.cli.ranks import launched_local_rank
+
 # Variables that make a process a rank, which the child is not.
 RANK_PREFIXES = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "HOROVOD_")
 
@@ -36,8 +38,9 @@ class Child:
     def _start(self) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         environment = {k: v for k, v in os.environ.items() if not k.startswith(RANK_PREFIXES)}
+        local_rank = str(launched_local_rank() or 0)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "hvd_utils.preflight.child_tasks"],
+            [sys.executable, "-m", "hvd_utils.preflight.child_tasks", local_rank],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -1,4 +1,7 @@
-"""The child process: one request a line on standard input, one answer a line on standard output."""
+"""The child process: one request a line on standard input, one answer a line on standard output.
+
+python -m hvd_utils.preflight.child_tasks LOCAL_RANK
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import DIGITS, Settings
+from hvd_utils.horovod_backend.node import see_own_gpu_first
 
 if TYPE_CHECKING:
     import torch
@@ -155,6 +159,7 @@ def main() -> None:
     """Answer requests until standard input ends, with the parent."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints is no answer
+    see_own_gpu_first(int(sys.argv[1]))  # as the job does
     for line in sys.stdin:
         request = json.loads(line)
         task = TASKS[request.pop("task")]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import socket
 from dataclasses import dataclass, field
 from typing import Any
 
+from hvd_utils.cli.ranks import launched_local_rank
 from hvd_utils.config.settings import Settings
-
-LOCAL_RANK = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
 
 @dataclass
@@ -44,7 +42,7 @@ class ThisRank:
     @property
     def local_rank(self) -> int:
         """This rank's number on its node, from the launcher or else by order."""
-        told = next((int(os.environ[name]) for name in LOCAL_RANK if name in os.environ), None)
+        told = launched_local_rank()
         return self.neighbours.index(self.rank) if told is None else told
 
     @property

@@ -7,7 +7,7 @@ from contextlib import closing
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from hvd_utils.horovod_backend.node import gpu_index
+from hvd_utils.horovod_backend.node import own_gpu_index
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ def choose_device(settings: Settings, local_rank: int, local_size: int) -> torch
         if settings.device == "cuda":
             raise RuntimeError("torch sees no CUDA device")
         return torch.device("cpu")
-    return torch.device("cuda", gpu_index(local_rank, local_size, torch.cuda.device_count()))
+    return torch.device("cuda", own_gpu_index(local_rank, local_size, torch.cuda.device_count()))
 
 
 def training_rate(

@@ -3,7 +3,12 @@
 import pytest
 
 from hvd_utils.cli.errors import BadInput
-from hvd_utils.cli.ranks import RANK_VARIABLES, launched_rank
+from hvd_utils.cli.ranks import (
+    LOCAL_RANK_VARIABLES,
+    RANK_VARIABLES,
+    launched_local_rank,
+    launched_rank,
+)
 from hvd_utils.config.command_line import RECIPES, known_recipes, load_settings
 from hvd_utils.config.settings import Settings
 
@@ -167,6 +172,19 @@ def test_only_one_rank_prints_the_help(capsys, monkeypatch):
 def test_the_rank_is_known_before_horovod_starts(monkeypatch, variable):
     monkeypatch.setenv(variable, "5")
     assert launched_rank() == 5
+
+
+def test_a_launcher_of_ones_own_in_a_batch_script_tells_the_local_rank(monkeypatch):
+    """The script's own variables of Slurm reach all ranks, and say 0."""
+    for name in LOCAL_RANK_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert launched_local_rank() is None
+    monkeypatch.setenv("SLURM_LOCALID", "0")
+    assert launched_local_rank() == 0
+    for name in LOCAL_RANK_VARIABLES[:-1]:
+        with monkeypatch.context() as launched:
+            launched.setenv(name, "3")
+            assert launched_local_rank() == 3
 
 
 @pytest.mark.parametrize("recipe", sorted(known_recipes()))

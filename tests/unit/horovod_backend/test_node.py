@@ -1,11 +1,21 @@
-"""A GPU that nobody uses is noticed, and one that is hidden on purpose is not."""
+"""A node's GPUs: which is a process's own, and one that nobody uses is noticed."""
+
+import os
 
 import pytest
 import torch
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.horovod_backend import node as module
 from hvd_utils.horovod_backend import world
-from hvd_utils.horovod_backend.node import DRIVER, unused_gpu
+from hvd_utils.horovod_backend.node import (
+    DRIVER,
+    gpu_index,
+    own_gpu_first,
+    own_gpu_index,
+    see_own_gpu_first,
+    unused_gpu,
+)
 
 VERSION = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 2023\n"
 
@@ -44,3 +54,60 @@ def test_auto_does_not_train_on_the_cpu_of_a_node_with_a_gpu(monkeypatch):
     assert world._choose_device("cpu", 0, 1).type == "cpu"
     monkeypatch.setattr(world, "unused_gpu", lambda *_: None)
     assert world._choose_device("auto", 0, 1).type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("visible", "local_rank", "ordered"),
+    [
+        ("0,1,2,3", 2, "2,0,1,3"),
+        ("7,6,5,4", 3, "4,7,6,5"),
+        (" 0, 2", 1, "2,0"),
+        ("GPU-8a1f,GPU-31c2", 1, "GPU-31c2,GPU-8a1f"),
+        ("MIG-01,MIG-02,MIG-03", 1, "MIG-02,MIG-01,MIG-03"),
+        ("3", 1, None),  # a scheduler shows each task its own
+        ("0,1", 2, None),  # too few, which is told later
+        ("0,-1,1", 1, None),  # CUDA ends at -1
+        ("0,1,-1,2", 1, "1,0"),
+        ("-1", 1, None),
+        ("NoDevFiles", 1, None),
+        ("", 1, None),
+    ],
+)
+def test_the_own_gpu_comes_first_and_all_stay_visible(visible, local_rank, ordered):
+    assert own_gpu_first(visible, local_rank) == ordered
+
+
+def test_whichever_gpu_comes_first_a_local_rank_has_its_own():
+    """Also where the launcher's variable named another local rank than Horovod."""
+    for first in range(8):
+        visible = own_gpu_first("a,b,c,d,e,f,g,h", first).split(",")
+        own = [visible[gpu_index(local_rank, 8, 8, first)] for local_rank in range(8)]
+        assert own == [*"abcdefgh"]
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """This process's variables and order of GPUs, which are as before afterwards."""
+    monkeypatch.setattr(module, "_first", 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    return os.environ
+
+
+def test_without_a_schedulers_word_all_gpus_are_ordered_that_can_be_opened(node, environment):
+    for name in ("nvidia0", "nvidia2", "nvidia5", "nvidiactl", "nvidia-uvm"):
+        (node / "dev" / name).touch()
+    (node / "dev" / "nvidia6").symlink_to("nowhere")  # as one that a cgroup keeps from us
+    see_own_gpu_first(2, node)
+    assert environment["CUDA_VISIBLE_DEVICES"] == "2,0,1"
+    assert [own_gpu_index(local_rank, 3, 3) for local_rank in range(3)] == [1, 2, 0]
+    with pytest.raises(BadInput, match="4 processes but 3 GPUs"):
+        own_gpu_index(2, 4, 3)
+
+
+@pytest.mark.parametrize("local_rank", [None, 0, 1, 3])
+def test_where_there_is_nothing_to_order_nothing_changes(node, environment, local_rank):
+    (node / "dev" / "nvidia0").touch()
+    see_own_gpu_first(local_rank, node)
+    assert "CUDA_VISIBLE_DEVICES" not in environment
+    assert own_gpu_index(1, 4, 4) == 1

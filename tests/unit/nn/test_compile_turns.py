@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from hvd_utils.horovod_backend import node
 from hvd_utils.nn.compile_turns import CompileTurns
 
 SHAPE = torch.Size((4, 3, 8, 8))
@@ -65,3 +66,27 @@ def test_a_file_system_without_locks_holds_nobody_up(tmp_path, monkeypatch):
     with turns.turn(SHAPE):
         pass
     assert not turns.is_new(SHAPE)
+
+
+def graph_key(device):
+    """Return by which key PyTorch's cache has a graph on ``device``, which need not be here."""
+    from torch._inductor.codecache import compiled_fx_graph_hash  # takes seconds
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with FakeTensorMode():
+        given = torch.empty(4, 3, device=device), torch.empty(3, 3, device=device)
+        graph = make_fx(lambda a, b: (torch.relu(a @ b) + torch.zeros(3, device=device),))(*given)
+        return compiled_fx_graph_hash(graph, given, {}, [])[0]
+
+
+def test_the_ranks_of_a_node_ask_the_cache_for_the_same_graph(monkeypatch):
+    """Because each has its own GPU first: PyTorch's key has the number of the GPU."""
+    keys = []
+    for local_rank in range(2):
+        monkeypatch.setattr(node, "_first", 0)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+        node.see_own_gpu_first(local_rank)
+        keys.append(graph_key(torch.device("cuda", node.own_gpu_index(local_rank, 2, 2))))
+    assert keys[0] == keys[1]
+    assert graph_key(torch.device("cuda", 1)) != keys[0]  # else none of this is needed

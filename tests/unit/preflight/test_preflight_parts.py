@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -9,8 +11,11 @@ from itertools import pairwise
 import pytest
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.horovod_backend import node
+from hvd_utils.preflight import child_tasks
 from hvd_utils.preflight.checks import network
 from hvd_utils.preflight.checks.data import look_into
+from hvd_utils.preflight.child import Child
 from hvd_utils.preflight.options import read_options
 from hvd_utils.preflight.start import check_launch
 from hvd_utils.preflight.this_rank import leaders
@@ -85,6 +90,24 @@ def test_a_large_folder_is_not_walked(tmp_path):
     assert (facts["classes"], facts["images"], facts["sampled"]) == (100, 100, True)
     assert facts["how"].startswith("20 of 100 classes listed")
     assert len(index) == 20
+
+
+def test_a_child_sees_the_gpu_of_its_rank_first_as_the_job_does(monkeypatch):
+    """It is no rank, so its launcher's variables do not tell it which that is."""
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **how: started.append((command, how)))
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "1")
+    Child()
+    ((command, how),) = started
+    assert "OMPI_COMM_WORLD_LOCAL_RANK" not in how["env"]
+    monkeypatch.setattr(sys, "argv", command[2:])
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setattr(os, "dup", lambda descriptor: os.open(os.devnull, os.O_WRONLY))
+    monkeypatch.setattr(os, "dup2", lambda *descriptors: None)
+    monkeypatch.setattr(node, "_first", 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    child_tasks.main()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,4"
 
 
 def test_the_mpi_part_needs_no_torch():

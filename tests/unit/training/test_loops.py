@@ -10,8 +10,10 @@ from torch import nn
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import Settings
+from hvd_utils.faults.heartbeat import COMPILING, COMPUTING
 from hvd_utils.horovod_backend.flags import SharedFlags
 from hvd_utils.horovod_backend.world import World
+from hvd_utils.nn.compile_turns import CompileTurns
 from hvd_utils.nn.ema import AveragedWeights
 from hvd_utils.paper.logical_workers import passes
 from hvd_utils.training.loops import train, validate
@@ -86,6 +88,26 @@ def test_accumulated_workers_make_the_step_of_one_large_minibatch():
         reference.step()
     for ours, theirs in zip(accumulated.parameters(), whole.parameters(), strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-12)
+
+
+def test_a_rank_that_waits_for_its_turn_to_compile_has_told_the_watchdog(tmp_path):
+    told, before_turns = [], []
+
+    class Turns(CompileTurns):
+        def turn(self, shape):
+            before_turns.append(told[-1])
+            return super().turn(shape)
+
+    model = linear()
+    training = state(model, build_optimizer(model, RECIPE, 1))
+    training.turns = Turns(tmp_path)
+    steps = train(
+        training, lambda step: 0.1, batches(2, 8), range(2), recipe=recipe(1, 8),
+        passes=passes(range(1), 1), world=WORLD, flags=SharedFlags(1),
+        heartbeat=lambda step, doing: told.append(doing),
+    )  # fmt: skip
+    assert len(list(steps)) == 2
+    assert before_turns == [COMPILING, COMPUTING]
 
 
 def test_label_smoothing_is_of_the_training_loss_alone():

@@ -66,7 +66,7 @@ def test_the_probe_runs_the_graphs_of_the_job_on_the_cpu(crops):
     """And what needs a driver fails where there is none, with DALI's reason."""
     few = crops.part(slice(6))
     ways = dict(list(DECODERS.items())[: 1 if torch.cuda.is_available() else 2])
-    verdicts = probe(few, ways, None, threads=1)
+    verdicts = probe(few, ways, None, threads=1, seconds=500)
     assert verdicts["cpu"].passed
     assert verdicts["cpu"].rate > 0
     if "gpu" in verdicts:

@@ -19,7 +19,7 @@ import torch
 from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.environment import MB, bucket_mb, prepare
 from hvd_utils.horovod_backend.gradient_buckets import buckets
-from hvd_utils.nn.cpu_memory import huge_zeros
+from hvd_utils.nn.cpu import huge_zeros
 from hvd_utils.nn.models import build_model
 from hvd_utils.training.optimizer import build_optimizer
 

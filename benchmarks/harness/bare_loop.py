@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.harness.steady import Clock, add_span, span_of
-from hvd_utils.nn.cpu_memory import keep_freed_memory
+from hvd_utils.nn.cpu import keep_freed_memory
 from hvd_utils.nn.models import build_model
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from hvd_utils.config.settings import CommunicationSettings
-from hvd_utils.nn.cpu_memory import huge_zeros
+from hvd_utils.nn.cpu import huge_zeros
 
 MB = 2**20  # as Horovod counts
 

@@ -19,7 +19,7 @@ from hvd_utils.horovod_backend import affinity
 from hvd_utils.horovod_backend.broadcast import broadcast_object
 from hvd_utils.horovod_backend.consistency import require_equal
 from hvd_utils.horovod_backend.node import UNSEEN_REMEDY, binding_hint, own_gpu_index, unused_gpu
-from hvd_utils.nn.cpu_memory import keep_freed_memory
+from hvd_utils.nn.cpu import compute_on, keep_freed_memory
 
 # Open MPI spins while it waits and would take the cores from the decoding threads.
 os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
@@ -134,7 +134,7 @@ def start_world(
         keep_freed_memory()
     if pin or (pin is None and world.device.type == "cuda"):
         world = _pin(world)
-    torch.set_num_threads(world.cores)
+    compute_on(world.cores)
     return world
 
 

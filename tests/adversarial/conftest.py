@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import horovod.torch as hvd
 import pytest
-import torch
 from support.launching import TINY
 from support.odd_inputs import assert_ends, call
 from support.preparing import run as prepare
@@ -17,15 +15,9 @@ import train_imagenet
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads of PyTorch that wait for one another on busy cores take seconds for each run."""
+def horovod() -> None:
+    """Start Horovod once: a job that does it again finds it started."""
     hvd.init()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "set_num_threads", lambda count: None)
-        yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -42,12 +42,13 @@ def training_rate(
 
     from hvd_utils.nn.batch_norm import normalise_by_worker
     from hvd_utils.nn.compile import tune_model
+    from hvd_utils.nn.cpu import compute_on
     from hvd_utils.nn.models import recipe_model
     from hvd_utils.nn.precision import computing, parameter_dtype, set_matmul_precision
     from hvd_utils.paper.logical_workers import default_fuse
     from hvd_utils.training.optimizer import minibatch_loss
 
-    torch.set_num_threads(cores)
+    compute_on(cores)
     memory = None
     if device.type == "cuda":
         torch.cuda.set_device(device)

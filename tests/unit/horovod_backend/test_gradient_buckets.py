@@ -4,7 +4,7 @@ import torch
 
 from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.gradient_buckets import place_contiguously
-from hvd_utils.nn.cpu_memory import HUGE_PAGE
+from hvd_utils.nn.cpu import HUGE_PAGE
 from hvd_utils.nn.memory_format import set_memory_format
 from hvd_utils.nn.models import build_model
 from hvd_utils.training.optimizer import build_optimizer

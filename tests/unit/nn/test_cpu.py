@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvd_utils.nn.cpu_memory import HUGE_PAGE, huge_zeros
+from hvd_utils.nn.cpu import HUGE_PAGE, compute_on, huge_zeros
 
 
 @pytest.mark.parametrize("elements", [1, HUGE_PAGE // 4, 3_000_000])
@@ -38,3 +38,18 @@ def _flags_of_memory(address: int) -> list[str]:
         elif inside and first == "VmFlags:":
             return rest
     raise AssertionError("no memory at this address")
+
+
+@pytest.mark.parametrize(("told", "threads"), [(None, 3), ("", 3), ("abc", 3), ("2", 1)])
+def test_it_computes_on_so_many_cores_unless_it_is_told(monkeypatch, told, threads):
+    if told is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # as PyTorch itself would have read it
+        compute_on(3)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

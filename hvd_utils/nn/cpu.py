@@ -1,14 +1,16 @@
-"""CPU memory of tensors: freed memory is kept for the next step, large blocks use huge pages.
+"""PyTorch on a CPU: its threads, and the memory of tensors.
 
-glibc's malloc returns large blocks to the kernel as soon as they are freed, and each pass
-through a network frees and takes hundreds of them: ResNet-50 at 64 pixels with n = 16 then faults
-26,000 pages a step, a tenth of its time. Once kept, the memory of the first step serves all others.
+Freed memory is kept for the next step: glibc's malloc returns large blocks to the kernel as soon
+as they are freed, and each pass through a network frees and takes hundreds of them. ResNet-50 at 64
+pixels with n = 16 then faults 26,000 pages a step, a tenth of its time. Large blocks use huge
+pages.
 """
 
 from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 from contextlib import suppress
 
 import torch
@@ -18,6 +20,12 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 NEVER = -1
 
 HUGE_PAGE = 2**21
+
+
+def compute_on(cores: int) -> None:
+    """Have PyTorch compute on so many cores, unless the user set OMP_NUM_THREADS."""
+    if not os.environ.get("OMP_NUM_THREADS", "").isdecimal():
+        torch.set_num_threads(cores)
 
 
 def keep_freed_memory() -> bool:

@@ -65,9 +65,9 @@ def _shifted(shapes: np.ndarray, labels: np.ndarray, random: np.random.Generator
 class Size(NamedTuple):
     """How many classes, and images of all of them together."""
 
-    classes: int = 20
-    train: int = 14_000
-    val: int = 2_000
+    classes: int = 100
+    train: int = 16_384
+    val: int = 8_192
 
 
 def ensure_images(folder: Path, size: Size, seed: int = 1) -> Path:

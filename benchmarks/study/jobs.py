@@ -1,7 +1,8 @@
-"""Makes the study's runs: each is the real job on cores of its own, and none is made twice.
+"""Makes the study's runs: each is the real job on a core of its own, and none is made twice.
 
-A run is done when its log ends in an ``end`` event. One that was interrupted goes on from its
-checkpoint, as any run does when the same command is given again.
+One process carries all workers of a run: the same run as on many (``tests/parallel/training``), and
+no core waits for another. A run is done when its log ends in an ``end`` event. One that was
+interrupted goes on from its checkpoint, as any run does when the same command is given again.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ from hvd_utils.config.command_line import load_settings
 from hvd_utils.inspect.final import read_result
 from hvd_utils.run.event_log import METRICS, read_events
 
-RANKS = 2  # at most: a run of one worker is one rank
-FUSED = 16  # workers in one pass: the same result, quicker where images are this small
+FUSED = 32  # workers in one pass: the same result, quicker where images are this small
 LOOKS_APART = 0.1  # seconds between two looks at the runs under way
 
 
@@ -42,10 +42,6 @@ class Job:
         """The run's folder."""
         return self.study / self.row.name / f"seed-{self.seed}"
 
-    def ranks(self, cores: int) -> int:
-        """Return how many ranks it is made by, where there are so many cores."""
-        return min(RANKS, self.row.workers, cores)
-
     @property
     def flags(self) -> list[str]:
         """The arguments of ``train_imagenet.py``."""
@@ -55,11 +51,6 @@ class Job:
             *("--device", "cpu", "--no-channels-last", "--keep-checkpoints", "1"),
             *("--log-every", "100"),
         ]
-
-    def command(self, ranks: int) -> list[str]:
-        """Return the command line: the job alone, or by horovodrun."""
-        launcher = ["horovodrun", "-np", str(ranks)] if ranks > 1 else []
-        return [*launcher, *python(ENTRY, *self.flags)]
 
     def check(self) -> None:
         """Raise BadInput where its folder holds a run of other settings."""
@@ -88,24 +79,24 @@ def make(jobs: Sequence[Job], cores: Collection[int]) -> Iterator[tuple[Job, flo
     also where the caller stops early.
     """
     waiting, free = list(jobs), sorted(cores)
-    under_way: list[tuple[subprocess.Popen, Job, list[int], float]] = []
+    under_way: list[tuple[subprocess.Popen, Job, int, float]] = []
     try:
         while waiting or under_way:
-            while waiting and waiting[0].ranks(len(cores)) <= len(free):
-                job = waiting.pop(0)
-                ranks = job.ranks(len(cores))
-                own, free = free[:ranks], free[ranks:]
+            while waiting and free:
+                job, core = waiting.pop(0), free.pop(0)
                 job.output.mkdir(parents=True, exist_ok=True)
                 with _log(job).open("w") as log:
-                    process = start(job.command(ranks), own, output=log)
-                under_way.append((process, job, own, time.monotonic()))
+                    process = start(python(ENTRY, *job.flags), [core], output=log)
+                under_way.append((process, job, core, time.monotonic()))
             time.sleep(LOOKS_APART)
-            for process, job, own, began in [one for one in under_way if one[0].poll() is not None]:
+            for process, job, core, began in [
+                one for one in under_way if one[0].poll() is not None
+            ]:
                 if process.returncode != 0:
                     said = _log(job).read_text(errors="replace")[-SHOWN:]
                     raise Failed(f"exit code {process.returncode} of {job.output}: {said}")
-                under_way.remove((process, job, own, began))
-                free = sorted(free + own)
+                under_way.remove((process, job, core, began))
+                free.append(core)
                 yield job, time.monotonic() - began
     finally:
         for process, *_ in under_way:
@@ -121,11 +112,11 @@ class TimeLeft:
 
     def __init__(self, cores: int) -> None:
         self._cores = cores
-        self._taken: dict[str, list[float]] = {}  # core-seconds by setting
+        self._taken: dict[str, list[float]] = {}  # seconds by setting
 
     def took(self, job: Job, seconds: float) -> None:
         """Count a run that is done."""
-        self._taken.setdefault(job.row.name, []).append(seconds * job.ranks(self._cores))
+        self._taken.setdefault(job.row.name, []).append(seconds)
 
     def seconds(self, jobs: Sequence[Job]) -> float:
         """Return the seconds for ``jobs``, with all cores at work; 0 where nothing is known yet.

@@ -30,9 +30,18 @@ def lines(outcomes: Outcomes, verdicts: Iterable[Verdict]) -> list[str]:
             f"| {row.title} | {row.workers} | {outcomes[row.name]} | {row.paper or ''} |"
             for row in measured
         ]
-    text += ["", "| claim | verdict | |", "|---|---|---|"]
-    text += [f"| {one.claim} | **{one.verdict}** | {one.because} |" for one in verdicts]
+    text += ["", "| claim | paper | here: difference, 95 % interval | p | verdict |"]
+    text += ["|---|---|---|---|---|", *map(_verdict_line, verdicts)]
     return text
+
+
+def _verdict_line(one: Verdict) -> str:
+    claim, found = one.claim, one.found
+    says = "" if claim.effect is None else f"{claim.effect:+.2f}"
+    says = f"within {claim.margin:g}" if claim.margin else says
+    here = f"{found.difference:+.2f} ({found.low:+.2f} to {found.high:+.2f})" if found else ""
+    p = "" if one.p is None else "< 0.001" if one.p < 0.001 else f"{one.p:.3f}"
+    return f"| {claim.text} | {says} | {here} | {p} | **{one.verdict}** |"
 
 
 def as_json(outcomes: Outcomes, verdicts: Iterable[Verdict]) -> dict[str, Any]:
@@ -41,7 +50,15 @@ def as_json(outcomes: Outcomes, verdicts: Iterable[Verdict]) -> dict[str, Any]:
         name: {row.name: _figures(row, outcomes[row.name]) for row in rows if row.name in outcomes}
         for name, (_, rows) in TABLES.items()
     }
-    found = {one.claim: {"verdict": one.verdict, "because": one.because} for one in verdicts}
+    found = {
+        one.claim.text: {
+            "verdict": one.verdict,
+            "p": one.p,
+            "margin": one.claim.margin,
+            "found": one.found and one.found._asdict(),
+        }
+        for one in verdicts
+    }
     return {**tables, "verdicts": found}
 
 

@@ -24,7 +24,7 @@ ELSEWHERE = {
     "make ": "the target exists",
     "sbatch ": "tests/slurm",
     "scancel ": "tests/slurm",
-    "python -m benchmarks.study --quick": "tests/unit/benchmarks/test_study.py",
+    "python -m benchmarks.study --quick": "tests/parallel/benchmarks/test_study_runs.py",
 }
 SMALL = "--model resnet8 --resolution 16 --val-resize 16 --batch-per-worker 64 --epochs 1"
 SMALLER = [  # what stands in a page, and what is run

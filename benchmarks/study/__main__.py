@@ -18,7 +18,7 @@ from benchmarks.harness.results import check_files
 from benchmarks.study.design import design
 from benchmarks.study.figures import draw_curves, draw_errors
 from benchmarks.study.images import Size, ensure_images
-from benchmarks.study.jobs import Job, TimeLeft, make, own_cores
+from benchmarks.study.jobs import Job, TimeLeft, make, own_cores, stop
 from benchmarks.study.rows import BY_NAME, QUICK, ROWS
 from benchmarks.study.tables import as_json, lines
 from benchmarks.study.verdicts import CLAIMS, judge
@@ -118,7 +118,7 @@ def main() -> None:
     """Make the runs, then print and write what came out."""
     options = read_options()
     for number in (signal.SIGINT, signal.SIGTERM):  # whoever starts this may have them ignored
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, stop)
     began = time.monotonic()
     jobs = plan(options)
     for job in jobs:

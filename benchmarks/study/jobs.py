@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,13 @@ from hvd_utils.run.event_log import METRICS, read_events
 
 FUSED = 32  # workers in one pass: the same result, quicker where images are this small
 LOOKS_APART = 0.1  # seconds between two looks at the runs under way
+_told_to_stop = threading.Event()
+
+
+def stop(*_: object) -> None:
+    """End what is made, as a signal's handler; Python drops what it raises during a fork."""
+    _told_to_stop.set()
+    raise KeyboardInterrupt
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,8 @@ def make(jobs: Sequence[Job], cores: Collection[int]) -> Iterator[tuple[Job, flo
                     process = start(python(ENTRY, *job.flags), [core], output=log)
                 under_way.append((process, job, core, time.monotonic()))
             time.sleep(LOOKS_APART)
+            if _told_to_stop.is_set():
+                raise KeyboardInterrupt
             for process, job, core, began in [
                 one for one in under_way if one[0].poll() is not None
             ]:

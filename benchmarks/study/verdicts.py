@@ -3,8 +3,8 @@
 A claim is about the seeds of two settings: one has the lower error, or both have the same within a
 margin. *Holds* and *does not hold* are both findings: at most 5 in 100 studies have any that is
 false. All else is *undecided*, with one seed everything. Settings share seeds, but are not paired:
-weights and order of the same seed are soon forgotten, so pairs would only cost degrees of freedom
-(``--design`` prints the correlations).
+pairs gain only where errors correlate by seed, and else cost half of the degrees of freedom.
+``--design`` prints the correlations.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 _END: Any = object()
 
 
-def prefetched(items: Iterable[Item], depth: int) -> Iterator[Item]:
+def prefetched(items: Iterable[Item], depth: int) -> Generator[Item]:
     """Yield ``items`` in order, each made in a thread, up to ``depth`` items ahead of the consumer.
 
     An exception is raised in the consumer where its item would have been. Closing the iterator

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from hvd_utils.paper.results import PRINTED, SEEDS, STEP_SECONDS, Row, distinct_rows
 from hvd_utils.reproduction.collected import command
+from hvd_utils.reproduction.detection import detection_lines
 from hvd_utils.scaling.calibration import interval
 from hvd_utils.scaling.gradients import gradients_of
 from hvd_utils.scaling.options import read_options
@@ -18,7 +19,10 @@ RESNET101 = PRINTED["timing_resnet101"][0]["seconds"] / STEP_SECONDS[256]
 
 
 def show_plan(most_gpus: int, planner: Sequence[str]) -> None:
-    """Print a line for each setting. ``planner`` are options of ``hvd_utils.scaling``."""
+    """Print a line for each setting, Mask R-CNN's last.
+
+    ``planner`` are options of ``hvd_utils.scaling``.
+    """
     options = read_options(["--algorithm", "hierarchical", *planner])
     cluster = next(iter(options.clusters.values()))
     print(f"{'':10} {'kn':>6} {'GPUs':>5} {'hours':>6} {'GPU hours':>9}  {'top-1 error %':13}")
@@ -37,8 +41,9 @@ def show_plan(most_gpus: int, planner: Sequence[str]) -> None:
         f"\n{len(distinct_rows())} settings of {SEEDS} seeds: {total:,.0f} GPU hours "
         f"({least:,.0f} to {most:,.0f}) by the planner, on {cluster.network.name}, "
         f"step of {options.step.source}; validation is left out. "
-        "Errors are the paper's, mean ± standard deviation of 5 runs."
+        "Errors are the paper's, mean ± standard deviation of 5 runs.\n"
     )
+    print("\n".join(detection_lines()))
 
 
 def predict_run(row: Row, step: Step, cluster: Cluster, most_gpus: int) -> Prediction:

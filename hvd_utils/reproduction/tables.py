@@ -16,8 +16,8 @@ TITLES = {
 }
 NOT_HERE = {
     "imagenet_5k": "Figure 6, ImageNet-5k: not part of this command",
-    "transfer": "Table 3a, Mask R-CNN from these weights: not part of this command",
-    "detection": "Table 3b, Mask R-CNN by linear scaling: not part of this command",
+    "transfer": "Table 3a, Mask R-CNN from these weights: by examples/mask_rcnn.py",
+    "detection": "Table 3b, Mask R-CNN by linear scaling: by examples/mask_rcnn.py",
 }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.checkpoints import some_model, write_checkpoint
+from support.coco import write_coco
 from support.failures import note_launch
 from support.images import write_jpegs
 from support.launching import kill_tree
@@ -39,7 +40,13 @@ SMALLER = [  # what stands in a page, and what is run
     (r"--workers (256|32)\b", "--workers 4"),
     (r"--max-steps 100\b", "--max-steps 2"),
     (r"--profile 10-12", "--profile 5-7"),
-    (r"--init \S+", "--init runs/small"),
+    (r"(train_imagenet\.py.*--init) \S+", r"\1 runs/small"),
+    (
+        r"(examples/mask_rcnn\.py.*--init) \S+",
+        r"\1 runs/backbone --small --model resnet18 --min-size 64 --rois 8 --width 8 --max-steps 1",
+    ),
+    (r"--epochs 6 --output runs/backbone", "--model resnet8 --epochs 1 --output runs/backbone-new"),
+    (r"(examples/made_up_coco\.py) (\S+)", r"\1 \2 --train 30 --val 2"),
     (r"--freeze \S+", "--freeze stem"),
     (r"photo\.jpg", "data/imagenet/val/ant/000.JPEG"),
     (r"runs/resnet50/checkpoints/best\.pt", "runs/resnet18"),
@@ -119,7 +126,10 @@ def folder(tmp_path_factory) -> Path:
     ):
         run(smaller(page_command), root)
     resnet18 = some_model("resnet18", 3)
-    write_checkpoint(root / "runs/resnet18", resnet18, ["ant", "bee", "cat"], model="resnet18")
+    for name in ("resnet18", "backbone"):
+        write_checkpoint(root / "runs" / name, resnet18, ["ant", "bee", "cat"], model="resnet18")
+    for name in ("shapes", "coco"):
+        write_coco(root / "data" / name, train=20, val=2)
     # The rest need not import PyTorch anew.
     quick = root / "bin" / "python"
     quick.write_text(f'#!/bin/sh\nexec {shlex.join(quick_python())} "$@"\n')

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from support.pages import PAGES, REPOSITORY, anchors, code, links
 
-ROOMS = ("hvd_utils", "dali_pipeline", "benchmarks", "tests", "tools", "patches", "slurm", "docs")
+ROOMS = ("hvd_utils", "dali_pipeline", "benchmarks", "examples", "tests", "tools", "patches")
+ROOMS += ("slurm", "docs")
 EACH = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 

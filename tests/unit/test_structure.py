@@ -106,7 +106,7 @@ FILES, LINES, PARAMETERS = 15, 300, 10
 
 def sources() -> list[Path]:
     """Return every Python file of the project but its tests."""
-    found = [path for root in ROOTS for path in (REPOSITORY / root).rglob("*.py")]
+    found = [path for root in (*ROOTS, "examples") for path in (REPOSITORY / root).rglob("*.py")]
     return [*found, REPOSITORY / "train_imagenet.py"]
 
 
@@ -149,7 +149,7 @@ def test_the_wheel_has_every_package():
     listed = configparser.ConfigParser()
     listed.read(REPOSITORY / "setup.cfg")
     packages = {module(path) for path in sources() if path.name == "__init__.py"}
-    shipped = {name for name in packages if not name.startswith("benchmarks")}
+    shipped = {name for name in packages if not name.startswith(("benchmarks", "examples"))}
     assert set(listed["options"]["packages"].split()) == shipped
 
 

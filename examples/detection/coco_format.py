@@ -85,16 +85,17 @@ class Coco:
     def _check(self, folder: Path) -> None:
         """Raise BadInput where pictures are absent, or a category is not listed."""
         there = set(os.listdir(folder))
-        absent = [i["file_name"] for i in self.coco.imgs.values() if i["file_name"] not in there]
+        listed = [str(image.get("file_name")) for image in self.coco.imgs.values()]
+        absent = [name for name in listed if name not in there]
         if absent:
             raise BadInput(
-                f"{len(absent)} of {len(self.coco.imgs)} pictures that {self.file} lists are not "
-                f"in {folder}: {some(absent)}; fetch them, or give another --data"
+                f"{len(absent)} of {len(listed)} pictures that {self.file} lists are not in "
+                f"{folder}: {some(absent)}; fetch them, or give another --data"
             )
         if not self.coco.anns:
             raise BadInput(f"{self.file} has no annotations: give another --data")
         for number, one in self.coco.anns.items():
-            if len(one.get("bbox", ())) != 4 or not one.get("segmentation"):
+            if len(one.get("bbox") or ()) != 4 or not one.get("segmentation"):
                 raise BadInput(f"object {number} of {self.file} has no bbox or no segmentation")
             if one.get("category_id") not in self.coco.cats:
                 raise BadInput(

@@ -26,6 +26,7 @@ ELSEWHERE = {
     "sbatch ": "tests/slurm",
     "scancel ": "tests/slurm",
     "python -m benchmarks.study --quick": "tests/parallel/benchmarks/test_study_runs.py",
+    "horovodrun -np 8 python examples/mask_rcnn.py": "tests/parallel/examples",
 }
 SMALL = "--model resnet8 --resolution 16 --val-resize 16 --batch-per-worker 64 --epochs 1"
 SMALLER = [  # what stands in a page, and what is run
@@ -128,8 +129,7 @@ def folder(tmp_path_factory) -> Path:
     resnet18 = some_model("resnet18", 3)
     for name in ("resnet18", "backbone"):
         write_checkpoint(root / "runs" / name, resnet18, ["ant", "bee", "cat"], model="resnet18")
-    for name in ("shapes", "coco"):
-        write_coco(root / "data" / name, train=20, val=2)
+    write_coco(root / "data/shapes", train=20, val=2)
     # The rest need not import PyTorch anew.
     quick = root / "bin" / "python"
     quick.write_text(f'#!/bin/sh\nexec {shlex.join(quick_python())} "$@"\n')

@@ -8,8 +8,9 @@ from support.made_up_runs import write_run
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.command_line import load_settings
 from hvd_utils.paper.__main__ import main
-from hvd_utils.paper.results import distinct_rows, find_row
+from hvd_utils.paper.results import PRINTED, distinct_rows, find_row
 from hvd_utils.reproduction.collected import collect, command, missing
+from hvd_utils.reproduction.detection import PUBLISHED, detection_command
 from hvd_utils.reproduction.plan import predict_run
 from hvd_utils.scaling.published import PAPER_CLUSTER, PAPER_STEP
 
@@ -103,5 +104,9 @@ def test_the_plan_names_every_setting(capsys):
     main(["plan", "--most-gpus", "64", "--network", "edr"])
     text = capsys.readouterr().out
     assert all(command(row) in text for row in ROWS)
+    for row in PRINTED["transfer"]:
+        assert f" --init RUN-{row['minibatch']} " in text
+    for row in PRINTED["detection"]:
+        assert detection_command(row["gpus"], PUBLISHED) in text
     assert "on edr" in text
     assert " 256  " not in [line[18:24] for line in text.splitlines()]

@@ -38,11 +38,19 @@ def images_of_places(seed: int, epoch: int, places: np.ndarray, num_images: int)
 
     ``num_images``, N, may be any number up to 2^62.
     """
-    keys = random_words(seed, epoch, ROUNDS)
-    ids = _network(places.astype(np.uint64), num_images, keys)
-    while (outside := np.flatnonzero(ids >= np.uint64(num_images))).size:
-        ids[outside] = _network(ids[outside], num_images, keys)
-    return ids.astype(np.int64)
+    return permuted(places, num_images, random_words(seed, epoch, ROUNDS))
+
+
+def permuted(places: np.ndarray, length: int, keys: np.ndarray) -> np.ndarray:
+    """Return where the bijection of these keys takes ``places``, int64, each from 0 to length - 1.
+
+    ``keys`` are uint64: (ROUNDS,), or (ROUNDS, places), for each place a bijection of its own.
+    """
+    moved = _network(places.astype(np.uint64), length, keys)
+    while (outside := np.flatnonzero(moved >= np.uint64(length))).size:
+        some = keys[:, outside] if keys.ndim > 1 else keys
+        moved[outside] = _network(moved[outside], length, some)
+    return moved.astype(np.int64)
 
 
 def bases(num_images: int) -> tuple[int, int]:

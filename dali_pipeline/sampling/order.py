@@ -12,6 +12,7 @@ that began before there was that one go on with a permutation that is stored.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -22,11 +23,19 @@ from dali_pipeline.sampling.bijection import images_of_places, random_words
 # keep its order.
 VERSIONS = {"stored": 2, "computed": 3}
 
+# The order of an epoch: a version's name, or a function of seed, epoch and places (``windows``).
+Order = str | Callable[[int, int, np.ndarray], np.ndarray]
+
 
 def images_in_epoch(
-    seed: int, epoch: int, places: np.ndarray, num_images: int, order: str = "computed"
+    seed: int, epoch: int, places: np.ndarray, num_images: int, order: Order = "computed"
 ) -> np.ndarray:
-    """Return the image ids, int64, at these places of an epoch: one shuffle of all (Remark 4)."""
+    """Return the image ids, int64, at these places of an epoch: one shuffle of all (Remark 4).
+
+    Where ``order`` is a function, its own.
+    """
+    if callable(order):
+        return order(seed, epoch, places)
     if order == "computed":
         return images_of_places(seed, epoch, places, num_images)
     return permutation(seed, epoch, num_images)[places]
@@ -49,7 +58,7 @@ def permutation(seed: int, epoch: int, num_images: int) -> np.ndarray:
 
 
 def images_at(
-    seed: int, first: int, count: int, num_images: int, order: str = "computed"
+    seed: int, first: int, count: int, num_images: int, order: Order = "computed"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return epochs and image ids, int64 (count,) each, of a run of places of the whole job."""
     places = np.arange(first, first + count)
@@ -69,7 +78,7 @@ def pass_images(
     workers: int,
     batch: int,
     num_images: int,
-    order: str = "computed",
+    order: Order = "computed",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return epochs and image ids, each of shape (len(fused) · batch,), of one pass of a step.
 
@@ -91,7 +100,7 @@ def worker_images(
     workers: int,
     batch: int,
     num_images: int,
-    order: str = "computed",
+    order: Order = "computed",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return epochs and image ids, each of shape (batch,), for one logical worker's part of a step.
 

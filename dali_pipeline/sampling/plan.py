@@ -25,7 +25,8 @@ from dali_pipeline.sampling.crops import (
 )
 from dali_pipeline.sampling.image_size import training_side, validation_side
 from dali_pipeline.sampling.mixing import Mixing, mixing
-from dali_pipeline.sampling.order import VERSIONS, pass_images
+from dali_pipeline.sampling.order import VERSIONS, Order, pass_images
+from dali_pipeline.sampling.windows import VERSION, WindowOrder, window_order
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import Settings
 
@@ -59,7 +60,7 @@ class Plan:
 
     ``passes`` are the logical workers that this process carries, pass by pass; ``rank`` of ``size``
     processes determines its validation images. Raises BadInput where one minibatch is more than
-    the training set.
+    the training set, or the shuffle needs shards and there are none.
     """
 
     train: Index
@@ -70,6 +71,7 @@ class Plan:
     size: int
     bad_train: BadImages = field(init=False)
     bad_val: BadImages = field(init=False)
+    order: Order = field(init=False)
 
     def __post_init__(self) -> None:
         skip = self.settings.on_bad_image == "skip"
@@ -81,15 +83,21 @@ class Plan:
                 f"a minibatch of {workers} workers of {batch} images is more than the "
                 f"{len(self.train)} training images: lower --workers or --batch-per-worker"
             )
+        order: Order = self.settings.order
+        if self.settings.shuffle == "window":
+            order = window_order(self.train, workers, batch, self.settings.shuffle_window)
+        object.__setattr__(self, "order", order)
 
     def data_facts(self) -> dict[str, Any]:
         """Return what must be the same wherever a run resumes: its images and their order."""
+        windows = self.order if isinstance(self.order, WindowOrder) else None
         return {
             "num_classes": len(self.train.classes),
             "classes": list(self.train.classes),
             "train_images": len(self.train),
             "train_digest": self.train.digest(),
-            "order": VERSIONS[self.settings.order],
+            "order": f"window {VERSION}" if windows else VERSIONS[self.settings.order],
+            "shards": windows.digest() if windows else "",
         }
 
     def training_ids(self, step: int, fused: range) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +109,7 @@ class Plan:
             workers=self.settings.workers,
             batch=self.settings.batch_per_worker,
             num_images=len(self.train),
-            order=self.settings.order,
+            order=self.order,
         )
 
     def training_batch(self, step: int, fused: range) -> TrainingBatch:

@@ -75,6 +75,14 @@ class MinibatchSettings(Section):
         description="each epoch's shuffle: computed place by place, or stored, as it was before; a "
         "run that goes on keeps its own",
     )
+    shuffle: Literal["global", "window"] = Field(
+        "global",
+        description="each epoch: global (all images, Remark 4), or window, which departs from it: "
+        "shards, and images within windows of them, so that storage is read in large pieces",
+    )
+    shuffle_window: int = Field(
+        65536, gt=0, description="of --shuffle window, images shuffled at once, of all workers"
+    )
 
     @property
     def minibatch(self) -> int:
@@ -281,4 +289,6 @@ ONLY_WITH = {
     "trust_coefficient": ("optimizer", "lars"),
     "momentum_form": ("optimizer", "sgd"),
     "average_decay": ("average", "ema"),
+    "order": ("shuffle", "global"),
+    "shuffle_window": ("shuffle", "window"),
 }

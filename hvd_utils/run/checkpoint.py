@@ -200,6 +200,11 @@ def check_data(state: Mapping[str, Any], path: Path, facts: Mapping[str, Any]) -
             f"{path} was trained on {state['train_images']} other images or labels than --data "
             "now has, though as many: set --data back or choose another --output"
         )
+    if state.get("shards", "") != facts.get("shards", ""):
+        raise BadInput(
+            f"{path} was trained by --shuffle window, whose order depends on the shards, and those "
+            "of --data are cut otherwise: set --data back or choose another --output"
+        )
 
 
 def check_experiment(state: Mapping[str, Any], path: Path, experiment: Mapping[str, Any]) -> None:

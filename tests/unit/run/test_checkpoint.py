@@ -216,6 +216,8 @@ def test_other_images_or_another_order_are_refused(tmp_path):
         check_data(state(1), path, {**facts, "train_images": 99})
     with pytest.raises(BadInput, match="100 other images or labels"):
         check_data(state(1), path, {**facts, "train_digest": "cd"})
+    with pytest.raises(BadInput, match="those of --data are cut otherwise: set --data back"):
+        check_data(state(1), path, {**facts, "shards": "ef"})
     with pytest.raises(BadInput, match="shuffles by version 2, this program by version 3"):
         check_data(state(1), path, {**facts, "order": 3})
     before = {name: value for name, value in state(1).items() if name != "order"}

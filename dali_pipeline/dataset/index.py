@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from hashlib import sha256
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from dali_pipeline.dataset.mapped import MappedFile, pieces
+from dali_pipeline.storage.interface import Piece, Storage
+from dali_pipeline.storage.local import LOCAL
 from hvd_utils.cli.errors import BadInput
 
 Image.MAX_IMAGE_PIXELS = None  # a limit against hostile files, which training images are not
@@ -58,7 +59,8 @@ class Index:
     A prepared index also has ``heights`` and ``widths``, int32 pixels as stored, and
     ``file_bytes``, int64 lengths of the encoded images; elsewhere these are None. Of a packed set,
     ``shards`` are files below ``root``, and image i begins at byte ``offset[i]`` (int64) of
-    ``shards[shard[i]]`` (int32). ``note`` describes how the images differ from the data set's own.
+    ``shards[shard[i]]`` (int32), read from ``storage``. ``note`` describes how the images differ
+    from the data set's own.
 
     ``source`` is the file that columns are mapped from. Other processes that an index is sent to
     map it themselves.
@@ -75,6 +77,7 @@ class Index:
     shard: np.ndarray | None = None
     offset: np.ndarray | None = None
     note: str = ""
+    storage: Storage = LOCAL
     source: MappedFile | None = field(default=None, repr=False, compare=False)
     _sizes: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -162,14 +165,21 @@ class Index:
                 if data and self.prepared and len(data) != self.file_bytes[image]:
                     raise bad_image(self, image, CHANGED)
                 return data
-            length = int(self.file_bytes[image])
-            shard = _shard(self.path(image))  # held, so that no other thread's reading closes it
-            data = os.pread(shard.fileno(), length, int(self.offset[image]))
-            if len(data) < length:
+            piece = self._piece(image)
+            data = self.storage.read(piece)
+            if len(data) < piece.length:
                 raise OSError("its shard ends too early")
             return data
         except OSError as error:
             raise bad_image(self, image, error) from error
+
+    def expect(self, ids: Iterable[int]) -> None:
+        """Announce images that will be read soon, in this order."""
+        if self.packed:
+            self.storage.expect([self._piece(image) for image in ids])
+
+    def _piece(self, image: int) -> Piece:
+        return Piece(self.path(image), int(self.offset[image]), int(self.file_bytes[image]))
 
     def sizes(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return heights and widths in pixels, as stored, int32.
@@ -195,12 +205,6 @@ class Index:
                 return header.height, header.width
         except (OSError, SyntaxError, ValueError) as error:
             raise bad_image(self, image, error) from error
-
-
-@lru_cache(maxsize=256)
-def _shard(path: str) -> BinaryIO:
-    """Open a shard once. Kept outside the index, which is sent to other processes."""
-    return open(path, "rb", buffering=0)
 
 
 class BadImage(BadInput):

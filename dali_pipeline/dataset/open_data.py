@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+
 from dali_pipeline.dataset.digits import ensure_digits
 from dali_pipeline.dataset.index import Index, synthetic_index
 from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.dataset.open_remote import open_remote
 from dali_pipeline.dataset.scan import check_splits
+from dali_pipeline.storage.address import check_address, is_remote
 from hvd_utils.cli.checkout import ROOT, cache_folder, is_checkout
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import Processes
 from hvd_utils.config.settings import DIGITS, Settings
+
+MOSTLY = 0.5  # of neighbours of one class: images were packed by class
+LOOKED_AT = 10_000  # of them
 
 EMBEDDED = (ROOT / "data" if is_checkout() else cache_folder()) / DIGITS
 IMAGENET_TRAIN, IMAGENET_VAL, IMAGENET_CLASSES = 1_281_167, 50_000, 1000
@@ -20,6 +27,15 @@ IMAGENET_TRAIN, IMAGENET_VAL, IMAGENET_CLASSES = 1_281_167, 50_000, 1000
 
 def check_data(settings: Settings) -> None:
     """Raise BadInput where what --data names can be seen at once to be missing; cheap."""
+    remote = is_remote(settings.data) and settings.loader != "synthetic"
+    if settings.cache and not remote:
+        raise BadInput(
+            f"--cache {settings.cache} has no effect: it is for --data s3://... or https://...; "
+            "leave it out"
+        )
+    if remote:
+        check_address(settings.data)
+        return
     if settings.loader == "synthetic" or settings.data == DIGITS:
         return
     if settings.data is None:
@@ -54,6 +70,8 @@ def open_dataset(settings: Settings, world: Processes) -> tuple[Index, Index]:
             synthetic_index(settings.synthetic_images, IMAGENET_CLASSES),
             synthetic_index(held_out, IMAGENET_CLASSES),
         )
+    if is_remote(settings.data):
+        return open_remote(settings, world)
     data = _folder(settings)
     if settings.data == DIGITS:
         if world.local_rank == 0:  # on each node, in case the folder is not shared
@@ -83,4 +101,16 @@ def describe(settings: Settings, train: Index, val: Index) -> str:
     for name, index in (("training", train), ("validation", val)):
         if index.note:
             counts += f"; {name} images: {index.note}"
+    if settings.shuffle == "window" and (alike := neighbours_alike(train)) > MOSTLY:
+        counts += (
+            f"; warning: {alike:.0%} of neighbours in the shards are of one class, and so are "
+            "the images of a window: shuffle them before they are packed, or train by --shuffle "
+            "global"
+        )
     return f"data: {settings.data}{prepared}: {counts}"
+
+
+def neighbours_alike(index: Index) -> float:
+    """Return the share of images, of some, whose neighbour in the index has the same label."""
+    places = np.linspace(0, len(index) - 1, LOOKED_AT).astype(np.int64)
+    return float(np.mean(index.labels[places] == index.labels[np.maximum(places - 1, 0)]))

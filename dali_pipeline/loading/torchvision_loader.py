@@ -90,6 +90,7 @@ class _PlannedBatches(Dataset):
 
 def _decode_training(plan: Plan, place: tuple[int, range]) -> tuple[torch.Tensor, np.ndarray]:
     batch = plan.training_batch(*place)
+    plan.train.expect(batch.ids.tolist())
     return training_images(plan, batch), batch.labels
 
 
@@ -113,6 +114,7 @@ def training_images(plan: Plan, batch: TrainingBatch) -> torch.Tensor:
 
 def _decode_validation(plan: Plan, ids: Any) -> tuple[torch.Tensor, np.ndarray]:
     batch = plan.validation_batch(ids)
+    plan.val.expect(batch.ids.tolist())
     return validation_images(plan, batch), batch.labels
 
 

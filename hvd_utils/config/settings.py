@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.data_size import parse_bytes
 from hvd_utils.config.interval import parse
 from hvd_utils.config.recipe import (
     AugmentationSettings,
@@ -72,7 +73,9 @@ class RunSettings(Section):
     """the run."""
 
     data: str | None = Field(
-        None, description=f"folder with train/ and val/ in class folders, or '{DIGITS}'"
+        None,
+        description=f"folder with train/ and val/ in class folders or shards, '{DIGITS}', or "
+        "shards at s3://BUCKET/PREFIX or https://HOST/PATH",
     )
     output: Path | None = Field(
         None, description="folder of the run; none: a new one below runs/, named after the recipe"
@@ -140,6 +143,29 @@ class RunSettings(Section):
     @classmethod
     def _is_interval(cls, value: str | int) -> str:
         parse(value)
+        return str(value)
+
+
+class StorageSettings(Section):
+    """data in an object store (--data s3://... or https://...)."""
+
+    cache: Path | None = Field(
+        None,
+        description="folder on each node's disk, shared by its processes and kept between jobs, "
+        "for the index and what was read; none: one below TMPDIR",
+    )
+    cache_size: str = Field("20GB", description="the most that it holds, as 500GB")
+    storage_patience: float = Field(
+        120,
+        gt=0,
+        le=1e6,
+        description="try a failed read again for so long, then end the job, seconds",
+    )
+
+    @field_validator("cache_size", mode="before")
+    @classmethod
+    def _is_a_size(cls, value: str | int) -> str:
+        parse_bytes(value)
         return str(value)
 
 
@@ -232,7 +258,9 @@ class CommunicationSettings(Section):
         return value
 
 
-class Settings(CommunicationSettings, SpeedSettings, WatchSettings, RunSettings, Recipe):
+class Settings(
+    CommunicationSettings, SpeedSettings, WatchSettings, StorageSettings, RunSettings, Recipe
+):
     """All settings of a run."""
 
     recipe: str
@@ -277,6 +305,7 @@ class Settings(CommunicationSettings, SpeedSettings, WatchSettings, RunSettings,
 
 SECTIONS = (
     RunSettings,
+    StorageSettings,
     WatchSettings,
     CommunicationSettings,
     MinibatchSettings,

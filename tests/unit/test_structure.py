@@ -23,7 +23,8 @@ LAYERS["hvd_utils.paper"] = {"hvd_utils.config"}
 LAYERS["hvd_utils.faults"] = {"hvd_utils.cli"}
 
 _GROUND = {"hvd_utils.cli", "hvd_utils.config"}
-LAYERS["dali_pipeline.dataset"] = _GROUND
+LAYERS["dali_pipeline.storage"] = {"hvd_utils.cli"}
+LAYERS["dali_pipeline.dataset"] = _GROUND | {"dali_pipeline.storage"}
 LAYERS["dali_pipeline.sampling"] = _GROUND | {"hvd_utils.paper", "dali_pipeline.dataset"}
 LAYERS["dali_pipeline.loading"] = _GROUND | {
     "hvd_utils.faults",
@@ -31,9 +32,9 @@ LAYERS["dali_pipeline.loading"] = _GROUND | {
     "dali_pipeline.sampling",
 }
 LAYERS["dali_pipeline.preparation"] = {"hvd_utils.cli", "dali_pipeline.dataset"}
-LAYERS["dali_pipeline.staging"] = {
-    "hvd_utils.cli",
+LAYERS["dali_pipeline.staging"] = _GROUND | {
     "hvd_utils.faults",
+    "dali_pipeline.storage",
     "dali_pipeline.dataset",
     "dali_pipeline.preparation",
 }

@@ -70,7 +70,7 @@ class Feed:
         """Yield the inputs of the graph, from the first place that was not delivered."""
         self._pending.clear()
         places = itertools.islice(enumerate(self._places()), self._done, None)
-        reads = prefetched(itertools.starmap(self._read, places), READ_AHEAD)
+        reads = prefetched(itertools.starmap(self._read, self._announced(places)), READ_AHEAD)
         reads = (read for read in reads if len(read.batch.ids))
         while group := list(itertools.islice(reads, self._group)):
             self._pending.append(group)
@@ -78,6 +78,20 @@ class Feed:
             encoded = [image for read in group for image in read.encoded]
             columns = zip(*(read.columns(self._on_gpu) for read in group), strict=True)
             yield encoded, *map(np.concatenate, columns)
+
+    def _announced(self, places: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+        """Yield places, each after the storage heard of the images some batches ahead."""
+        ahead: deque[tuple[tuple[int, Any], int]] = deque()
+        images = 0
+        for place in places:
+            if self._index.storage.ahead:
+                ids = self._plan(place[1]).ids
+                self._index.expect(ids.tolist())
+                images += len(ids)
+            ahead.append((place, images))
+            while ahead and images - ahead[0][1] >= self._index.storage.ahead:
+                yield ahead.popleft()[0]
+        yield from (place for place, _ in ahead)
 
     def _pending_ids(self) -> list[int]:
         return [i for group in self._pending for read in group for i in read.batch.ids.tolist()]

@@ -1,0 +1,156 @@
+"""Open a data set in an object store: its index is brought to each node's cache once."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from dataclasses import replace
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+
+from dali_pipeline.dataset.index import AGAIN, Index
+from dali_pipeline.dataset.index_file import SPLITS, index_path, load_index
+from dali_pipeline.dataset.scan import check_classes
+from dali_pipeline.storage.cache import INDEX, Cache, locked
+from dali_pipeline.storage.client import Client, Stat
+from dali_pipeline.storage.remote import AHEAD, CacheFolder, RemoteShards
+from dali_pipeline.storage.workers import Workers
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.ranks import Processes
+from hvd_utils.config.data_size import parse_bytes
+from hvd_utils.config.settings import Settings
+
+PART = 1 << 23  # bytes of an index that are read by one request
+PARTS_AT_ONCE = 8
+OPENING = 20.0  # seconds of patience at most, in which a wrong address is seen
+MOST_AHEAD = 8192  # images that are announced, whatever the window
+
+
+def open_remote(settings: Settings, world: Processes) -> tuple[Index, Index]:
+    """Return the training and validation index at the URL of ``settings``; collective.
+
+    One process of each node brings the files to the node's cache. Raises BadInput where there is no
+    data set, or its storage does not answer.
+    """
+    folder = world.broadcast(_folder(settings))  # rank 0's index names its files there
+    version = _bring(settings, folder) if world.local_rank == 0 else ""
+    processes = len(world.gather(None))  # all wait until they are there
+    opened = _open(settings, folder, version, processes) if world.is_root else None
+    return world.broadcast(opened)
+
+
+def open_alone(settings: Settings) -> tuple[Index, Index]:
+    """Return the same for this process alone."""
+    folder = _folder(settings)
+    return _open(settings, folder, _bring(settings, folder), 1)
+
+
+def _folder(settings: Settings) -> Path:
+    """Return the cache: the one that is named, or one of this user."""
+    default = Path(tempfile.gettempdir()) / f"imagenet-in-1-hour-{os.getuid()}"
+    return (settings.cache or default).absolute()
+
+
+def _bring(settings: Settings, folder: Path) -> str:
+    """Bring both indexes to this node's cache, unless they are there; return their version."""
+    url = settings.data.rstrip("/")
+    client = Client(url, min(OPENING, settings.storage_patience))
+    stats = {split: _stat(client, url, split) for split in SPLITS}
+    version = blake2b(repr((url, stats)).encode(), digest_size=8).hexdigest()
+    cache = _in_use(folder, version, parse_bytes(settings.cache_size))
+    with locked(cache.folder / "index.lock"):
+        for split, stat in stats.items():
+            path = index_path(cache.folder / INDEX, split)
+            if not path.exists():
+                _fetch(client, f"{url}/{path.name}", stat.size, cache, path)
+            os.utime(path)  # the time of its last use
+    return version
+
+
+@cache
+def _in_use(folder: Path, version: str, limit: int) -> Cache:
+    """Open a cache, and keep it in use until this process ends."""
+    return Cache(folder, version, limit, replaces=False)
+
+
+def _stat(client: Client, url: str, split: str) -> Stat:
+    name = index_path(Path(), split).name
+    try:
+        return client.stat(f"{url}/{name}")
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"no {name} at {url}: check --data; it needs shards with their index beside train/ and "
+            "val/, as python -m dali_pipeline.prepare FOLDER --pack PACKED writes them"
+        ) from error
+
+
+def _fetch(client: Client, url: str, size: int, cache: Cache, path: Path) -> None:
+    """Bring an index, in parts, to ``path``: whole and with the right checksums, or not at all."""
+    if not cache.claim(size):
+        raise BadInput(
+            f"{url} has {size:,} bytes, more than --cache has room for: raise --cache-size, or "
+            "name a --cache on a larger disk"
+        )
+    temporary = cache.partial_path()
+
+    def bring(offset: int) -> None:
+        part = client.fetch(url, offset, min(PART, size - offset))
+        if len(part) < min(PART, size - offset):
+            raise BadInput(f"{url} changed while it was read: start again")
+        os.pwrite(file.fileno(), part, offset)
+
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with temporary.open("wb") as file:
+            workers = Workers(PARTS_AT_ONCE)
+            for part in [workers.submit(bring, offset) for offset in range(0, size, PART)]:
+                part.result()
+        with zipfile.ZipFile(temporary) as archive:
+            if archive.testzip():
+                raise zipfile.BadZipFile("its checksum is wrong")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror}; make room for --cache") from error
+    except zipfile.BadZipFile as error:
+        raise BadInput(f"index {url} is damaged or not an index ({error}): {AGAIN}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _open(settings: Settings, folder: Path, version: str, processes: int) -> tuple[Index, Index]:
+    """Return the indexes that were brought."""
+    url = settings.data.rstrip("/")
+    cache = CacheFolder(str(folder), version, parse_bytes(settings.cache_size))
+    storage = RemoteShards(url, cache, patience=settings.storage_patience)
+    splits = {}
+    for split in SPLITS:
+        path = index_path(folder / version / INDEX, split)
+        index = replace(load_index(path, Path(split)), root=f"{url}/{split}", storage=storage)
+        if not index.packed:
+            raise BadInput(
+                f"{url} has no shards but single images, which are not read from there: pack them "
+                "(python -m dali_pipeline.prepare FOLDER --pack PACKED) and put PACKED there"
+            )
+        _check_shards(index, Client(url, OPENING))
+        splits[split] = index
+    train, val = splits.values()
+    check_classes(train, val)
+    if settings.shuffle == "window":
+        ahead = min(max(AHEAD, settings.shuffle_window // processes), MOST_AHEAD)
+        train = replace(train, storage=replace(storage, blocks=True, ahead=ahead))
+    return train, val
+
+
+def _check_shards(index: Index, client: Client) -> None:
+    """Raise BadInput unless the first and the last shard are there, as long as the index says."""
+    for image in (0, len(index) - 1):
+        path = index.path(image)
+        try:
+            size = client.stat(path).size
+        except FileNotFoundError:
+            size = None
+        if size is None or size < int(index.offset[image]) + int(index.file_bytes[image]):
+            state = "is missing" if size is None else "has changed"
+            raise BadInput(f"{path} {state} since its index was made: {AGAIN}")

@@ -1,0 +1,147 @@
+"""Shards in an object store: many reads in flight, and a cache on the node's disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from dali_pipeline.storage.cache import Cache
+from dali_pipeline.storage.client import PATIENCE, Client
+from dali_pipeline.storage.interface import Piece
+from dali_pipeline.storage.workers import Workers
+from hvd_utils.cli.errors import BadInput
+
+IMAGES_IN_FLIGHT = 64  # requests of a process at once
+BLOCKS_IN_FLIGHT = 16  # likewise, of larger pieces
+AHEAD = 512  # images that are announced before they are read
+BLOCK = 1 << 22  # bytes
+
+
+@dataclass(frozen=True)
+class CacheFolder:
+    """Where a node keeps what it read: a folder, the data set's version, and the most bytes."""
+
+    folder: str
+    version: str
+    limit: int
+
+
+@dataclass(frozen=True)
+class RemoteShards:
+    """Objects below ``url``; see ``Storage``.
+
+    ``blocks``: read whole blocks into the cache, where images that are read one after the other lie
+    near one another; otherwise each image by itself. A request is repeated for ``patience``
+    seconds. Another process that this is sent to connects and opens the cache by itself.
+    """
+
+    url: str
+    cache: CacheFolder
+    blocks: bool = False
+    ahead: int = AHEAD
+    patience: float = PATIENCE
+
+    def expect(self, pieces: Iterable[Piece]) -> None:
+        """Begin to read these pieces; see ``Storage``."""
+        _reader(self).expect(pieces)
+
+    def read(self, piece: Piece) -> bytes:
+        """Return the bytes of a piece; see ``Storage``."""
+        return _reader(self).read(piece)
+
+
+@cache
+def _reader(shards: RemoteShards) -> ImageReader:
+    """Return this process's reader of a storage."""
+    client = Client(shards.url, shards.patience)
+    where = shards.cache
+    cache = Cache(Path(where.folder), where.version, where.limit, replaces=shards.blocks)
+    return (BlockReader if shards.blocks else ImageReader)(client, cache)
+
+
+class ImageReader:
+    """Reads each piece by a request of its own, or from the cache."""
+
+    in_flight = IMAGES_IN_FLIGHT
+
+    def __init__(self, client: Client, cache: Cache) -> None:
+        self._client, self._cache = client, cache
+        self._workers = Workers(self.in_flight)
+        self._coming: dict[Piece, Future] = {}
+        self._lock = threading.Lock()
+
+    def expect(self, pieces: Iterable[Piece]) -> None:
+        """Begin to read pieces, in this order."""
+        with self._lock:
+            for piece in pieces:
+                if piece not in self._coming:
+                    self._coming[piece] = self._workers.submit(self._get, piece)
+
+    def read(self, piece: Piece) -> bytes:
+        """Return the bytes of a piece."""
+        with self._lock:
+            coming = self._coming.pop(piece, None)
+        return coming.result() if coming else self._get(piece)
+
+    def _get(self, piece: Piece) -> bytes:
+        data = self._cache.read(piece, 0, piece.length)
+        if data is None:
+            data = bytes(self._fetch(piece))
+            if len(data) == piece.length:
+                self._cache.write(piece, data)
+        return data
+
+    def _fetch(self, piece: Piece) -> memoryview:
+        try:
+            return self._client.fetch(*piece)
+        except FileNotFoundError as error:  # not the image is bad, which may be skipped
+            raise BadInput(str(error)) from error
+
+
+class BlockReader(ImageReader):
+    """Reads blocks into the cache, and pieces from there; alone those that are not there."""
+
+    in_flight = BLOCKS_IN_FLIGHT
+
+    def expect(self, pieces: Iterable[Piece]) -> None:
+        """Begin to read the blocks of these pieces, in this order."""
+        if self._cache.full:  # the disk is: blocks would be read in vain
+            super().expect(pieces)
+            return
+        with self._lock:
+            for piece in pieces:
+                for block, *_ in cover(piece):
+                    if block not in self._coming and not self._cache.has(block):
+                        self._coming[block] = self._workers.submit(self._bring, block)
+
+    def read(self, piece: Piece) -> bytes:
+        """Return the bytes of a piece, from its blocks where they are there or on the way."""
+        parts = []
+        for block, offset, length in cover(piece):
+            with self._lock:
+                coming = self._coming.get(block)
+            if coming:
+                coming.result()
+            parts.append(self._cache.read(block, offset, length))
+        return super().read(piece) if None in parts else b"".join(parts)
+
+    def _bring(self, block: Piece) -> None:
+        try:
+            self._cache.write(block, self._fetch(block))
+        finally:
+            with self._lock:
+                self._coming.pop(block, None)
+
+
+def cover(piece: Piece) -> Iterator[tuple[Piece, int, int]]:
+    """Yield each block that a piece lies in, with the part's offset in the block and its length."""
+    path, offset, length = piece
+    while length > 0:
+        within = offset % BLOCK
+        part = min(length, BLOCK - within)
+        yield Piece(path, offset - within, BLOCK), within, part
+        offset, length = offset + part, length - part

@@ -11,12 +11,13 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dali_pipeline.dataset.index_file import SPLITS, index_path, open_splits
-from dali_pipeline.staging.files import File, list_files
+from dali_pipeline.staging.files import File
 from dali_pipeline.staging.node import Staged, stage
 from dali_pipeline.staging.nodes import Nodes
 from dali_pipeline.staging.options import read_options
 from dali_pipeline.staging.progress import gigabytes
+from dali_pipeline.staging.sources import Folder, ObjectStore, Source
+from dali_pipeline.storage.address import is_remote
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.run_main import run_main
 
@@ -24,12 +25,15 @@ from hvd_utils.cli.run_main import run_main
 def main(arguments: Sequence[str] | None = None) -> None:
     """Stage on every node at once, then print what was done, or which nodes failed."""
     options = read_options(arguments)
+    source: Source = (
+        ObjectStore(options.source) if is_remote(options.source) else Folder(options.source)
+    )
     nodes = Nodes()
     done = None
     if nodes.works:
         # Listed once for all nodes: a million files are much to ask of a shared file system.
-        wanted = nodes.tell(_list(options) if nodes.is_root else None)
-        done = _stage(wanted, options, nodes)
+        wanted = nodes.tell(_list(source, options) if nodes.is_root else None)
+        done = _stage(source, wanted, options, nodes)
     results = [result for result in nodes.gather(done) if result]
     failed = [result for result in results if result.error]
     if nodes.is_root:
@@ -66,22 +70,20 @@ def _rate(result: Staged) -> float:
     return result.bytes / 1e6 / max(result.seconds, 1e-3)
 
 
-def _list(options: Namespace) -> list[File]:
+def _list(source: Source, options: Namespace) -> list[File]:
     """Return the files of the source, after a look whether its index, if any, fits."""
     if options.pack:
         return []  # the index lists what there is
-    if any(index_path(options.source, split).exists() for split in SPLITS):
-        open_splits(options.source)
     try:
-        return list_files(options.source, options.threads)
+        return source.files(options.threads)
     except OSError as error:
         raise BadInput(_reason(error, options.source)) from error
 
 
-def _stage(wanted: Sequence[File], options: Namespace, nodes: Nodes) -> Staged:
+def _stage(source: Source, wanted: Sequence[File], options: Namespace, nodes: Nodes) -> Staged:
     """Stage on this node; a failure is reported later, when the other nodes are done."""
     try:
-        return stage(wanted, options, nodes.host, shown=nodes.is_root)
+        return stage(source, wanted, options, nodes.host, shown=nodes.is_root)
     except BadInput as error:
         return Staged(nodes.host, error=str(error))
     except OSError as error:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from dali_pipeline.staging.files import File
+from dali_pipeline.staging.sources import Folder, Source
 from hvd_utils.cli.errors import BadInput
 
-CHUNK = 1 << 20  # bytes read at once
 TOGETHER = 16  # files that a thread takes at once
 
 Advance = Callable[[int], None]  # called with the number of bytes copied
@@ -21,7 +21,7 @@ Advance = Callable[[int], None]  # called with the number of bytes copied
 class Copier:
     """Copies files of ``source`` to ``destination``; ``partial`` is for what is not whole."""
 
-    def __init__(self, source: Path, destination: Path, partial: Path, threads: int) -> None:
+    def __init__(self, source: Source, destination: Path, partial: Path, threads: int) -> None:
         self._source, self._destination = source, destination
         self._partial = partial
         self._threads = threads
@@ -37,8 +37,8 @@ class Copier:
         found: list[File] = []
 
         def compare(file: File) -> None:
-            sides = (self._source / file.name, self._destination / file.name)
-            if len({_digest(path) for path in sides}) > 1:
+            sides = (self._source, Folder(self._destination))
+            if len({_digest(side.chunks(file.name)) for side in sides}) > 1:
                 found.append(file)
             advance(file.size)
 
@@ -53,25 +53,24 @@ class Copier:
 
     def _copy(self, file: File, advance: Advance) -> None:
         temporary = self._partial / f"{os.getpid()}-{threading.get_ident()}"
-        with (self._source / file.name).open("rb") as read, temporary.open("wb") as write:
-            while chunk := read.read(CHUNK):
+        with temporary.open("wb") as write:
+            for chunk in self._source.chunks(file.name):
                 write.write(chunk)
                 advance(len(chunk))
-            size, mtime = write.tell(), os.fstat(read.fileno()).st_mtime_ns
+            now = self._source.look(file.name)._replace(size=write.tell())
             write.flush()
             os.fsync(write.fileno())  # else its name may survive a power cut, and its bytes not
-        if not file.same(File(file.name, size, mtime)):
+        if not file.same(now):
             raise BadInput(
-                f"{self._source / file.name} changed while it was staged: start again when nobody "
-                "writes there"
+                f"{self._source.where(file.name)} changed while it was staged: start again when "
+                "nobody writes there"
             )
-        os.utime(temporary, ns=(mtime, mtime))
+        os.utime(temporary, ns=(now.mtime_ns, now.mtime_ns))
         os.replace(temporary, self._destination / file.name)
 
 
-def _digest(path: Path) -> bytes:
+def _digest(chunks: Iterable[bytes | memoryview]) -> bytes:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
+    for chunk in chunks:
+        digest.update(chunk)
     return digest.digest()

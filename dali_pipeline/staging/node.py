@@ -17,6 +17,7 @@ from dali_pipeline.preparation.shard import QUALITY, Encoding
 from dali_pipeline.staging.copying import Copier
 from dali_pipeline.staging.files import File, check_room, list_files, missing
 from dali_pipeline.staging.progress import Progress
+from dali_pipeline.staging.sources import Source
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.faults.folder_lock import FolderLock, InUse
 
@@ -33,8 +34,10 @@ class Staged:
     error: str = ""
 
 
-def stage(wanted: Sequence[File], options: Namespace, host: str, shown: bool) -> Staged:
-    """Bring the files of the source to this node's disk, unless they are there.
+def stage(
+    source: Source, wanted: Sequence[File], options: Namespace, host: str, shown: bool
+) -> Staged:
+    """Bring the ``wanted`` files of the source to this node's disk, unless they are there.
 
     Waits while another job does the same. Until all is done, a mark file makes training refuse the
     folder. Raises BadInput with what cannot work, and OSError.
@@ -51,7 +54,8 @@ def stage(wanted: Sequence[File], options: Namespace, host: str, shown: bool) ->
         if options.pack:
             copied = _pack(options, marked)
         else:
-            copied = _copy(wanted, options, marked, partial, shown)
+            copier = Copier(source, options.destination, partial, options.threads)
+            copied = _copy(copier, wanted, options, marked, shown)
         shutil.rmtree(partial)
         marked.unlink(missing_ok=True)
     finally:
@@ -74,11 +78,10 @@ def _lock(folder: Path, host: str) -> FolderLock:
 
 
 def _copy(
-    wanted: Sequence[File], options: Namespace, marked: Path, partial: Path, shown: bool
+    copier: Copier, wanted: Sequence[File], options: Namespace, marked: Path, shown: bool
 ) -> list[File]:
     """Copy what is missing, or with --verify different; return it."""
     destination = options.destination
-    copier = Copier(options.source, destination, partial, options.threads)
 
     def bring(files: Sequence[File]) -> None:
         marked.touch()

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from dali_pipeline.dataset.index_file import SPLITS
 from dali_pipeline.dataset.scan import UNFINISHED
+from dali_pipeline.storage.address import check_address, is_remote
 from hvd_utils.cli.errors import BadInput
 
 THREADS = 16  # a parallel file system answers many questions at once
@@ -33,9 +34,9 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "source",
-        type=Path,
         metavar="SOURCE",
-        help="folder with train/ and val/ in class folders or shards, prepared or not",
+        help="folder with train/ and val/ in class folders or shards, prepared or not; or shards "
+        "at s3://BUCKET/PREFIX or https://HOST/PATH",
     )
     parser.add_argument(
         "destination",
@@ -66,12 +67,19 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--threads {options.threads} is less than 1")
     if options.pack and options.verify:
         parser.error("--verify compares copies: leave it out with --pack")
+    remote = is_remote(options.source)
+    if remote:
+        check_address(options.source, "SOURCE")
+        if options.pack:
+            parser.error(f"{options.source} has to be packed already: leave out --pack")
     try:
-        options.source = options.source.expanduser().absolute()
+        if not remote:
+            options.source = Path(options.source).expanduser().absolute()
         options.destination = options.destination.expanduser().absolute()
     except RuntimeError as error:  # ~nobody: no such user
         parser.error(f"folder {options.source} or {options.destination} cannot be: {error}")
-    _check_folders(options.source, options.destination)
+    if not remote:
+        _check_folders(options.source, options.destination)
     return options
 
 

@@ -16,6 +16,7 @@ from hvd_utils.cli.errors import BadInput
 
 PATIENCE = 120.0  # seconds of retrying, where the settings do not say
 TRIES = 6  # of a request that stalls each time, within the patience
+LEAST_WAIT = 5.0  # seconds, before a request counts as stalled
 FIRST_WAIT, LONGEST_WAIT = timedelta(milliseconds=100), timedelta(seconds=10)
 
 
@@ -38,7 +39,7 @@ class Client:
         from obstore.store import from_url  # optional: checked by ``check_address``
 
         self._url = url
-        wait = timedelta(seconds=max(patience / TRIES, 0.1))
+        wait = timedelta(seconds=max(patience / TRIES, LEAST_WAIT))
         try:
             self._store = from_url(
                 url,

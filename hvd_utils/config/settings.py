@@ -14,7 +14,6 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from hvd_utils.cli.errors import BadInput
-from hvd_utils.config.data_size import parse_bytes
 from hvd_utils.config.interval import parse
 from hvd_utils.config.recipe import (
     AugmentationSettings,
@@ -27,6 +26,7 @@ from hvd_utils.config.recipe import (
     Recipe,
     Section,
 )
+from hvd_utils.config.storage_settings import StorageSettings
 
 DIGITS = "digits"  # the embedded data set's name, where a folder's would stand
 
@@ -143,29 +143,6 @@ class RunSettings(Section):
     @classmethod
     def _is_interval(cls, value: str | int) -> str:
         parse(value)
-        return str(value)
-
-
-class StorageSettings(Section):
-    """data in an object store (--data s3://... or https://...)."""
-
-    cache: Path | None = Field(
-        None,
-        description="folder on each node's disk, shared by its processes and kept between jobs, "
-        "for the index and what was read; none: one below TMPDIR",
-    )
-    cache_size: str = Field("20GB", description="the most that it holds, as 500GB")
-    storage_patience: float = Field(
-        120,
-        gt=0,
-        le=1e6,
-        description="try a failed read again for so long, then end the job, seconds",
-    )
-
-    @field_validator("cache_size", mode="before")
-    @classmethod
-    def _is_a_size(cls, value: str | int) -> str:
-        parse_bytes(value)
         return str(value)
 
 

@@ -1,0 +1,109 @@
+"""Where a data set is staged from: a folder, or an object store."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from dali_pipeline.dataset.index import AGAIN
+from dali_pipeline.dataset.index_file import SPLITS, index_path, open_splits
+from dali_pipeline.dataset.open_remote import open_alone
+from dali_pipeline.staging.files import File, list_files
+from dali_pipeline.storage.client import Client
+from dali_pipeline.storage.workers import Workers
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.settings import Settings
+
+CHUNK = 1 << 20  # bytes of a file read at once
+PART = 1 << 23  # bytes of an object, likewise
+
+
+class Source(Protocol):
+    """A data set that is copied. Any thread may ask; raises OSError and BadInput."""
+
+    def files(self, threads: int) -> list[File]:
+        """Return all that training may read, in the order of names."""
+
+    def look(self, name: str) -> File:
+        """Return a file as it is now."""
+
+    def chunks(self, name: str) -> Iterator[bytes | memoryview]:
+        """Yield a file's bytes."""
+
+    def where(self, name: str) -> str:
+        """Return where a user finds a file."""
+
+
+class Folder:
+    """A folder; see ``Source``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def files(self, threads: int) -> list[File]:
+        """Return all that training may read, after a look whether its index, if any, fits."""
+        if any(index_path(self._path, split).exists() for split in SPLITS):
+            open_splits(self._path)
+        return list_files(self._path, threads)
+
+    def look(self, name: str) -> File:
+        """Return a file as it is now."""
+        status = os.stat(self._path / name)
+        return File(name, status.st_size, status.st_mtime_ns)
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """Yield a file's bytes."""
+        with (self._path / name).open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+
+    def where(self, name: str) -> str:
+        """Return a file's path."""
+        return str(self._path / name)
+
+
+class ObjectStore:
+    """Shards at a URL with their index, which names them; see ``Source``."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._client = Client(self._url)
+
+    def files(self, threads: int) -> list[File]:
+        """Return the index files and the shards that they name."""
+        with tempfile.TemporaryDirectory() as folder:
+            everything = Settings(
+                recipe="stage", data=self._url, cache=Path(folder), cache_size="1000000TB"
+            )
+            splits = zip(SPLITS, open_alone(everything), strict=True)
+            names = [f"{split}/{shard}" for split, index in splits for shard in index.shards]
+        names += [index_path(Path(), split).name for split in SPLITS]
+        workers = Workers(threads)
+        return [look.result() for look in [workers.submit(self.look, n) for n in sorted(names)]]
+
+    def look(self, name: str) -> File:
+        """Return an object as it is now; raises BadInput where there is none."""
+        try:
+            stat = self._client.stat(self.where(name))
+        except FileNotFoundError as error:
+            raise BadInput(
+                f"{self.where(name)} is missing since its index was made: {AGAIN}"
+            ) from error
+        return File(name, stat.size, stat.mtime_ns)
+
+    def chunks(self, name: str) -> Iterator[memoryview]:
+        """Yield an object's bytes."""
+        size, offset = self.look(name).size, 0
+        while offset < size:
+            part = self._client.fetch(self.where(name), offset, min(PART, size - offset))
+            if not len(part):
+                return  # it is shorter now, which its next look tells
+            yield part
+            offset += len(part)
+
+    def where(self, name: str) -> str:
+        """Return an object's URL."""
+        return f"{self._url}/{name}"

@@ -1,0 +1,196 @@
+"""Reading from a server that is slow, fails, breaks off or stalls: the right bytes or one line."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+from support.images import write_jpegs
+from support.object_store import CLOSED, FaultyServer, packed, some_ids
+
+from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.dataset.open_data import check_data
+from dali_pipeline.dataset.open_remote import open_alone
+from dali_pipeline.dataset.scan import scan_splits
+from dali_pipeline.storage.interface import Piece
+from dali_pipeline.storage.remote import BLOCK, cover
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_jpegs(folder / "images/train", {"ant": 30, "bee": 31}, seed=1)
+    write_jpegs(folder / "images/val", {"ant": 5, "bee": 6}, seed=2)
+    return packed(scan_splits(folder / "images"), folder / "packed")
+
+
+def settings_of(url, cache, **changes):
+    given = {"storage_patience": 120, **changes}
+    return Settings(recipe="test", data=url, cache=cache, **given)
+
+
+def is_tar(path):
+    return path.endswith(".tar")
+
+
+@pytest.mark.parametrize("shuffle", ["global", "window"])
+@pytest.mark.parametrize("kind", [None, 500, 503, 429, "break", "stall"])
+def test_no_byte_is_wrong_or_lost(data, tmp_path, shuffle, kind):
+    """Each shard's second request fails, and the first one for the index; one of all stalls."""
+
+    def fault(path, number):
+        if kind == "stall" and path != "/train/000000.tar":
+            return None
+        return kind if number == (2 if is_tar(path) else 1) else None
+
+    local = open_splits(data)
+    with FaultyServer(data, fault) as server:
+        settings = settings_of(server.url, tmp_path, shuffle=shuffle, storage_patience=30)
+        remote = open_alone(settings)
+        for ours, theirs in zip(local, remote, strict=True):
+            assert theirs.digest() == ours.digest()
+            ids = some_ids(ours).tolist()
+            theirs.expect(ids[:-3])
+            assert [theirs.read(i) for i in ids] == [ours.read(i) for i in ids]
+        server.fault = lambda path, number: None
+        asked = server.requests
+        again = open_alone(settings)[0]
+        assert [again.read(i) for i in range(len(again))]
+        assert server.requests <= asked + 6  # looks at the index and the shards alone
+
+
+def test_blocks_are_few_requests(data, tmp_path):
+    with FaultyServer(data) as server:
+        train, _ = open_alone(settings_of(server.url, tmp_path, shuffle="window"))
+        ids = range(len(train))
+        train.expect(ids)
+        assert all(map(train.read, ids))
+        asked = [path for path, _ in server.seen if path.startswith("/train/")]
+        assert sorted(asked) == sorted(f"/train/{shard}" for shard in train.shards)
+
+
+def test_many_requests_are_in_flight(data, tmp_path):
+    """The answers wait for one another: one at a time, they would wait for ever."""
+    together = 16
+    with FaultyServer(data) as server:
+        train, _ = open_alone(settings_of(server.url, tmp_path))
+        meeting = Meeting(together)
+        server.fault = lambda path, number: meeting.come()
+        train.expect(range(together))
+        assert all(map(train.read, range(together)))
+
+
+class Meeting:
+    """Returns None when so many have come."""
+
+    def __init__(self, parties):
+        self._barrier = threading.Barrier(parties, timeout=120)
+
+    def come(self):
+        self._barrier.wait()
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (500, "error 500, tried again until --storage-patience was over"),
+        (404, r"000000.tar does not exist \(404\)"),
+        (403, r"refused \(403\): check the keys"),
+        ("break", "body"),
+    ],
+)
+def test_a_storage_that_fails_for_good_is_one_line(data, tmp_path, kind, line):
+    """It is no bad image, which may be skipped."""
+    with FaultyServer(data) as server:
+        train, _ = open_alone(settings_of(server.url, tmp_path, storage_patience=0.6))
+        server.fault = lambda path, number: kind
+        train.expect([0, 1])
+        for image in (0, 1, 2):
+            with pytest.raises(BadInput, match=line) as caught:
+                train.read(image)
+            assert type(caught.value) is BadInput
+            assert "\n" not in str(caught.value)
+
+
+def test_a_shard_that_is_cut_off_is_a_bad_image(data, tmp_path):
+    """As in a folder: the file is at fault."""
+    with FaultyServer(data) as server:
+        train, _ = open_alone(settings_of(server.url, tmp_path))
+        longer = replace(train, file_bytes=train.file_bytes + 10**6)
+        with pytest.raises(BadInput, match="its shard ends too early"):
+            longer.read(0)
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("gs://bucket/x", "nothing here reads gs://; give a folder, s3://"),
+        ("s3:///x", "names no bucket: give s3://BUCKET/PREFIX"),
+        ("https:///x", "names no host: give https://HOST/PATH"),
+        ("https://user:secret@host/x?key=1", "--data https://host/x has a user, a query"),
+    ],
+)
+def test_an_address_that_cannot_be_is_named_at_once(url, line):
+    with pytest.raises(BadInput, match=line) as caught:
+        check_data(Settings(recipe="test", data=url))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_client_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match="read by obstore, which is not installed: pip install"):
+        check_data(Settings(recipe="test", data="s3://bucket/x"))
+
+
+def test_a_cache_of_a_local_folder_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="--cache .* has no effect"):
+        check_data(Settings(recipe="test", data=str(tmp_path), cache=tmp_path))
+
+
+def test_a_host_that_does_not_answer_and_an_index_that_is_not_there(data, tmp_path):
+    with pytest.raises(BadInput, match=r"Connection refused.*check the address"):
+        open_alone(settings_of(CLOSED, tmp_path, storage_patience=0.3))
+    with (
+        FaultyServer(data / "train") as server,
+        pytest.raises(BadInput, match=r"no train.index.npz at http.*prepare FOLDER --pack"),
+    ):
+        open_alone(settings_of(server.url, tmp_path))
+
+
+def test_an_index_that_does_not_fit_the_shards_is_refused(data, tmp_path):
+    def fault(path, number):
+        return 404 if is_tar(path) else None
+
+    with (
+        FaultyServer(data, fault) as server,
+        pytest.raises(BadInput, match=r"000000.tar is missing since its index was made"),
+    ):
+        open_alone(settings_of(server.url, tmp_path))
+    with (
+        FaultyServer(data) as server,
+        pytest.raises(BadInput, match="more than --cache has room for: raise --cache-size"),
+    ):
+        open_alone(settings_of(server.url, tmp_path / "small", cache_size="1KB"))
+
+
+def test_s3_by_its_endpoint_unsigned(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    (tmp_path / "bucket").mkdir()
+    (tmp_path / "bucket/prefix").symlink_to(data)
+    with FaultyServer(tmp_path) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        train, _ = open_alone(settings_of("s3://bucket/prefix/", tmp_path / "cache"))
+        ours, _ = open_splits(data)
+        assert [train.read(i) for i in (0, 60)] == [ours.read(i) for i in (0, 60)]
+        assert server.seen[-1][0].startswith("/bucket/prefix/train/")
+        with pytest.raises(BadInput, match="no train.index.npz at s3://nothing/prefix"):
+            open_alone(settings_of("s3://nothing/prefix", tmp_path / "cache"))
+
+
+def test_blocks_cover_a_piece():
+    assert list(cover(Piece("a", BLOCK - 3, BLOCK + 5))) == [
+        (Piece("a", 0, BLOCK), BLOCK - 3, 3),
+        (Piece("a", BLOCK, BLOCK), 0, BLOCK),
+        (Piece("a", 2 * BLOCK, BLOCK), 0, 2),
+    ]

@@ -3,6 +3,7 @@
 python -m dali_pipeline.benchmark                          stages, pipeline and peers
 horovodrun -np 8 python -m dali_pipeline.benchmark         what a node's 8 processes load at once
 python -m dali_pipeline.benchmark --index                  what an index of ImageNet's size costs
+python -m dali_pipeline.benchmark --storage                what each order costs an object store
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if options.index:
         report_index_cost(options.rounds, options.json)
+        return
+    if options.storage:
+        from dali_pipeline.benchmarking.storage_cost import report_storage  # needs obstore
+
+        report_storage(options, start_world("cpu"))
         return
     check_names(options.only)
     world = start_world(options.device)

@@ -239,7 +239,7 @@ start() {
   if ((code == 0 && ${PREFLIGHT:-1})); then
     local known=() previous=''
     for argument in "$@"; do # those of the job's settings that preflight has too
-      [[ ! $previous =~ ^--(recipe|workers|device|decode)$ ]] || known+=("$previous" "$argument")
+      [[ ! $previous =~ ^--(recipe|workers|device|decode|cache)$ ]] || known+=("$previous" "$argument")
       previous=$argument
     done
     run "${mpi[@]}" "${on_all[@]}" \
@@ -261,7 +261,7 @@ prepare() {
     [[ -e $CONTAINER ]] || die "no container $CONTAINER: build it from containers/, or set CONTAINER"
     CONTAINER=$(realpath "$CONTAINER")
   fi
-  [[ -z $DATA || $DATA == digits ]] || DATA=$(realpath -m "$DATA")
+  [[ -z $DATA || $DATA == digits || $DATA == *://* ]] || DATA=$(realpath -m "$DATA")
   OUTPUT=$(realpath -m "$OUTPUT")
   [[ -z ${HOSTFILE:-} ]] || HOSTFILE=$(realpath "$HOSTFILE")
   make_output "$OUTPUT"

@@ -77,6 +77,12 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="with --index: how the cost grows, on made-up indexes of so many images each; "
         "100,000,000 take 5 GB of temporary files",
     )
+    parser.add_argument(
+        "--storage",
+        action="store_true",
+        help="measure instead what each --shuffle costs in requests and bytes, from a local web "
+        "server with 0, 10 and 50 ms of latency",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write medians and ratios")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a picture")
     options = parser.parse_args(arguments)

@@ -118,8 +118,12 @@ def look(settings: Settings, place: Mapping[str, int]) -> dict[str, Any]:
 def _look(settings: Settings) -> Any:
     from dali_pipeline.dataset.digits import ensure_digits
     from dali_pipeline.dataset.open_data import EMBEDDED
-    from hvd_utils.preflight.checks.data import see
+    from dali_pipeline.storage.address import check_address, is_remote
+    from hvd_utils.preflight.checks.data import see, see_remote
 
+    if "data" not in _seen and is_remote(settings.data):
+        check_address(settings.data)
+        _seen["data"] = see_remote(settings)
     if "data" not in _seen:
         folder = (
             EMBEDDED if settings.data == DIGITS else Path(settings.data).expanduser().absolute()

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dali_pipeline.benchmarking.range_server import Handler, RangeServer
 from dali_pipeline.dataset.index import Index
 from dali_pipeline.preparation.pack import pack
 from dali_pipeline.preparation.shard import Encoding
 from dali_pipeline.preparation.verify import verify
+from dali_pipeline.storage.range_server import Handler, RangeServer
 
 CLOSED = "http://127.0.0.1:9"  # nobody listens
 

@@ -13,9 +13,11 @@ import numpy as np
 from dali_pipeline.dataset.index import BadImage, Index
 from dali_pipeline.dataset.index_file import SPLITS, index_path, open_splits
 from dali_pipeline.dataset.mapped import pieces
+from dali_pipeline.dataset.open_remote import open_alone
 from dali_pipeline.dataset.scan import EXTENSIONS, check_splits
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import name_hosts, some
+from hvd_utils.config.settings import Settings
 from hvd_utils.preflight.verdict import FAIL, OK, WARN, Verdict, odd_ones
 
 CLASSES_LOOKED_INTO = 20  # of a folder without index: walking it on every node takes too long
@@ -39,6 +41,12 @@ def see(data: Path) -> tuple[dict[str, Any], tuple[Index, Index]]:
         facts = {index.root: fact for index, fact in looks}
     train, val = facts.values()
     return {"train": train, "val": val}, splits
+
+
+def see_remote(settings: Settings) -> tuple[dict[str, Any], tuple[Index, Index]]:
+    """Return the same of data in an object store, whose index comes to this node's cache."""
+    train, val = open_alone(settings)
+    return {"train": _facts_of_index(train), "val": _facts_of_index(val)}, (train, val)
 
 
 def _facts_of_index(index: Index) -> dict[str, Any]:

@@ -30,6 +30,7 @@ CHECKS = (
     "estimate",
 )
 NEED_A_CHILD = frozenset({"horovod", "data", "decode", "compute", "input", "estimate"})
+PASSED_ON = ("data", "workers", "recipe", "decode", "cache")  # as of the job
 TIME_LIMIT, QUICK_TIME_LIMIT = 120, 30  # seconds
 
 
@@ -58,7 +59,7 @@ def read_options(
 
 
 def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
-    given = {name: getattr(options, name) for name in ("data", "workers", "recipe", "decode")}
+    given = {name: getattr(options, name) for name in PASSED_ON}
     if options.recipe is None and options.data == DIGITS:
         given["recipe"] = "demo"
     flags = [part for name, value in given.items() if value for part in (f"--{name}", str(value))]
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", metavar="DIR", help=f"as of the job: a folder, or '{DIGITS}' (or IMAGENET_DIR)")
     add("--recipe", metavar="NAME", help="as of the job (default: paper with --data, else demo)")
     add("--workers", type=positive, metavar="N", help="k, as of the job (default: ranks)")
+    add("--cache", metavar="DIR", help="as of the job, where --data is s3:// or https://")
     add("--decode", choices=(*WAYS, "auto"), help="as of the job: probed unless cpu")
     add("--output", type=Path, metavar="DIR", help="as of the job: is it shared and writable?")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.long
 ELSEWHERE = {
     "make ": "the target exists",
     "sbatch ": "tests/slurm",
+    "horovodrun -np 8 python train_imagenet.py --data s3://": "tests/parallel/loading",
+    "python -m dali_pipeline.stage s3://": "tests/unit/staging/test_stage_from_url.py",
     "scancel ": "tests/slurm",
     "python -m benchmarks.study --quick": "tests/parallel/benchmarks/test_study_runs.py",
     "horovodrun -np 8 python examples/mask_rcnn.py": "tests/parallel/examples",

@@ -61,5 +61,4 @@ def test_a_storage_that_is_gone_ends_all_ranks_with_one_line(data, tmp_path):
     assert ended.code != 0
     assert "no answer in time" in ended.output
     assert "check the address, the network and the server" in ended.output
-    print(ended.code, ended.output)
     assert "Traceback" not in ended.output

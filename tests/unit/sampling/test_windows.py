@@ -121,6 +121,12 @@ def test_a_run_goes_on_with_the_shards_it_began_with():
     assert facts["shards"] != others["shards"]
 
 
+def test_the_shuffle_is_part_of_the_experiment():
+    """So a run does not go on with another; see ``checkpoint.check_experiment``."""
+    experiment = plan_of(index_of(SHARDS), shuffle_window=24).settings.experiment()
+    assert (experiment["shuffle"], experiment["shuffle_window"]) == ("window", 24)
+
+
 def test_without_shards_it_is_refused():
     folders = replace(index_of(SHARDS), shards=(), shard=None, offset=None)
     with pytest.raises(BadInput, match=r"--shuffle window .* data/train has none: pack them"):

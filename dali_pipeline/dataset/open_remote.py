@@ -90,8 +90,8 @@ def _fetch(client: Client, url: str, size: int, cache: Cache, path: Path) -> Non
     """Bring an index, in parts, to ``path``: whole and with the right checksums, or not at all."""
     if not cache.claim(size):
         raise BadInput(
-            f"{url} has {size:,} bytes, more than --cache has room for: raise --cache-size, or "
-            "name a --cache on a larger disk"
+            f"{url} has {size:,} bytes, for which --cache has no room: raise --cache-size, or name "
+            "a --cache on a disk with more space"
         )
     temporary = cache.partial_path()
 

@@ -69,20 +69,18 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(end - begin))
         self.send_header("Last-Modified", self.date_time_string(int(mtime)))
         self.send_header("ETag", f'"{size:x}-{int(mtime * 1e6):x}"')
+        with self.server.counting:  # before the client can know that it has its answer
+            self.server.requests += 1
+            self.server.sent += body * (end - begin)
         self.end_headers()
-        sent = 0
         if body:
             with path.open("rb") as file:
                 file.seek(begin)
-                sent = self.send_body(file.read(end - begin))
-        with self.server.counting:
-            self.server.requests += 1
-            self.server.sent += sent
+                self.send_body(file.read(end - begin))
 
-    def send_body(self, data: bytes) -> int:
-        """Send a body; return its length."""
+    def send_body(self, data: bytes) -> None:
+        """Send a body."""
         self.wfile.write(data)
-        return len(data)
 
     def fail(self, code: int) -> None:
         """Answer with an error and no body."""

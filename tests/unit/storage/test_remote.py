@@ -169,7 +169,7 @@ def test_an_index_that_does_not_fit_the_shards_is_refused(data, tmp_path):
         open_alone(settings_of(server.url, tmp_path))
     with (
         FaultyServer(data) as server,
-        pytest.raises(BadInput, match="more than --cache has room for: raise --cache-size"),
+        pytest.raises(BadInput, match="for which --cache has no room: raise --cache-size"),
     ):
         open_alone(settings_of(server.url, tmp_path / "small", cache_size="1KB"))
 

@@ -124,7 +124,7 @@ def folder(tmp_path_factory) -> Path:
     (root / "local").mkdir()
     (root / "bin").mkdir()
     for page_command in (
-        "horovodrun -np 2 python train_imagenet.py --epochs 3 --output runs/demo",
+        "horovodrun -np 2 python train_imagenet.py --output runs/demo",
         "python train_imagenet.py --data /data/imagenet --output runs/small",
     ):
         run(smaller(page_command), root)

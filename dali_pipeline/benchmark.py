@@ -4,6 +4,7 @@ python -m dali_pipeline.benchmark                          stages, pipeline and 
 horovodrun -np 8 python -m dali_pipeline.benchmark         what a node's 8 processes load at once
 python -m dali_pipeline.benchmark --index                  what an index of ImageNet's size costs
 python -m dali_pipeline.benchmark --storage                what each order costs an object store
+python -m dali_pipeline.benchmark --index --index-images 1000000,1000000000    how that grows
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from hvd_utils.horovod_backend.world import start_world
 
     if options.index_images:
-        report_growth(options.index_images, options.rounds, options.json)
+        report_growth(options.index_images, options.rounds, options.json, options.plot)
         return
     if options.index:
         report_index_cost(options.rounds, options.json)

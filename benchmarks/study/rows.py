@@ -80,7 +80,9 @@ LARS = (
     # What of it is the schedule's, not the optimizer's.
     Row("workers-64-polynomial", "64 workers, SGD, LARS's schedule", 64, tuple(SCHEDULE.items())),
 )
-ROWS = (*TABLE1, *TABLE2, *FIGURE1, *LARS)
+# The shuffle of runs before the computed one, as a control.
+ORDER = (Row("stored-order", "baseline, stored order", 1, (("order", "stored"),)),)
+ROWS = (*TABLE1, *TABLE2, *FIGURE1, *LARS, *ORDER)
 BY_NAME = {row.name: row for row in ROWS}
 # The largest effects, which few seeds show.
 QUICK = ("baseline", "gradual-warmup", "unscaled", "workers-64")

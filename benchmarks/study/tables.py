@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.study.rows import FIGURE1, LARS, TABLE1, TABLE2, Row
+from benchmarks.study.rows import FIGURE1, LARS, ORDER, TABLE1, TABLE2, Row
 from benchmarks.study.verdicts import Verdict
 from hvd_utils.inspect.outcome import Outcome
 
@@ -16,6 +16,7 @@ TABLES: Mapping[str, tuple[str, Sequence[Row]]] = {
     "table2": ("Table 2: rate, γ", TABLE2),
     "figure1": ("Figure 1: other minibatches", FIGURE1),
     "lars": ("LARS, beyond the paper", LARS),
+    "order": ("The shuffle of earlier versions", ORDER),
 }
 WIDTH = 33  # of a setting's title
 

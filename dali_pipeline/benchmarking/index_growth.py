@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dali_pipeline.benchmarking.measure import machine, write_json
+from dali_pipeline.benchmarking.sparse_index import write_sparse_index
 from dali_pipeline.dataset.index import Index
 from dali_pipeline.dataset.index_file import (
     COLUMNS,
@@ -29,36 +30,60 @@ from dali_pipeline.sampling.order import images_at
 from hvd_utils.cli.argument_types import positive
 from hvd_utils.cli.errors import BadInput
 
-MINIBATCH = 8192  # images looked up in a step: the paper's kn, by a process alone
+MINIBATCH = 8192  # images of a step: the paper's kn
+SHARE = 32  # of them, those of each of the paper's 256 processes
+SHARES = 20  # looked up of each step
 NAME = b"made-up/0000.jpg"
 KINDS = COLUMNS | PACKED_COLUMNS
 BYTES = len(NAME) + sum(np.dtype(kind).itemsize for kind in KINDS.values())  # of an image
+DENSE = 10**10  # bytes; of a larger file, only the images that are looked up are written
+BLOCK = 4096  # bytes of the disk that one of those takes in each column, at most
 PART = 1 << 20
+VALUES = {"shard": 0, "offset": 512, "file_bytes": 110_000, "heights": 500, "widths": 500}
+CLASSES = 1000
 
 
-def write_made_up(path: Path, images: int, classes: int, sides: int = 500) -> None:
+def write_made_up(path: Path, images: int) -> None:
     """Write the index of so many images that do not exist, in one shard; in little memory."""
+    classes = min(images, CLASSES)
 
     def parts(name: str) -> Iterator[np.ndarray]:
         for start in range(0, images, PART):
-            ids = np.arange(start, min(start + PART, images))
-            if name == "names":
-                yield np.full(len(ids), NAME)
-            elif name == "labels":
-                yield ids % classes
-            else:
-                value = {"shard": 0, "offset": 512, "file_bytes": 110_000}.get(name, sides)
-                yield np.full(len(ids), value)
+            yield _column(name, np.arange(start, min(start + PART, images)), classes)
 
     columns = Columns(images, np.dtype(f"S{len(NAME)}"), parts)
-    write_index(path, columns, [f"class {c}" for c in range(classes)], ["000000.tar"])
+    write_index(path, columns, _names(classes), ["000000.tar"])
 
 
-def look_up(index: Index, step: int) -> None:
-    """Look up what a step needs of the index: order, labels and sizes of a minibatch."""
-    _, ids = images_at(1, step * MINIBATCH, MINIBATCH, len(index))
+def write_sparse(path: Path, images: int, steps: int) -> None:
+    """Write the same, but of its images only the first, the last and those of so many steps."""
+    ids = np.unique([*images_at(1, 0, steps * MINIBATCH, images)[1], 0, images - 1])
+    columns = {name: _column(name, ids, CLASSES).astype(kind) for name, kind in KINDS.items()}
+    names = _column("names", ids, CLASSES)
+    some = Index("", tuple(_names(CLASSES)), names, shards=("000000.tar",), **columns)
+    write_sparse_index(path, some, ids, images)
+
+
+def _names(classes: int) -> list[str]:
+    return [f"class {number}" for number in range(classes)]
+
+
+def _column(name: str, ids: np.ndarray, classes: int) -> np.ndarray:
+    if name == "labels":
+        return ids % classes
+    return np.full(len(ids), NAME if name == "names" else VALUES[name])
+
+
+def look_up(index: Index, first: int, count: int) -> float:
+    """Look up what so many images in turn need of the index, and return the seconds it took.
+
+    That is their place in the order, their labels and sizes.
+    """
+    began = time.perf_counter()
+    _, ids = images_at(1, first, count, len(index))
     index.labels_of(ids)
     index.sizes(ids)
+    return time.perf_counter() - began
 
 
 def private_megabytes() -> float:
@@ -68,61 +93,111 @@ def private_megabytes() -> float:
     return int(line.split()[1]) / 1024
 
 
-def measure(path: Path, rounds: int) -> dict[str, float]:
+def measure(path: Path, steps: int) -> dict[str, float]:
     """Return what opening an index and looking up in it cost this process, which is a new one."""
     before = private_megabytes()
     began = time.perf_counter()
     index = load_index(path, path.parent)
     opened = time.perf_counter() - began
-    seconds = []
-    for step in range(10 * rounds):
-        began = time.perf_counter()
-        look_up(index, step)
-        seconds.append(time.perf_counter() - began)
+    # As in training, most are of images that this process has not looked up before.
+    shares, minibatches = [], []
+    for first in range(0, steps * MINIBATCH, MINIBATCH):
+        shares += [look_up(index, first + SHARE * share, SHARE) for share in range(SHARES)]
+        minibatches.append(look_up(index, first, MINIBATCH))
     return {
         "open_seconds": opened,
         "private_megabytes": private_megabytes() - before,
-        "lookup_seconds": statistics.median(seconds),
+        "share_seconds": statistics.median(shares),
+        "minibatch_seconds": statistics.median(minibatches),
     }
 
 
-def report_growth(sizes: Sequence[int], rounds: int, file: Path | None) -> None:
+def report_growth(
+    sizes: Sequence[int], rounds: int, file: Path | None, picture: Path | None = None
+) -> None:
     """Measure made-up indexes of these lengths, each in a process of its own; print a table.
 
     Raises BadInput where the disk of temporary files has no room.
     """
-    print(f"{machine()}; a look-up is of {MINIBATCH:,} images")
-    print(f"{'images':>15} {'file MB':>9} {'open s':>8} {'private MB':>11} {'look-up ms':>11}")
+    print(
+        f"{machine()}; look-ups of a process's {SHARE} images of a step, and of all {MINIBATCH:,}"
+    )
+    print(
+        f"{'images':>15} {'file MB':>9} {'open ms':>8} {'private MB':>11} {'ms':>7} {'ms all':>7}"
+    )
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         for images in sizes:
-            needed, free = BYTES * images, shutil.disk_usage(folder).free
-            if needed > free:
-                raise BadInput(
-                    f"an index of {images:,} images needs {needed:,} bytes, {folder} has {free:,}: "
-                    "lower --index-images, or set TMPDIR to another disk"
-                )
             path = Path(folder) / "train.index.npz"
-            write_made_up(path, images, min(images, 1000))
+            sparse = _write(path, images, rounds)
             command = [sys.executable, "-m", __spec__.name, str(path), str(rounds)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             cost = results[images] = json.loads(done.stdout)
             print(
-                f"{images:15,} {path.stat().st_size / 1e6:9,.0f} {cost['open_seconds']:8.3f} "
-                f"{cost['private_megabytes']:11.1f} {1e3 * cost['lookup_seconds']:11.3f}",
+                f"{images:15,} {path.stat().st_size / 1e6:9,.0f} {1e3 * cost['open_seconds']:8.1f} "
+                f"{cost['private_megabytes']:11.1f} {1e3 * cost['share_seconds']:7.3f} "
+                f"{1e3 * cost['minibatch_seconds']:7.3f}"
+                f"{'  of the file, only what is looked up is written' if sparse else ''}",
                 flush=True,
             )
             os.unlink(path)
-    write_json(file, {"minibatch": MINIBATCH, "images": results})
+    write_json(file, {"share": SHARE, "minibatch": MINIBATCH, "images": results})
+    if picture:
+        plot(picture, results, machine())
+
+
+def _write(path: Path, images: int, steps: int) -> bool:
+    """Write an index, whole if it is small enough; return whether it is not."""
+    whole, free = BYTES * images, shutil.disk_usage(path.parent).free
+    parts = steps * MINIBATCH * (1 + len(KINDS)) * BLOCK
+    sparse = whole > max(DENSE, parts)
+    needed = parts if sparse else whole
+    remedy = "lower --index-images, or set TMPDIR to another disk"
+    if needed > free:
+        raise BadInput(
+            f"an index of {images:,} images needs {needed:,} bytes, {path.parent} has {free:,}: "
+            f"{remedy}"
+        )
+    try:
+        write_sparse(path, images, steps) if sparse else write_made_up(path, images)
+    except OSError as error:  # it has no files so long
+        raise BadInput(
+            f"an index of {images:,} images cannot be in {path.parent} ({error.strerror}): {remedy}"
+        ) from error
+    return sparse
+
+
+def plot(path: Path, results: Mapping[int, Mapping[str, float]], title: str) -> None:
+    """Draw what the indexes cost against their images, each cost by its limit."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # no screen on a cluster
+    from matplotlib import pyplot
+
+    panels = {
+        "opening, ms": ("open_seconds", 1e3, 100),
+        "private memory of a process, MB": ("private_megabytes", 1, 50),
+        f"a process's {SHARE} images of a step, ms": ("share_seconds", 1e3, 1),
+    }
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(10, 2.8), layout="constrained")
+    for one, (what, (name, factor, limit)) in zip(axes, panels.items(), strict=True):
+        one.plot([*results], [factor * cost[name] for cost in results.values()], "o-")
+        one.axhline(limit, color="gray", ls=":", lw=1)
+        one.annotate("limit", (min(results), limit), color="gray", fontsize=8, va="bottom")
+        one.set(xscale="log", ylim=(0, 1.15 * limit), xlabel="images")
+        one.set_title(what, fontsize=9)
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
 
 
 def main() -> None:
     """Measure one index, for ``report_growth``."""
     parser = argparse.ArgumentParser()
     parser.add_argument("path", type=Path)
-    parser.add_argument("rounds", type=positive)
+    parser.add_argument("steps", type=positive)
     options = parser.parse_args()
-    print(json.dumps(measure(options.path, options.rounds)))
+    print(json.dumps(measure(options.path, options.steps)))
 
 
 if __name__ == "__main__":

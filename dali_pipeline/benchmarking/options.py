@@ -74,8 +74,8 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=lambda text: [positive(part) for part in text.split(",")],
         default=[],
         metavar="N,N",
-        help="with --index: how the cost grows, on made-up indexes of so many images each; "
-        "100,000,000 take 5 GB of temporary files",
+        help="with --index: how the cost grows, on made-up indexes of so many images each, drawn "
+        "with --plot; 100,000,000 take 5 GB of temporary files",
     )
     parser.add_argument(
         "--storage",

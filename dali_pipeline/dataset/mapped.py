@@ -21,7 +21,7 @@ from numpy.lib import format as npy
 
 from hvd_utils.cli.errors import BadInput
 
-CHECKED_BYTES = 1 << 28  # a file up to this is read once for its checksums when it is opened
+CHECKED_BYTES = 1 << 27  # a file up to this is read once for its checksums when it is opened
 CHUNK = 1 << 20  # elements written at a time
 
 

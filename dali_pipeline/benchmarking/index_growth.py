@@ -134,10 +134,10 @@ def report_growth(
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             cost = results[images] = json.loads(done.stdout)
             print(
-                f"{images:15,} {path.stat().st_size / 1e6:9,.0f} {1e3 * cost['open_seconds']:8.1f} "
-                f"{cost['private_megabytes']:11.1f} {1e3 * cost['share_seconds']:7.3f} "
-                f"{1e3 * cost['minibatch_seconds']:7.3f}"
-                f"{'  of the file, only what is looked up is written' if sparse else ''}",
+                f"{images:15,}{path.stat().st_size / 1e6:12,.0f}{1e3 * cost['open_seconds']:12.1f}"
+                f"{cost['private_megabytes']:12.1f}{1e3 * cost['share_seconds']:12.3f}"
+                f"{1e3 * cost['minibatch_seconds']:12.3f}"
+                f"{'  (only what is looked up is written)' if sparse else ''}",
                 flush=True,
             )
             os.unlink(path)

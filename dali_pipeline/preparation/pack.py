@@ -19,7 +19,7 @@ import numpy as np
 from dali_pipeline.dataset.index import Index
 from dali_pipeline.dataset.index_file import SPLITS, index_path, save_index
 from dali_pipeline.preparation.parallel import parallel_map
-from dali_pipeline.preparation.shard import MEASURED, Encoding, Shard, write_shard
+from dali_pipeline.preparation.shard import MEASURED, Encoding, Shard, idx_path, write_shard
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.progress_bar import tqdm
 
@@ -111,5 +111,7 @@ def _remove_others(shards: Sequence[Shard]) -> None:
     current = {shard.memory for shard in shards}
     for memory in shards[0].memory.parent.glob("*.npz"):
         if memory not in current:
-            (shards[0].path.parent / f"{memory.stem}.tar").unlink(missing_ok=True)
+            tar = shards[0].path.parent / f"{memory.stem}.tar"
+            tar.unlink(missing_ok=True)
+            idx_path(tar).unlink(missing_ok=True)
             memory.unlink()

@@ -2,7 +2,8 @@
 
 Each image is CLASS/NAME.jpg, followed by CLASS/NAME.cls with its label as text. Tar, because any
 tool reads it, DALI's ``readers.webdataset`` among them; and because it stores images as they are,
-an index can hold the place of each one, so training still reads them in any order.
+an index can hold the place of each one, so training still reads them in any order. The ``.idx``
+beside a tar spares DALI's reader the walk through it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 import tarfile
 from dataclasses import dataclass
 from io import BytesIO
@@ -64,6 +66,8 @@ def write_shard(shard: Shard) -> dict[str, Any]:
     try:
         with np.load(shard.memory, allow_pickle=False) as known:
             if known["identity"] == identity and known["size"] == shard.path.stat().st_size:
+                if not idx_path(shard.path).exists():
+                    write_idx(shard.path)
                 return {name: known[name] for name in MEASURED}
     except Exception:  # nothing yet, or nothing that makes sense: write it
         pass
@@ -72,11 +76,37 @@ def write_shard(shard: Shard) -> dict[str, Any]:
     temporary = shard.path.with_name(f".{shard.path.name}.tmp")
     measured: dict[str, Any] = _write(temporary, shard)
     size = temporary.stat().st_size
-    shard.memory.unlink(missing_ok=True)  # of the shard that is replaced
+    for old in (shard.memory, idx_path(shard.path)):  # of the shard that is replaced
+        old.unlink(missing_ok=True)
     os.replace(temporary, shard.path)
+    write_idx(shard.path)
     with shard.memory.open("wb") as file:
         np.savez(file, identity=identity, size=size, **measured)
     return measured
+
+
+def idx_path(tar: Path) -> Path:
+    """Return where DALI's index of a shard is."""
+    return tar.with_suffix(".idx")
+
+
+def write_idx(tar: Path) -> None:
+    """Write DALI's index of a shard: the format v1.2 of ``wds2idx``, which comes with DALI.
+
+    A line for each sample has extension, offset, length and name of its files. The reader takes
+    blanks for ends, and the name for messages alone, so its blanks are written as _.
+    """
+    samples: dict[str, list[str]] = {}
+    with tarfile.open(tar, "r:") as opened:
+        for member in opened:
+            key, _, extension = member.name.rpartition(".")
+            name = re.sub(r"\s", "_", member.name)
+            part = f"{extension} {member.offset_data} {member.size} {name}"
+            samples.setdefault(key, []).append(part)
+    lines = [f"v1.2 {len(samples)}", *map(" ".join, samples.values())]
+    temporary = idx_path(tar).with_name(f".{idx_path(tar).name}.tmp")
+    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
+    os.replace(temporary, idx_path(tar))
 
 
 def _identity(shard: Shard) -> str:

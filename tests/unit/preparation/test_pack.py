@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import wds2idx
 from nvidia.dali import fn, pipeline_def
 from PIL import Image
 from support.images import write_jpegs
@@ -72,11 +73,18 @@ def test_dali_reads_the_shards(data, tmp_path):
     run(data, "--pack", tmp_path / "packed", "--shard-bytes", 5000)
     train, _ = open_splits(tmp_path / "packed")
     paths = sorted({train.path(image) for image in range(len(train))})
+    for path in paths:  # as DALI's own tool writes it
+        with wds2idx.IndexCreator(path, tmp_path / "its.idx", verbose=False) as creator:
+            creator.create_index()
+        assert Path(path).with_suffix(".idx").read_bytes() == (tmp_path / "its.idx").read_bytes()
 
     @pipeline_def(batch_size=len(train), num_threads=1, device_id=None)
     def graph():
         images, labels = fn.readers.webdataset(
-            paths=paths, ext=["jpg", "cls"], missing_component_behavior="error"
+            paths=paths,
+            index_paths=[path.replace(".tar", ".idx") for path in paths],
+            ext=["jpg", "cls"],
+            missing_component_behavior="error",
         )
         return images, labels
 
@@ -86,6 +94,30 @@ def test_dali_reads_the_shards(data, tmp_path):
     for image in range(len(train)):
         assert np.array(images.at(image)).tobytes() == train.read(image)
         assert np.array(labels.at(image)).tobytes() == str(train.labels[image]).encode()
+
+
+def test_webdataset_reads_the_shards(data, tmp_path):
+    wds = pytest.importorskip("webdataset")
+    run(data, "--pack", tmp_path / "packed", "--shard-bytes", 5000)
+    train, _ = open_splits(tmp_path / "packed")
+    paths = sorted({train.path(image) for image in range(len(train))})
+    samples = [*wds.WebDataset(paths, shardshuffle=False)]
+    assert [sample["jpg"] for sample in samples] == [train.read(i) for i in range(len(train))]
+    assert [int(sample["cls"]) for sample in samples] == train.labels.tolist()
+
+
+def test_a_shards_index_for_dali_is_written_again_where_it_is_gone(data, tmp_path):
+    """As in a set that was packed before there were any; the tar stays. Blanks are no ends."""
+    (data / "val/ant/001.JPEG").rename(data / "val/ant/a b.JPEG")
+    packed = tmp_path / "packed"
+    run(data, "--pack", packed)
+    before, idx = tars(packed), packed / "val" / "000000.idx"
+    content = idx.read_bytes()
+    assert b" ant/a_b.jpg cls " in content
+    idx.unlink()
+    run(data, "--pack", packed)
+    assert tars(packed) == before
+    assert idx.read_bytes() == content
 
 
 def test_packing_twice_changes_nothing_and_changed_images_are_packed_again(data, tmp_path):
@@ -103,6 +135,7 @@ def test_packing_twice_changes_nothing_and_changed_images_are_packed_again(data,
     assert {name for name in before if now[name] != before[name]} == {f"train/{train.shards[-1]}"}
     run(data, "--pack", packed)  # cut otherwise: the other shards go
     assert sorted(tars(packed)) == ["train/000000.tar", "val/000000.tar"]
+    assert [path.name for path in (packed / "train").glob("*.idx")] == ["000000.idx"]
 
 
 def test_an_interrupted_packing_goes_on(data, tmp_path, monkeypatch):

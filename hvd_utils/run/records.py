@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hvd_utils.cli.files import replace_text
 from hvd_utils.config.interval import Timer, parse
 from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.world import World
@@ -17,7 +16,7 @@ from hvd_utils.run.async_checkpoint import AsyncCheckpointer
 from hvd_utils.run.event_log import forget_after
 from hvd_utils.run.progress import Progress
 from hvd_utils.run.resume import named_checkpoint
-from hvd_utils.run.run_log import BAD_IMAGES, RunLog, final_line
+from hvd_utils.run.run_log import BAD_IMAGES, RunLog, final_line, list_bad_images
 from hvd_utils.trackers.follower import Followers
 from hvd_utils.training.metrics import Errors, Window
 
@@ -32,6 +31,8 @@ class Records:
         self._output, self._settings = output, settings
         self._progress, self._last_step = progress, last_step
         forget_after(output, progress.step, progress.epoch)
+        if progress.step == 0:  # a new run, of which an earlier one in this folder knows nothing
+            (output / BAD_IMAGES).unlink(missing_ok=True)
         self._log = RunLog(
             output, step=progress.step, total_steps=last_step, epochs=settings.epochs
         )
@@ -112,12 +113,9 @@ class Records:
             )
 
     def bad_images(self, total: int, named: Mapping[str, str]) -> None:
-        """Log how many bad images were found so far, if any; list those ``named`` in a file."""
+        """Log how many bad images this launch found, if any; add those ``named`` to the list."""
         if total:
-            lines = [f"{image}: {reason}" for image, reason in named.items()]
-            if total > len(lines):
-                lines.append(f"... and {total - len(lines):,} more")
-            replace_text(self._output / BAD_IMAGES, "\n".join(lines) + "\n")
+            list_bad_images(self._output / BAD_IMAGES, total, named)
             self._log.bad_images(self._progress.epoch, self._progress.step, total, named)
 
     def checkpoint_due(self) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hvd_utils.cli.files import cannot_write
+from hvd_utils.cli.files import cannot_write, replace_text
 from hvd_utils.cli.progress_bar import terminal, tqdm
 from hvd_utils.run.event_log import METRICS
 from hvd_utils.timing.step_times import split_text
@@ -20,7 +21,9 @@ from hvd_utils.training.metrics import Errors, Window
 
 SHOWN = 5  # bad images by name on the console
 LOGGED = 100  # and in each epoch's event
+LISTED = 10_000  # and in the file, of all launches
 BAD_IMAGES = "bad-images.txt"  # in a run's folder: those that were passed over
+MORE = re.compile(r"\.\.\. and ([\d,]+) more")  # its last line, where it does not name all
 
 
 class RunLog:
@@ -165,6 +168,26 @@ class RunLog:
     def _time_left(self, step: int) -> str:
         pace = (time.monotonic() - self._began) / max(1, step - self._first)
         return tqdm.format_interval(round(pace * (self._total - step)))
+
+
+def list_bad_images(path: Path, total: int, named: Mapping[str, str]) -> None:
+    """Add to the list of bad images in a run's folder those that were ``named``, with their reason.
+
+    It keeps what earlier launches found, and names at most ``LISTED``. ``total`` were found by this
+    launch; the list counts at least as many. Raises BadInput where it cannot be written.
+    """
+    lines, more = [], 0
+    with contextlib.suppress(OSError):
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    if lines and (beyond := MORE.fullmatch(lines[-1])):
+        more = int(beyond[1].replace(",", ""))
+        lines.pop()
+    every = dict.fromkeys([*lines, *(f"{image}: {reason}" for image, reason in named.items())])
+    total = max(total, len(lines) + more, len(every))
+    listed = sorted([*every][:LISTED])
+    if total > len(listed):
+        listed.append(f"... and {total - len(listed):,} more")
+    replace_text(path, "\n".join(listed) + "\n")
 
 
 def final_line(final_error: float | None, epochs: int) -> str:

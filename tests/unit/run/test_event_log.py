@@ -145,6 +145,22 @@ def test_bad_images_are_listed_and_those_beyond_the_list_are_counted(tmp_path, c
     assert "passed over so far: 1236567: /data/1.jpg (broken)" in capsys.readouterr().out
 
 
+def test_the_list_of_bad_images_goes_on_with_the_run(tmp_path, monkeypatch):
+    """Bounded, each image once; a new run in the folder begins anew."""
+    monkeypatch.setattr("hvd_utils.run.run_log.LISTED", 3)
+    listed, settings = tmp_path / BAD_IMAGES, Settings(recipe="test", workers=1)
+    for step, numbers, more in ((0, (5, 2), 0), (2, (2, 3), 0), (4, (1, 2), 1), (6, (2,), 1)):
+        records = Records(tmp_path, settings, Progress(step=step), last_step=9)
+        records.bad_images(len(numbers), {f"/data/{number}.jpg": "broken" for number in numbers})
+        records.close()
+        lines = listed.read_text().splitlines()
+        expected = [n for n in (2, 3, 5) if step or n != 3]
+        assert lines[: len(expected)] == [f"/data/{n}.jpg: broken" for n in expected]
+        assert lines[len(expected) :] == [f"... and {more} more"] * bool(more)
+    Records(tmp_path, settings, Progress(step=0), last_step=9).close()
+    assert not listed.exists()
+
+
 def test_cuda_graphs_that_were_given_up_are_told_once_for_each_more(tmp_path, monkeypatch, capsys):
     """PyTorch counts them and says nothing."""
     from torch._dynamo.utils import counters

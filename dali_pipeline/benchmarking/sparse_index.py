@@ -37,7 +37,8 @@ def write_sparse_index(path: Path, some: Index, ids: np.ndarray, length: int) ->
     places = _write_zip(path, arrays, dict.fromkeys(columns, length))
     for name in columns:
         column = np.memmap(path, arrays[name].dtype, "r+", places[name], (length,))
-        column[ids] = arrays[name]
+        written = arrays[name] != np.zeros((), arrays[name].dtype)  # zeros are there already
+        column[ids[written]] = arrays[name][written]
 
 
 def _write_zip(

@@ -63,6 +63,11 @@ def index_tars(data: Path, options: argparse.Namespace) -> None:
 
 def _tars(folder: Path) -> list[Path]:
     tars = sorted(folder.rglob("*.tar"))
+    if not tars and any(folder.rglob("*.parquet")):
+        raise BadInput(
+            f"{folder} has Parquet files, whose images cannot be read in place: write them as tars "
+            "of WebDataset's form (webdataset.TarWriter), with .jpg and .cls"
+        )
     if not tars:
         raise BadInput(
             f"no tars in {folder}: expected {folder}/*.tar, not compressed, beside those of the "

@@ -64,7 +64,7 @@ SMALLER = [  # what stands in a page, and what is run
     (r"(dali_pipeline\.prepare) tars", r"\1 --any-count tars"),
     (r"(dali_pipeline\.prepare)", r"\1 --processes 1"),
     (r"^(python -m dali_pipeline\.benchmark)$", r"\1 --only full"),
-    (r"1000000,100000000", "1000,20000"),
+    (r"1000000,10000000,100000000,1000000000", "1000,20000"),
     (r"(dali_pipeline\.benchmark)", r"\1 --images 40 --rounds 1 --batch 8"),
     (r"runs/p\$p", "runs/p$p --resume never"),
 ]

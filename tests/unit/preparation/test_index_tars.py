@@ -151,6 +151,10 @@ WRONG = {
     ),
     "no image's bytes": (lambda path: write(path, {"1.jpg": b"x", "1.cls": b"1"}), "--drop-bad"),
     "no images": (lambda path: path.write_bytes(bytes(10240)), "label 10 is in .*val but not in"),
+    "Parquet": (
+        lambda path: [p.rename(f"{p}.parquet") for p in path.parent.glob("*.tar")],
+        "TarWriter",
+    ),
     "no tars": (lambda path: [p.unlink() for p in path.parent.glob("*.tar")], "no tars in .*train"),
 }
 

@@ -45,9 +45,9 @@ def held_bytes(optimizer: torch.optim.Optimizer, images: int) -> dict[str, int]:
     }
 
 
-def step(head: nn.Module, optimizer: torch.optim.Optimizer, images: int) -> None:
+def step(head: nn.Linear, optimizer: torch.optim.Optimizer, images: int) -> None:
     """Make one step on noise, as far as the inputs' gradients, which the network behind needs."""
-    device = head.weight.device
+    device: torch.device = head.weight.device
     inputs = torch.randn(images, INPUTS, device=device, requires_grad=True)
     labels = torch.randint(head.out_features, (images,), device=device)
     optimizer.zero_grad()

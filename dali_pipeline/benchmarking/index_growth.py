@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def write_sparse(path: Path, images: int, steps: int) -> None:
     """Write the same, but of its images only the first, the last and those of so many steps."""
     ids = np.unique([*images_at(1, 0, steps * MINIBATCH, images)[1], 0, images - 1])
     looked_up = ("labels", "heights", "widths")
-    columns = {
+    columns: dict[str, Any] = {
         name: _column(name, ids, CLASSES).astype(kind) * (name in looked_up)
         for name, kind in KINDS.items()
     }

@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Imported once the options look good: these take seconds.
     from dali_pipeline.benchmarking.bench import images_per_second
     from dali_pipeline.benchmarking.candidates import ON_GPU, check_names, names_for, open_streams
-    from dali_pipeline.benchmarking.index_cost import report_index_cost
-    from dali_pipeline.benchmarking.index_growth import report_growth
+    from dali_pipeline.benchmarking.index.cost import report_index_cost
+    from dali_pipeline.benchmarking.index.growth import report_growth
     from dali_pipeline.benchmarking.measure import machine, taking_turns, write_json
     from dali_pipeline.benchmarking.report import decoding, feeds, our_ratios, plot, table
     from hvd_utils.horovod_backend.world import start_world

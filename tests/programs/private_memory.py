@@ -10,7 +10,7 @@ import signal
 from itertools import count
 
 import train_imagenet
-from dali_pipeline.benchmarking.index_growth import private_megabytes
+from dali_pipeline.benchmarking.index.growth import private_megabytes
 from hvd_utils.cli.ranks import launched_rank
 from hvd_utils.cli.run_main import run_main
 from hvd_utils.training import loops

@@ -11,7 +11,7 @@ import pytest
 from support.launching import PROGRAMS, TINY, launch
 from support.preparing import jpeg
 
-from dali_pipeline.benchmarking.sparse_index import write_sparse_index
+from dali_pipeline.benchmarking.index.sparse import write_sparse_index
 from dali_pipeline.dataset.index import Index
 from dali_pipeline.dataset.index_file import index_path, load_index, save_index
 from dali_pipeline.dataset.mapped import CHECKED_BYTES

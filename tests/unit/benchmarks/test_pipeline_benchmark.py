@@ -17,12 +17,13 @@ from PIL import Image
 from support.images import write_jpegs
 
 from dali_pipeline import benchmark
-from dali_pipeline.benchmarking import index_growth, jpegs, stages
+from dali_pipeline.benchmarking import jpegs, stages
 from dali_pipeline.benchmarking.bench import Bench, Stream, images_per_second
 from dali_pipeline.benchmarking.candidates import names_for, open_streams
 from dali_pipeline.benchmarking.images import open_images
-from dali_pipeline.benchmarking.index_cost import report_index_cost
-from dali_pipeline.benchmarking.index_growth import report_growth
+from dali_pipeline.benchmarking.index import growth
+from dali_pipeline.benchmarking.index.cost import report_index_cost
+from dali_pipeline.benchmarking.index.growth import report_growth
 from dali_pipeline.benchmarking.measure import interleaved, taking_turns
 from dali_pipeline.benchmarking.report import decoding, our_ratios
 from dali_pipeline.dataset.index_file import open_splits
@@ -262,24 +263,24 @@ def test_the_cost_of_an_index_is_measured_with_the_real_functions(tmp_path, caps
 def test_the_growth_of_an_index_is_measured_in_processes_of_their_own(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(index_growth, "DENSE", 4_000_000)  # the second is written as one of 10^9
+    monkeypatch.setattr(growth, "DENSE", 4_000_000)  # the second is written as one of 10^9
     picture = tmp_path / "growth.png"
     report_growth([20_000, 3_000_000], 1, tmp_path / "growth.json", picture)
-    growth = json.loads((tmp_path / "growth.json").read_text())
-    assert set(growth["images"]) == {"20000", "3000000"}
+    written = json.loads((tmp_path / "growth.json").read_text())
+    assert set(written["images"]) == {"20000", "3000000"}
     lines = capsys.readouterr().out.splitlines()
     assert ["only what is looked up" in line for line in lines] == [False, False, False, True]
     with Image.open(picture) as drawn:
         assert min(drawn.size) > 100
     # Neither the index nor an order of all its images (140 and 24 MB) is held in private memory.
-    small, large = (growth["images"][n]["private_megabytes"] for n in ("20000", "3000000"))
+    small, large = (written["images"][n]["private_megabytes"] for n in ("20000", "3000000"))
     assert large - small < 5
 
 
 def test_a_disk_too_small_for_a_made_up_index_is_refused(monkeypatch):
     with pytest.raises(BadInput, match="an index of 10,000,000,000,000 images cannot be"):
         report_growth([10**13], 1, None)
-    monkeypatch.setattr(index_growth.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
+    monkeypatch.setattr(growth.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
     with pytest.raises(BadInput, match="an index of 1,000,000 images needs 48,000,000 bytes, .*"):
         report_growth([10**6], 1, None)
 

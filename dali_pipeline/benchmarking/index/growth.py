@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from dali_pipeline.benchmarking.index.sparse import write_sparse_index
 from dali_pipeline.benchmarking.measure import machine, write_json
-from dali_pipeline.benchmarking.sparse_index import write_sparse_index
 from dali_pipeline.dataset.index import Index
 from dali_pipeline.dataset.index_file import (
     COLUMNS,

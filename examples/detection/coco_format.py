@@ -16,6 +16,7 @@ from PIL import Image
 from torchvision.datasets import CocoDetection
 from torchvision.transforms.functional import pil_to_tensor
 
+from detection.flaws import flaw
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import some
 
@@ -36,7 +37,7 @@ class Coco:
         self._data = _read(folder / split, self.file)
         self.coco = self._data.coco
         self.categories: dict[int, str] = {
-            number: self.coco.cats[number]["name"] for number in sorted(self.coco.cats)
+            number: str(self.coco.cats[number].get("name")) for number in sorted(self.coco.cats)
         }
         self._labels = {number: 1 + place for place, number in enumerate(self.categories)}
         self._check(folder / split)
@@ -45,8 +46,6 @@ class Coco:
             for place, number in enumerate(self._data.ids)
             if not only_with_objects or any(map(_is_learned, self.coco.imgToAnns[number]))
         ]
-        if not self.used:
-            raise BadInput(f"{self.file} has no picture with objects: give another --data")
 
     def __len__(self) -> int:
         return len(self.used)
@@ -65,43 +64,61 @@ class Coco:
         Boxes are float32 (objects, 4) as x0, y0, x1, y1 in pixels, labels int64 (objects,), masks
         uint8 (objects, height, width). Crowds are left out. Raises BadInput if it cannot be read.
         """
+        listed = self.coco.imgs[self.image_id(item)]
         try:
             image, annotations = self._data[self.used[item]]
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            name = self.coco.imgs[self.image_id(item)]["file_name"]
+            name = listed["file_name"]
             raise BadInput(f"cannot read {self._data.root}/{name}: {error}") from error
+        if (image.height, image.width) != (listed["height"], listed["width"]):
+            raise BadInput(
+                f"{self._data.root}/{listed['file_name']} has {image.width} x {image.height} "
+                f"pixels, but {self.file} lists {listed['width']} x {listed['height']}: mend either"
+            )
         learned = [one for one in annotations if _is_learned(one)]
-        boxes = torch.tensor([one["bbox"] for one in learned]).reshape(-1, 4)
+        boxes = torch.tensor([one["bbox"] for one in learned], dtype=torch.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
-        masks = [self.coco.annToMask(one) for one in learned]
         empty = np.zeros((0, image.height, image.width), np.uint8)
         target = {
             "boxes": boxes,
             "labels": torch.tensor([self._labels[one["category_id"]] for one in learned]).long(),
-            "masks": torch.from_numpy(np.stack(masks) if masks else empty),
+            "masks": torch.from_numpy(np.stack([*map(self._mask, learned)]) if learned else empty),
         }
         return pil_to_tensor(image) / 255, target
 
+    def _mask(self, one: Mapping[str, Any]) -> np.ndarray:
+        try:
+            return self.coco.annToMask(one)
+        except ValueError as error:
+            raise BadInput(
+                f"object {one['id']} of {self.file} has a mask that cannot be read: {error}"
+            ) from error
+
     def _check(self, folder: Path) -> None:
-        """Raise BadInput where pictures are absent, or a category is not listed."""
+        """Raise BadInput where pictures are absent, or an object cannot be learned and judged."""
         there = set(os.listdir(folder))
-        listed = [str(image.get("file_name")) for image in self.coco.imgs.values()]
+        images = self.coco.imgs
+        listed = [str(image.get("file_name")) for image in images.values()]
         absent = [name for name in listed if name not in there]
         if absent:
             raise BadInput(
                 f"{len(absent)} of {len(listed)} pictures that {self.file} lists are not in "
                 f"{folder}: {some(absent)}; fetch them, or give another --data"
             )
+        for number, image in images.items():
+            if not all(isinstance(image.get(side), int) for side in ("height", "width")):
+                raise BadInput(f"picture {number} of {self.file} has no height or no width")
         if not self.coco.anns:
             raise BadInput(f"{self.file} has no annotations: give another --data")
+        parts = (("images", images), ("annotations", self.coco.anns), ("categories", self._labels))
+        for name, by_id in parts:
+            if len(by_id) != len(self.coco.dataset[name]):
+                raise BadInput(f"{self.file} has {name} of the same id: number each of its own")
         for number, one in self.coco.anns.items():
-            if len(one.get("bbox") or ()) != 4 or not one.get("segmentation"):
-                raise BadInput(f"object {number} of {self.file} has no bbox or no segmentation")
-            if one.get("category_id") not in self.coco.cats:
-                raise BadInput(
-                    f"object {number} of {self.file} is of category {one.get('category_id')}, "
-                    f"which is not one of the {len(self.coco.cats)} that it lists: mend them"
-                )
+            if found := flaw(one, images, self._labels):
+                raise BadInput(f"object {number} of {self.file} {found}: mend it")
+        if not any(map(_is_learned, self.coco.anns.values())):
+            raise BadInput(f"{self.file} has no objects but crowds: give another --data")
 
 
 def _is_learned(annotation: Mapping[str, Any]) -> bool:

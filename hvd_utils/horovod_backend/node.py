@@ -55,10 +55,10 @@ def see_own_gpu_first(local_rank: int | None, root: Path = Path("/")) -> None:
     Call it before anything starts CUDA, which then reads CUDA_VISIBLE_DEVICES. The keys of
     torch.compile's caches have a GPU's number (torch/_inductor/codecache.py): processes of a node
     find there what one of them compiled if all compute on the same number. All GPUs stay visible
-    to all, and NCCL knows them by their bus. ``root`` is ``/``.
+    to all, and NCCL knows them by their bus. A second call changes nothing. ``root`` is ``/``.
     """
     global _first
-    if not local_rank:
+    if not local_rank or _first:
         return
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:

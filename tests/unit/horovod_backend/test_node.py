@@ -111,3 +111,12 @@ def test_where_there_is_nothing_to_order_nothing_changes(node, environment, loca
     see_own_gpu_first(local_rank, node)
     assert "CUDA_VISIBLE_DEVICES" not in environment
     assert own_gpu_index(1, 4, 4) == 1
+
+
+def test_a_second_call_leaves_each_rank_its_gpu(node, environment):
+    """It would take the second number behind the own one."""
+    environment["CUDA_VISIBLE_DEVICES"] = "4,5,6"
+    for _ in range(2):
+        see_own_gpu_first(2, node)
+        assert environment["CUDA_VISIBLE_DEVICES"] == "6,4,5"
+        assert own_gpu_index(2, 3, 3) == 0

@@ -70,6 +70,8 @@ def seeds_needed(
     the test of equality, and the effect is 0 or less than it. ``level`` is of the two-sided test.
     """
     variance = [spread**2 for spread in spreads]
+    if not sum(variance):
+        return None  # a test of values without any spread finds nothing
     for seeds in range(2, MOST_SEEDS + 1):
         error = math.sqrt(sum(variance) / seeds)
         # Of Welch and Satterthwaite, with as many seeds of both.
@@ -93,6 +95,8 @@ def _welch(one: Sample, other: Sample, shift: float = 0, alternative: str = "two
 
 def _p(one: Sample, other: Sample, shift: float, alternative: str) -> float:
     """Return Welch's p for other less one against ``shift``; 1 where neither has any spread."""
+    if len(set(one)) == len(set(other)) == 1:  # SciPy would take rounding for their spread
+        return 1.0
     result = _welch(one, other, shift, alternative)
     return float(result.pvalue) if math.isfinite(result.statistic) else 1.0
 

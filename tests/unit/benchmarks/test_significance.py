@@ -51,6 +51,15 @@ def test_values_without_any_spread_are_no_error():
     assert diverged.low < 91 < diverged.high
 
 
+@pytest.mark.parametrize("value", [0.1, 4.0, 12.7])
+def test_values_without_any_spread_decide_nothing(value):
+    """SciPy sees a spread of 1e-17 in three times 0.1."""
+    same, more = [value] * 3, [value + 0.05] * 3
+    assert lower(same, more).p == 1
+    assert equal(same, same, 0.55).p == equal(same, more, 0.55).p == 1
+    assert seeds_needed((0.0, 0.0), 0.05, LEVEL, 0.9) is None
+
+
 def test_holm_corrects_the_smallest_most_and_keeps_the_order():
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
         {"a": 0.03, "b": 0.06, "c": 0.06}

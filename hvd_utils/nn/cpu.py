@@ -24,7 +24,8 @@ HUGE_PAGE = 2**21
 
 def compute_on(cores: int) -> None:
     """Have PyTorch compute on so many cores, unless the user set OMP_NUM_THREADS."""
-    if not os.environ.get("OMP_NUM_THREADS", "").isdecimal():
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # one by level
+    if not told.isdecimal() or int(told) == 0:  # OpenMP passes over what is no number of threads
         torch.set_num_threads(cores)
 
 

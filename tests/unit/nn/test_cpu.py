@@ -40,7 +40,9 @@ def _flags_of_memory(address: int) -> list[str]:
     raise AssertionError("no memory at this address")
 
 
-@pytest.mark.parametrize(("told", "threads"), [(None, 3), ("", 3), ("abc", 3), ("2", 1)])
+@pytest.mark.parametrize(
+    ("told", "threads"), [(None, 3), ("", 3), ("abc", 3), ("0", 3), ("2", 1), (" 4,2", 1)]
+)
 def test_it_computes_on_so_many_cores_unless_it_is_told(monkeypatch, told, threads):
     if told is None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

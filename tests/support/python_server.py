@@ -38,6 +38,7 @@ IMPORTED = (
     *("timm.optim", "_pytest.python", "pytest", "hypothesis", "cloudpickle"),
 )
 SIZE = struct.Struct("!Q")  # of the request that follows
+UNWRITTEN = 120  # what Python exits with where it cannot write what was printed
 
 
 def main() -> None:
@@ -138,7 +139,7 @@ def run(request: dict) -> int | str | None:
     try:
         become(request)
     except SystemExit as asked:
-        return asked.code
+        return asked.code & 0xFF if isinstance(asked.code, int) else asked.code
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         return -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
@@ -158,8 +159,14 @@ def end(code: int | str | None) -> None:
     if (mpi := sys.modules.get("mpi4py.MPI")) and mpi.Is_initialized() and not mpi.Is_finalized():
         mpi.Finalize()
     for opened in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        try:
             opened.flush()
+        except ValueError:  # closed
+            pass
+        except OSError as error:
+            code = UNWRITTEN
+            with contextlib.suppress(OSError, ValueError):
+                print(f"{type(error).__name__}: {error}", file=sys.stderr)
     if code == -signal.SIGINT:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)

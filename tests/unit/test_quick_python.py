@@ -52,6 +52,7 @@ def test_it_has_what_a_started_one_has(tmp_path, how):
         ("print(5)", 0, "5\n"),
         ("import sys; sys.exit(3)", 3, ""),
         ("import sys; sys.exit('why')", 1, "why\n"),
+        ("import sys; sys.exit(-2)", 254, ""),
         ("import os; os._exit(75)", 75, ""),
         ("import os; os.kill(os.getpid(), 15)", -15, ""),
         ("import os; os.kill(os.getpid(), 9)", -9, ""),
@@ -63,6 +64,14 @@ def test_it_ends_as_a_started_one(program, code, printed):
     for quick in (True, False):
         ended = launch(["-c", program], by="python", quick=quick)
         assert (ended.code, ended.output) == (code, printed)
+
+
+def test_what_cannot_be_written_at_the_end_is_a_failure():
+    program = "import sys; sys.stdout = open('/dev/full', 'w'); print(5)"
+    for quick in (True, False):
+        ended = launch(["-c", program], by="python", quick=quick)
+        assert ended.code == 120
+        assert "No space left on device" in ended.output
 
 
 def test_an_error_has_its_traceback():

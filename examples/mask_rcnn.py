@@ -22,9 +22,10 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import torch
 from detection.checkpoints import Checkpoints
@@ -83,8 +84,7 @@ def job(
     # Horovod: P processes carry k workers of n images each.
     environment.prepare(settings, cuda=settings.device != "cpu" and torch.cuda.is_available())
     experiment = {**options.experiment, "annotations": train_set.digest()}
-    example = {"examples": code_hash(Path(__file__).parent, ["**/*.py"])}
-    facts = shared_facts(settings) | experiment | example
+    facts = equal_facts(settings, experiment, val_set)
     world = start_world(settings.device, settings.stall_timeout, settings.pin, facts)
     settings = settings.with_workers(world.size)
     mine = share(settings.workers, world.rank, world.size)
@@ -139,6 +139,13 @@ def job(
     if precision is not None:
         replace_text(checkpoints.folder / "precision.json", json.dumps(precision, indent=1) + "\n")
         print("  ".join(f"{name} {value:.1f} %" for name, value in precision.items()), flush=True)
+
+
+def equal_facts(settings: Settings, experiment: Mapping[str, Any], val_set: Coco) -> dict[str, Any]:
+    """Return what has to be equal on all ranks; each judges a part of the validation pictures."""
+    code = code_hash(Path(__file__).parent, ["**/*.py"])
+    own = {"examples": code, "validation annotations": val_set.digest()}
+    return {**shared_facts(settings), **experiment, **own}
 
 
 def train_step(

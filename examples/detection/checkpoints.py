@@ -65,14 +65,14 @@ class Checkpoints:
         require(state, path, "experiment", "model", "optimizer")
         theirs = state["experiment"]
         differ = [
-            f"--{name.replace('_', '-')} was {theirs.get(name)}, now {value}"
+            f"{name} was {theirs.get(name)}, now {value}"
             for name, value in self._experiment.items()
             if theirs.get(name) != value
         ]
         if differ:
             raise BadInput(
-                f"{path} is of another run: {'; '.join(differ)}: set them back or choose another "
-                "--output"
+                f"{path} is of another run: {'; '.join(differ)}: go on with the same "
+                "options and files, or choose another --output"
             )
         print(f"resuming from {path}, step {state['step']}", flush=True)
         return {**state, "path": str(path)}

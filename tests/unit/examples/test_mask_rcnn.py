@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from detection.checkpoints import Checkpoints
 from detection.coco_format import Coco
 from detection.detector import backbone, build_detector
 from detection.judging import average_precision, judge, results
 from detection.options import read_options, schedule
 from detection.passes import mirrored, read_passes
 from made_up_coco import CATEGORIES, SIDE, write_split
+from mask_rcnn import equal_facts
 from PIL import Image
 from pycocotools import mask
 from support.coco import change, write_coco
@@ -22,10 +24,12 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d, box_iou, masks_to_boxes
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.horovod_backend.consistency import require_equal
 from hvd_utils.horovod_backend.world import start_world
 from hvd_utils.paper.logical_workers import share
 from hvd_utils.paper.results import PRINTED
 from hvd_utils.reproduction.detection import detection_command
+from hvd_utils.run.checkpoint import save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +275,28 @@ def test_boxes_of_whole_numbers_are_floats_too(tmp_path):
     whole = [one | {"bbox": [*map(round, one["bbox"])]} for one in read(tmp_path)["annotations"]]
     change(tmp_path, "val2017", annotations=whole)
     assert Coco(tmp_path, "val2017")[0][1]["boxes"].dtype == torch.float32
+
+
+def test_ranks_whose_validation_annotations_differ_are_refused(tmp_path):
+    """Each would find other pictures by the numbers that it takes from its own file."""
+    write_coco(tmp_path, train=1)
+    found = []
+    for spoil in (lambda folder: None, lambda folder: objects_with(folder, area=7)):
+        spoil(tmp_path)
+        facts = equal_facts(options_of()[1], {}, Coco(tmp_path, "val2017"))
+        found.append(("a host", facts))
+    with pytest.raises(BadInput, match="validation annotations"):
+        require_equal(found, 0)
+
+
+def test_another_runs_checkpoint_is_refused_by_what_differs(tmp_path):
+    _, settings = options_of("--output", tmp_path)
+    theirs = {**settings.experiment(), "annotations": "sha256:1"}
+    content = {"step": 1, "experiment": theirs, "model": {}, "optimizer": {}}
+    save_checkpoint(tmp_path, content, keep=1)
+    checkpoints = Checkpoints(settings, {"annotations": "sha256:2"}, None, start_world("cpu"))
+    with pytest.raises(BadInput, match="another run: annotations was sha256:1, now sha256:2: go "):
+        checkpoints.resume()
 
 
 def write_weights(path, model):

@@ -18,13 +18,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import socket
 import threading
 from collections.abc import Iterator
 from hashlib import blake2b
-from itertools import count
 from pathlib import Path
+from typing import TextIO
+from uuid import uuid4
 
 from dali_pipeline.storage.entry import read_entry, size_of, write_entry
 from hvd_utils.cli.errors import BadInput
@@ -34,6 +36,8 @@ RESERVED = 1 << 26  # bytes that a process claims at once, so that it seldom nee
 SPARE = 0.05  # of the disk stays free
 LEFT = 0.9  # of the size is kept when entries go
 INDEX, PARTIAL = "index", "partial"  # folders of a version beside those of entries
+IN_USE = "in-use"  # by this file a version is known: the folder may hold what is no cache
+_FOLDER = re.compile(rf"[0-9a-f]{{3}}|{INDEX}")  # whose files count, and may go
 
 
 class Cache:
@@ -50,10 +54,9 @@ class Cache:
         self.full = False  # nothing more is written
         self._claimed = 0
         self._lock = threading.Lock()
-        self._numbers = count()
         try:
             self._partial.mkdir(parents=True, exist_ok=True)
-            self._in_use = (self.folder / "in-use").open("w")  # as long as this is
+            self._in_use = (self.folder / IN_USE).open("a+")  # as long as this is
             fcntl.flock(self._in_use, fcntl.LOCK_SH)
             _remove_partial(self._partial)
         except OSError as error:
@@ -63,7 +66,7 @@ class Cache:
 
     def has(self, key: object) -> bool:
         """Whether there is such an entry, whole or damaged."""
-        return self._path(key).exists()
+        return os.path.exists(self._path(key))  # False, too, where the disk does not answer
 
     def read(self, key: object, offset: int, length: int) -> bytes | None:
         """Return bytes of an entry, fewer where it ends; None where there is none that is whole."""
@@ -74,11 +77,12 @@ class Cache:
             return None
         try:
             data = read_entry(descriptor, offset, length)
-            with contextlib.suppress(PermissionError):  # another user's
+            with contextlib.suppress(OSError):  # another user's
                 os.utime(descriptor)  # the time of its last use
             return data
         except (OSError, ValueError):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # likewise; no image is bad for that
+                path.unlink()
             return None
         finally:
             os.close(descriptor)
@@ -102,8 +106,11 @@ class Cache:
             self._is_full(f"cannot be written ({error.strerror})")
 
     def partial_path(self) -> Path:
-        """Return a name for what is being written, which nobody else has."""
-        return self._partial / f"{socket.gethostname()}.{os.getpid()}.{next(self._numbers)}"
+        """Return a name for what is being written, which nobody else has.
+
+        A process may have several caches open, and containers of a node the same process numbers.
+        """
+        return self._partial / f"{socket.gethostname()}.{os.getpid()}.{uuid4().hex}"
 
     def _path(self, key: object) -> Path:
         name = blake2b(repr(key).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
@@ -115,8 +122,10 @@ class Cache:
             if self._claimed < size:
                 claim = max(size, min(RESERVED, self._limit // 64))
                 with locked(self._root / "used") as file:
-                    used = int(file.read() or 0)
-                    if self._lacking(used, claim) > 0:
+                    text = file.read().strip()
+                    known = text.isdecimal()  # else a power cut left something else, or nothing
+                    used = int(text) if known else 0
+                    if not known or self._lacking(used, claim) > 0:
                         used = self._make_room(claim)
                     if self._lacking(used, claim) > 0:
                         return False
@@ -146,59 +155,73 @@ class Cache:
     def _make_room(self, claim: int) -> int:
         """Remove entries until the claim fits with a tenth to spare; return the bytes that stay."""
         used, others, own = 0, [], []
-        for version in self._root.iterdir():
-            files = _files(version) if version.is_dir() else []
-            used += sum(size for _, size, _ in files)
-            if version == self.folder:
-                own = [file for file in files if not file[2].startswith(f"{version}/{INDEX}/")]
-            elif not _is_used(version):
-                others += files
-        lacking = self._lacking(used, claim, LEFT)
-        for _, size, path in sorted(others) + (sorted(own) if self._replaces else []):
-            if lacking <= 0:
-                break
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-                used -= size
-                lacking -= size
+        with contextlib.ExitStack() as unused:  # until its entries are gone
+            for version in self._root.iterdir():
+                files = _files(version)
+                used += sum(size for _, size, _ in files)
+                if version == self.folder:
+                    own = [file for file in files if not file[2].startswith(f"{version}/{INDEX}/")]
+                elif files and (lock := _lock_unused(version)):
+                    unused.enter_context(lock)
+                    others += files
+            lacking = self._lacking(used, claim, LEFT)
+            for _, size, path in sorted(others) + (sorted(own) if self._replaces else []):
+                if lacking <= 0:
+                    break
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+                    used -= size
+                    lacking -= size
         return used
 
 
 def _files(version: Path) -> list[tuple[float, int, str]]:
-    """Return when each file of a version was used last, its bytes and its path."""
-    found = []
-    for folder in os.scandir(version):
-        if folder.is_dir() and folder.name != PARTIAL:
-            for file in os.scandir(folder):
-                with contextlib.suppress(OSError):  # another process removed it
-                    status = file.stat()
-                    found.append((status.st_mtime, status.st_size, file.path))
+    """Return when each file of a version was used last, its bytes and its path.
+
+    None of a folder that is no version, or another user's.
+    """
+    found: list[tuple[float, int, str]] = []
+    if not os.path.isfile(version / IN_USE):
+        return found
+    with contextlib.suppress(OSError):
+        for folder in os.scandir(version):
+            if _FOLDER.fullmatch(folder.name):
+                for file in os.scandir(folder):
+                    with contextlib.suppress(OSError):  # another process removed it
+                        status = file.stat()
+                        found.append((status.st_mtime, status.st_size, file.path))
     return found
 
 
-def _is_used(version: Path) -> bool:
-    """Whether a process holds the lock of a version."""
+def _lock_unused(version: Path) -> TextIO | None:
+    """Lock a version as long as the returned file is open; None where a process uses it.
+
+    Likewise where that cannot be known. Opened to be written: NFS wants it for such a lock.
+    """
     try:
-        with open(version / "in-use") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        file = (version / IN_USE).open("r+")
     except OSError:
-        return False
-    return False
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
 
 
 def _remove_partial(folder: Path) -> None:
     """Remove what processes of this host that are no more left half-written."""
     for path in folder.iterdir():
-        host, process, _ = path.name.rsplit(".", 2)
+        host, _, process = path.name.rpartition(".")[0].rpartition(".")
         if host == socket.gethostname() and not Path("/proc", process).exists():
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another user's, or removed by another process
+                path.unlink()
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator:
     """Hold the lock of a file, which is open to be read and written, and made if need be."""
-    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+") as file:
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file

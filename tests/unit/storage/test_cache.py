@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from dali_pipeline.storage.cache import INDEX, Cache
+from dali_pipeline.storage.cache import INDEX, Cache, _lock_unused
 from dali_pipeline.storage.entry import PAGE, size_of
 from hvd_utils.cli.errors import BadInput
 
@@ -99,6 +100,71 @@ def test_data_sets_that_nobody_uses_make_room(tmp_path):
     for number in range(5):
         own.write(number, data_of(number))
     assert kept(own, range(5)) == list(range(5))
+
+
+def test_what_is_no_cache_is_never_removed(tmp_path):
+    """The folder that is given may hold other things, as /scratch does."""
+    precious = [tmp_path / "runs/first/weights.pt", tmp_path / "old/notes/a.txt"]
+    for path in precious:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(90 * KB))
+    old = cache_of(tmp_path, version="old")  # a folder of its own there
+    old._in_use.close()
+    cache = cache_of(tmp_path, limit=100 * KB, replaces=True)
+    for number in range(30):
+        cache.write(number, data_of(number))
+    assert all(path.exists() for path in precious)
+    assert kept(cache, range(30))[-1] == 29  # and they take no room from it
+
+
+def test_a_version_that_is_being_emptied_is_waited_for(tmp_path):
+    """Else its index might go between a look at it and its opening."""
+    cache_of(tmp_path, version="other")._in_use.close()
+    lock = _lock_unused(tmp_path / "other")
+    opened = threading.Event()
+    threading.Thread(
+        target=lambda: (cache_of(tmp_path, version="other"), opened.set()), daemon=True
+    ).start()
+    assert not opened.wait(0.05)
+    lock.close()
+    assert opened.wait(120)
+
+
+@pytest.mark.parametrize("left", [b"", bytes(12), b"12x"])
+def test_a_count_that_a_power_cut_left_is_made_anew(tmp_path, left):
+    cache = cache_of(tmp_path)
+    for number in range(5):
+        cache.write(number, data_of(number))
+    (tmp_path / "used").write_bytes(left)
+    again = cache_of(tmp_path, limit=30 * KB)
+    again.write(9, data_of(9))
+    assert again.full  # as it is: it counted what is there
+
+
+def test_caches_of_a_process_write_under_different_names(tmp_path):
+    """Those of training and validation: a name of both would mix their bytes."""
+    names = [cache_of(tmp_path).partial_path() for _ in range(3)]
+    assert len(set(names)) == 3
+
+
+def test_a_damaged_entry_that_cannot_be_removed_is_read_anew(tmp_path, monkeypatch):
+    """It is no error of reading, for which an image would be passed over."""
+    cache = cache_of(tmp_path)
+    cache.write("key", data_of(1))
+    os.truncate(cache._path("key"), 5)
+
+    def refuse(path, **_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    assert cache.read("key", 0, 10) is None
+
+
+def test_odd_names_among_half_written_files_do_not_matter(tmp_path):
+    folder = cache_of(tmp_path)._partial
+    for name in (".nfs0001", "notes", "a.b.c.d"):
+        (folder / name).write_text("")
+    cache_of(tmp_path).write("key", data_of(1))
 
 
 def test_the_index_in_use_stays(tmp_path):

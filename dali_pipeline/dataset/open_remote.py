@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import zipfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from dali_pipeline.dataset.index import AGAIN, Index
 from dali_pipeline.dataset.index_file import SPLITS, index_path, load_index
+from dali_pipeline.dataset.mapped import CHECKED_BYTES
 from dali_pipeline.dataset.scan import check_classes
 from dali_pipeline.storage.cache import INDEX, Cache, locked
 from dali_pipeline.storage.client import Client, Stat
@@ -60,13 +62,32 @@ def _bring(settings: Settings, folder: Path) -> str:
     stats = {split: _stat(client, url, split) for split in SPLITS}
     version = blake2b(repr((url, stats)).encode(), digest_size=8).hexdigest()
     cache = _in_use(folder, version, parse_bytes(settings.cache_size))
-    with locked(cache.folder / "index.lock"):
-        for split, stat in stats.items():
-            path = index_path(cache.folder / INDEX, split)
-            if not path.exists():
-                _fetch(client, f"{url}/{path.name}", stat.size, cache, path)
-            os.utime(path)  # the time of its last use
+    patient = Client(url, settings.storage_patience)  # a large index takes time
+    try:
+        with locked(cache.folder / "index.lock"):
+            for split, stat in stats.items():
+                path = index_path(cache.folder / INDEX, split)
+                if not _is_whole(path, stat.size):
+                    _fetch(patient, f"{url}/{path.name}", stat.size, cache, path)
+                with contextlib.suppress(PermissionError):  # another user's
+                    os.utime(path)  # the time of its last use
+    except OSError as error:
+        raise BadInput(
+            f"cannot use --cache {folder}: {error.filename or cache.folder}: {error.strerror}; "
+            "make room there, or give another folder on the node's disk"
+        ) from error
     return version
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    """Whether an index is in the cache as it was brought; of a large one, by its length."""
+    try:
+        if path.stat().st_size != size:
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return size > CHECKED_BYTES or archive.testzip() is None
+    except Exception:  # zipfile has a dozen ways of refusing damage
+        return False
 
 
 @cache
@@ -91,12 +112,14 @@ def _fetch(client: Client, url: str, size: int, cache: Cache, path: Path) -> Non
     if not cache.claim(size):
         raise BadInput(
             f"{url} has {size:,} bytes, for which --cache has no room: raise --cache-size, or name "
-            "a --cache on a disk with more space"
+            "a --cache (without one: TMPDIR) on a disk with more space"
         )
     temporary = cache.partial_path()
 
     def bring(offset: int) -> None:
-        part = client.fetch(url, offset, min(PART, size - offset))
+        part: bytes | memoryview = b""
+        with contextlib.suppress(FileNotFoundError):
+            part = client.fetch(url, offset, min(PART, size - offset))
         if len(part) < min(PART, size - offset):
             raise BadInput(f"{url} changed while it was read: start again")
         os.pwrite(file.fileno(), part, offset)
@@ -107,16 +130,16 @@ def _fetch(client: Client, url: str, size: int, cache: Cache, path: Path) -> Non
             workers = Workers(PARTS_AT_ONCE)
             for part in [workers.submit(bring, offset) for offset in range(0, size, PART)]:
                 part.result()
+            os.fsync(file.fileno())  # else its name may survive a power cut, and its bytes not
         with zipfile.ZipFile(temporary) as archive:
             if archive.testzip():
                 raise zipfile.BadZipFile("its checksum is wrong")
         os.replace(temporary, path)
-    except OSError as error:
-        raise BadInput(f"cannot write {path}: {error.strerror}; make room for --cache") from error
     except zipfile.BadZipFile as error:
         raise BadInput(f"index {url} is damaged or not an index ({error}): {AGAIN}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _open(settings: Settings, folder: Path, version: str, processes: int) -> tuple[Index, Index]:

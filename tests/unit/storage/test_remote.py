@@ -11,6 +11,7 @@ from dali_pipeline.dataset.index_file import open_splits
 from dali_pipeline.dataset.open_data import check_data
 from dali_pipeline.dataset.open_remote import open_alone
 from dali_pipeline.dataset.scan import scan_splits
+from dali_pipeline.storage.client import Client
 from dali_pipeline.storage.interface import Piece
 from dali_pipeline.storage.remote import BLOCK, cover
 from hvd_utils.cli.errors import BadInput
@@ -172,6 +173,56 @@ def test_an_index_that_does_not_fit_the_shards_is_refused(data, tmp_path):
         pytest.raises(BadInput, match="for which --cache has no room: raise --cache-size"),
     ):
         open_alone(settings_of(server.url, tmp_path / "small", cache_size="1KB"))
+
+
+@pytest.mark.parametrize("damage", ["cut off", "a byte"])
+def test_an_index_that_a_power_cut_damaged_is_brought_anew(data, tmp_path, damage):
+    with FaultyServer(data) as server:
+        settings = settings_of(server.url, tmp_path)
+        open_alone(settings)
+        (path,) = tmp_path.glob("*/index/train.index.npz")
+        content = path.read_bytes()
+        half = len(content) // 2
+        path.unlink()  # else what is mapped of it would change
+        path.write_bytes(
+            content[:half]
+            if damage == "cut off"
+            else content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+        )
+        train, _ = open_alone(settings)
+        assert train.digest() == open_splits(data)[0].digest()
+        assert path.read_bytes() == content
+
+
+def test_the_index_is_brought_with_the_patience_that_is_set(data, tmp_path, monkeypatch):
+    """The first look alone is short of it: a large index takes longer."""
+    patience = {}
+
+    class Noted(Client):
+        def __init__(self, url, seconds):
+            super().__init__(url, seconds)
+            self.seconds = seconds
+
+        def fetch(self, path, *part):
+            patience[path.rpartition("/")[2]] = self.seconds
+            return super().fetch(path, *part)
+
+    monkeypatch.setattr("dali_pipeline.dataset.open_remote.Client", Noted)
+    with FaultyServer(data) as server:
+        open_alone(settings_of(server.url, tmp_path, storage_patience=500))
+    assert patience == {"train.index.npz": 500, "val.index.npz": 500}
+
+
+def test_a_cache_that_cannot_be_used_is_one_line(data, tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("dali_pipeline.dataset.open_remote.locked", refuse)
+    with (
+        FaultyServer(data) as server,
+        pytest.raises(BadInput, match=r"cannot use --cache .*index.lock: Permission denied; make"),
+    ):
+        open_alone(settings_of(server.url, tmp_path))
 
 
 def test_s3_by_its_endpoint_unsigned(data, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from dali_pipeline.dataset.mapped import CHECKED_BYTES
 from dali_pipeline.dataset.scan import check_classes
 from dali_pipeline.storage.cache import INDEX, Cache, locked
 from dali_pipeline.storage.client import Client, Stat
-from dali_pipeline.storage.remote import AHEAD, CacheFolder, RemoteShards
+from dali_pipeline.storage.remote import AHEAD, MOST_AHEAD, CacheFolder, RemoteShards
 from dali_pipeline.storage.workers import Workers
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import Processes
@@ -27,7 +27,6 @@ from hvd_utils.config.settings import Settings
 PART = 1 << 23  # bytes of an index that are read by one request
 PARTS_AT_ONCE = 8
 OPENING = 20.0  # seconds of patience at most, in which a wrong address is seen
-MOST_AHEAD = 8192  # images that are announced, whatever the window
 
 
 def open_remote(settings: Settings, world: Processes) -> tuple[Index, Index]:

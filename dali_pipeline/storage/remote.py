@@ -18,6 +18,7 @@ from hvd_utils.cli.errors import BadInput
 IMAGES_IN_FLIGHT = 64  # requests of a process at once
 BLOCKS_IN_FLIGHT = 16  # likewise, of larger pieces
 AHEAD = 512  # images that are announced before they are read
+MOST_AHEAD = 8192  # likewise, where they come in blocks, whatever the window
 BLOCK = 1 << 22  # bytes
 
 
@@ -67,25 +68,35 @@ class ImageReader:
     """Reads each piece by a request of its own, or from the cache."""
 
     in_flight = IMAGES_IN_FLIGHT
+    held = MOST_AHEAD  # announced images that are asked for, and in memory until they are read
 
     def __init__(self, client: Client, cache: Cache) -> None:
         self._client, self._cache = client, cache
         self._workers = Workers(self.in_flight)
         self._coming: dict[Piece, Future] = {}
+        self._waiting: dict[Piece, None] = {}  # announced, in order, and not asked for
         self._lock = threading.Lock()
 
     def expect(self, pieces: Iterable[Piece]) -> None:
         """Begin to read pieces, in this order."""
         with self._lock:
-            for piece in pieces:
-                if piece not in self._coming:
-                    self._coming[piece] = self._workers.submit(self._get, piece)
+            self._waiting.update((piece, None) for piece in pieces if piece not in self._coming)
+            self._ask()
 
     def read(self, piece: Piece) -> bytes:
         """Return the bytes of a piece."""
         with self._lock:
+            self._waiting.pop(piece, None)
             coming = self._coming.pop(piece, None)
+            self._ask()
         return coming.result() if coming else self._get(piece)
+
+    def _ask(self) -> None:
+        """Ask for what waits while there is room."""
+        while self._waiting and len(self._coming) < self.held:
+            piece = next(iter(self._waiting))
+            del self._waiting[piece]
+            self._coming[piece] = self._workers.submit(self._get, piece)
 
     def _get(self, piece: Piece) -> bytes:
         data = self._cache.read(piece, 0, piece.length)
@@ -106,6 +117,7 @@ class BlockReader(ImageReader):
     """Reads blocks into the cache, and pieces from there; alone those that are not there."""
 
     in_flight = BLOCKS_IN_FLIGHT
+    held = AHEAD  # images, where there is no room for blocks
 
     def expect(self, pieces: Iterable[Piece]) -> None:
         """Begin to read the blocks of these pieces, in this order."""
@@ -126,8 +138,10 @@ class BlockReader(ImageReader):
                 coming = self._coming.get(block)
             if coming:
                 coming.result()
-            parts.append(self._cache.read(block, offset, length))
-        return super().read(piece) if None in parts else b"".join(parts)
+            parts.append(self._cache.read(block, offset, length) or b"")
+        data = b"".join(parts)
+        # Less where a block is gone again, or its shard was shorter when the block was kept.
+        return data if len(data) == piece.length else super().read(piece)
 
     def _bring(self, block: Piece) -> None:
         try:

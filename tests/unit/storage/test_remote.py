@@ -1,5 +1,6 @@
 """Reading from a server that is slow, fails, breaks off or stalls: the right bytes or one line."""
 
+import os
 import threading
 from dataclasses import replace
 
@@ -11,9 +12,10 @@ from dali_pipeline.dataset.index_file import open_splits
 from dali_pipeline.dataset.open_data import check_data
 from dali_pipeline.dataset.open_remote import open_alone
 from dali_pipeline.dataset.scan import scan_splits
+from dali_pipeline.storage.cache import Cache
 from dali_pipeline.storage.client import Client
 from dali_pipeline.storage.interface import Piece
-from dali_pipeline.storage.remote import BLOCK, cover
+from dali_pipeline.storage.remote import AHEAD, BLOCK, BlockReader, cover
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import Settings
 
@@ -130,6 +132,11 @@ def test_a_shard_that_is_cut_off_is_a_bad_image(data, tmp_path):
         ("s3:///x", "names no bucket: give s3://BUCKET/PREFIX"),
         ("https:///x", "names no host: give https://HOST/PATH"),
         ("https://user:secret@host/x?key=1", "--data https://host/x has a user, a query"),
+        ("https://host/x?X-Amz-Signature=secret", "--data https://host/x has a user, a query"),
+        ("s3://KEY:a/secret@bucket/x", "--data s3://bucket/x is no URL"),
+        ("s3a://KEY:secret@bucket/x", "--data s3a://bucket/x: nothing here reads s3a://"),
+        ("https://KEY:secret@[host/x", r"--data https://\[host/x is no URL"),
+        ("s3://localhost:9000/bucket", "has a port: set AWS_ENDPOINT_URL"),
     ],
 )
 def test_an_address_that_cannot_be_is_named_at_once(url, line):
@@ -237,6 +244,45 @@ def test_s3_by_its_endpoint_unsigned(data, tmp_path, monkeypatch):
         assert server.seen[-1][0].startswith("/bucket/prefix/train/")
         with pytest.raises(BadInput, match="no train.index.npz at s3://nothing/prefix"):
             open_alone(settings_of("s3://nothing/prefix", tmp_path / "cache"))
+
+
+class Shards:
+    """A client of one shard, of which so many bytes are there."""
+
+    def __init__(self, length):
+        self.data = os.urandom(length)
+        self.there = length
+
+    def fetch(self, path, offset, length):
+        return memoryview(self.data[: self.there])[offset : offset + length]
+
+
+def test_a_block_that_was_kept_while_its_shard_was_shorter_makes_no_image_bad(tmp_path):
+    shards = Shards(3000)
+    shards.there = 1500  # as while it is uploaded to a web server
+    pieces = [Piece("a", 1000 * i, 1000) for i in range(3)]
+    reader = BlockReader(shards, Cache(tmp_path, "a", 10**9, replaces=True))
+    reader.expect(pieces)
+    assert [len(reader.read(piece)) for piece in pieces] == [1000, 500, 0]
+    shards.there = 3000
+    again = BlockReader(shards, Cache(tmp_path, "a", 10**9, replaces=True))
+    assert b"".join(map(again.read, pieces)) == shards.data
+
+
+def test_announced_images_take_bounded_memory_where_no_block_is_kept(tmp_path):
+    count = 3 * AHEAD
+    shards = Shards(count * 10)
+    reader = BlockReader(shards, Cache(tmp_path, "a", 1, replaces=True))
+    reader._cache.full = True
+    pieces = [Piece("a", 10 * i, 10) for i in range(count)]
+    reader.expect(pieces)
+    data = []
+    for piece in pieces:
+        assert len(reader._coming) <= AHEAD
+        data.append(reader.read(piece))
+    assert b"".join(data) == shards.data
+    assert not reader._coming
+    assert not reader._waiting
 
 
 def test_blocks_cover_a_piece():

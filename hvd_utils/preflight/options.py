@@ -30,7 +30,7 @@ CHECKS = (
     "estimate",
 )
 NEED_A_CHILD = frozenset({"horovod", "data", "decode", "compute", "input", "estimate"})
-PASSED_ON = ("data", "workers", "recipe", "decode", "cache")  # as of the job
+PASSED_ON = ("data", "workers", "recipe", "decode", "cache", "cache_size")  # as of the job
 TIME_LIMIT, QUICK_TIME_LIMIT = 120, 30  # seconds
 
 
@@ -62,7 +62,12 @@ def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Se
     given = {name: getattr(options, name) for name in PASSED_ON}
     if options.recipe is None and options.data == DIGITS:
         given["recipe"] = "demo"
-    flags = [part for name, value in given.items() if value for part in (f"--{name}", str(value))]
+    flags = [
+        part
+        for name, value in given.items()
+        if value
+        for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
     settings = load_settings(flags, environment)
     if settings.data is None and "data" in options.checks:
         raise BadInput("no images to check: set --data DIR or IMAGENET_DIR, or --skip data,input")
@@ -92,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--recipe", metavar="NAME", help="as of the job (default: paper with --data, else demo)")
     add("--workers", type=positive, metavar="N", help="k, as of the job (default: ranks)")
     add("--cache", metavar="DIR", help="as of the job, where --data is s3:// or https://")
+    add("--cache-size", metavar="SIZE", help="as of the job, likewise: the index has to fit")
     add("--decode", choices=(*WAYS, "auto"), help="as of the job: probed unless cpu")
     add("--output", type=Path, metavar="DIR", help="as of the job: is it shared and writable?")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))

@@ -45,6 +45,9 @@ def test_options_choose_recipe_limit_and_checks():
     options, settings = read_options(["--skip", "gpu"], {"IMAGENET_DIR": "/data"})
     assert (options.time_limit, settings.recipe, settings.data) == (120, "paper", "/data")
     assert "gpu" not in options.checks
+    flags = ["--data", "s3://bucket/x", "--cache", "/local", "--cache-size", "500GB"]
+    _, settings = read_options(flags, {})
+    assert (str(settings.cache), settings.cache_size) == ("/local", "500GB")
     assert "node" in options.checks
 
 

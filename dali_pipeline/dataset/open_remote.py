@@ -37,8 +37,13 @@ def open_remote(settings: Settings, world: Processes) -> tuple[Index, Index]:
     """
     folder = world.broadcast(_folder(settings))  # rank 0's index names its files there
     version = _bring(settings, folder) if world.local_rank == 0 else ""
-    processes = len(world.gather(None))  # all wait until they are there
-    opened = _open(settings, folder, version, processes) if world.is_root else None
+    versions = world.gather(version)  # all wait until they are there
+    if len({*versions} - {""}) > 1:
+        raise BadInput(
+            f"the index at {settings.data} is not the same for all nodes: it changed just now, or "
+            "its servers tell other times or ETags: start again, or give one server's address"
+        )
+    opened = _open(settings, folder, version, len(versions)) if world.is_root else None
     return world.broadcast(opened)
 
 

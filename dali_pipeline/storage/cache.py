@@ -20,7 +20,6 @@ import fcntl
 import os
 import re
 import shutil
-import socket
 import threading
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -57,8 +56,10 @@ class Cache:
         try:
             self._partial.mkdir(parents=True, exist_ok=True)
             self._in_use = (self.folder / IN_USE).open("a+")  # as long as this is
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_partial(self._partial)  # nobody uses it: no writer of that is left
             fcntl.flock(self._in_use, fcntl.LOCK_SH)
-            _remove_partial(self._partial)
         except OSError as error:
             raise BadInput(
                 f"cannot use --cache {folder}: {error.strerror}; give a folder on the node's disk"
@@ -110,7 +111,7 @@ class Cache:
 
         A process may have several caches open, and containers of a node the same process numbers.
         """
-        return self._partial / f"{socket.gethostname()}.{os.getpid()}.{uuid4().hex}"
+        return self._partial / uuid4().hex
 
     def _path(self, key: object) -> Path:
         name = blake2b(repr(key).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
@@ -211,12 +212,10 @@ def _lock_unused(version: Path) -> TextIO | None:
 
 
 def _remove_partial(folder: Path) -> None:
-    """Remove what processes of this host that are no more left half-written."""
+    """Remove what writers left half-written."""
     for path in folder.iterdir():
-        host, _, process = path.name.rpartition(".")[0].rpartition(".")
-        if host == socket.gethostname() and not Path("/proc", process).exists():
-            with contextlib.suppress(OSError):  # another user's, or removed by another process
-                path.unlink()
+        with contextlib.suppress(OSError):  # another user's
+            path.unlink()
 
 
 @contextlib.contextmanager

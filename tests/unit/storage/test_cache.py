@@ -160,11 +160,14 @@ def test_a_damaged_entry_that_cannot_be_removed_is_read_anew(tmp_path, monkeypat
     assert cache.read("key", 0, 10) is None
 
 
-def test_odd_names_among_half_written_files_do_not_matter(tmp_path):
-    folder = cache_of(tmp_path)._partial
-    for name in (".nfs0001", "notes", "a.b.c.d"):
-        (folder / name).write_text("")
-    cache_of(tmp_path).write("key", data_of(1))
+def test_what_is_being_written_stays_while_anybody_uses_the_version(tmp_path):
+    """Also a process of another container, whose number says nothing here."""
+    writer = cache_of(tmp_path)
+    half = writer.partial_path()
+    half.write_bytes(b"half")
+    cache_of(tmp_path)
+    assert half.exists()
+    writer._in_use.close()
 
 
 def test_the_index_in_use_stays(tmp_path):
@@ -194,7 +197,7 @@ def test_a_killed_writer_leaves_nothing_half_written(tmp_path):
     with writer:
         assert writer.stdout.readline() == b"some\n"
         writer.kill()
-    (tmp_path / "a/partial" / f"{os.uname().nodename}.{writer.pid}.99999").write_bytes(b"half")
+    (tmp_path / "a/partial/half").write_bytes(b"half")
     cache = cache_of(tmp_path)
     number = 0
     while cache.has(number):

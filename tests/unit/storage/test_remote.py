@@ -10,7 +10,7 @@ from support.object_store import CLOSED, FaultyServer, packed, some_ids
 
 from dali_pipeline.dataset.index_file import open_splits
 from dali_pipeline.dataset.open_data import check_data
-from dali_pipeline.dataset.open_remote import open_alone
+from dali_pipeline.dataset.open_remote import open_alone, open_remote
 from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.storage.cache import Cache
 from dali_pipeline.storage.client import Client
@@ -199,6 +199,23 @@ def test_an_index_that_a_power_cut_damaged_is_brought_anew(data, tmp_path, damag
         train, _ = open_alone(settings)
         assert train.digest() == open_splits(data)[0].digest()
         assert path.read_bytes() == content
+
+
+def test_an_index_that_nodes_see_differently_is_told(data, tmp_path):
+    class World:
+        local_rank, is_root = 0, True
+
+        def broadcast(self, value):
+            return value
+
+        def gather(self, value):
+            return [value, "", "of another node", ""]
+
+    with (
+        FaultyServer(data) as server,
+        pytest.raises(BadInput, match="is not the same for all nodes: it changed just now"),
+    ):
+        open_remote(settings_of(server.url, tmp_path), World())
 
 
 def test_the_index_is_brought_with_the_patience_that_is_set(data, tmp_path, monkeypatch):

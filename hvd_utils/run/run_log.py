@@ -178,16 +178,22 @@ def list_bad_images(path: Path, total: int, named: Mapping[str, str]) -> None:
     """
     lines, more = [], 0
     with contextlib.suppress(OSError):
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")[:-1]
     if lines and (beyond := MORE.fullmatch(lines[-1])):
         more = int(beyond[1].replace(",", ""))
         lines.pop()
-    every = dict.fromkeys([*lines, *(f"{image}: {reason}" for image, reason in named.items())])
+    found = (_one_line(f"{image}: {reason}") for image, reason in named.items())
+    every = dict.fromkeys([*lines, *found])
     total = max(total, len(lines) + more, len(every))
     listed = sorted([*every][:LISTED])
     if total > len(listed):
         listed.append(f"... and {total - len(listed):,} more")
     replace_text(path, "\n".join(listed) + "\n")
+
+
+def _one_line(text: str) -> str:
+    """Return a text in which the ends of lines, which names of files may have, are written out."""
+    return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
 def final_line(final_error: float | None, epochs: int) -> str:

@@ -14,7 +14,7 @@ from hvd_utils.run.event_log import METRICS, forget_after, read_events
 from hvd_utils.run.folder import create_output
 from hvd_utils.run.progress import Progress
 from hvd_utils.run.records import Records
-from hvd_utils.run.run_log import BAD_IMAGES, RunLog, final_line
+from hvd_utils.run.run_log import BAD_IMAGES, RunLog, final_line, list_bad_images
 from hvd_utils.training.metrics import Errors, Window
 
 
@@ -159,6 +159,15 @@ def test_the_list_of_bad_images_goes_on_with_the_run(tmp_path, monkeypatch):
         assert lines[len(expected) :] == [f"... and {more} more"] * bool(more)
     Records(tmp_path, settings, Progress(step=0), last_step=9).close()
     assert not listed.exists()
+
+
+def test_an_odd_name_in_the_list_of_bad_images_is_one_line(tmp_path):
+    """In each launch, so that it is counted once."""
+    named = {"a\nb.jpg": "broken", "c\u2028d.jpg": "broken", "e\rf.jpg": "broken"}
+    for _ in range(2):
+        list_bad_images(tmp_path / BAD_IMAGES, 3, named)
+    listed = (tmp_path / BAD_IMAGES).read_text().split("\n")
+    assert listed == ["a\\nb.jpg: broken", "c\u2028d.jpg: broken", "e\\rf.jpg: broken", ""]
 
 
 def test_cuda_graphs_that_were_given_up_are_told_once_for_each_more(tmp_path, monkeypatch, capsys):

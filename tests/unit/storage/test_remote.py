@@ -1,6 +1,7 @@
 """Reading from a server that is slow, fails, breaks off or stalls: the right bytes or one line."""
 
 import os
+import shutil
 import threading
 from dataclasses import replace
 
@@ -8,13 +9,14 @@ import pytest
 from support.images import write_jpegs
 from support.object_store import CLOSED, FaultyServer, packed, some_ids
 
-from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.dataset.index_file import open_splits, save_index
 from dali_pipeline.dataset.open_data import check_data
 from dali_pipeline.dataset.open_remote import open_alone, open_remote
 from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.storage.cache import Cache
 from dali_pipeline.storage.client import Client
 from dali_pipeline.storage.interface import Piece
+from dali_pipeline.storage.range_server import Handler
 from dali_pipeline.storage.remote import AHEAD, BLOCK, BlockReader, cover
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import Settings
@@ -199,6 +201,26 @@ def test_an_index_that_a_power_cut_damaged_is_brought_anew(data, tmp_path, damag
         train, _ = open_alone(settings)
         assert train.digest() == open_splits(data)[0].digest()
         assert path.read_bytes() == content
+
+
+def test_another_index_is_noticed_where_the_server_tells_no_time(data, tmp_path, monkeypatch):
+    """Of the same length: two images changed their labels."""
+    send = Handler.send_header
+    monkeypatch.setattr(
+        Handler,
+        "send_header",
+        lambda self, name, value: name in ("ETag", "Last-Modified") or send(self, name, value),
+    )
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    with FaultyServer(folder) as server:
+        settings = settings_of(server.url, tmp_path / "cache")
+        before, _ = open_alone(settings)
+        labels = before.labels.copy()
+        labels[[0, -1]] = labels[[-1, 0]]
+        save_index(folder / "train.index.npz", replace(before, labels=labels))
+        after, _ = open_alone(settings)
+    assert after.labels.tolist() == labels.tolist() != before.labels.tolist()
 
 
 def test_an_index_that_nodes_see_differently_is_told(data, tmp_path):

@@ -25,7 +25,7 @@ from hvd_utils.horovod_backend.world import World
 from hvd_utils.paper.schedule import epoch_ends
 from hvd_utils.run import provenance
 from hvd_utils.run.folder import checkpoint_path, create_output
-from hvd_utils.run.records import Records, how_to_go_on
+from hvd_utils.run.records import Records, how_to_go_on, record_bad_images
 from hvd_utils.run.resume import find_state
 from hvd_utils.run.state import State, collect_state, restore_state
 from hvd_utils.timing.step_timer import StepTimer
@@ -188,7 +188,7 @@ class Run:
 
     def finish_epoch(self, errors: Errors) -> None:
         """Count and log an epoch with its validation errors, and save it; collective."""
-        self._list_bad_images()
+        record_bad_images(self._plan, self.world, self._records)
         if self._records:
             self._records.epoch(errors, self._epoch_rate.images_per_second(self.step))
         self.progress.finish_epoch(errors.top1)
@@ -196,16 +196,6 @@ class Run:
             self.save(best=self.progress.is_best)
         self._epoch_rate.restart(self.step)
         self._window_rate.restart(self.step)
-
-    def _list_bad_images(self) -> None:
-        """List the images that any rank passed over; collective.
-
-        Also where a launch ends in the middle of an epoch, which the next one does not read again.
-        """
-        if self.settings.on_bad_image == "skip":
-            bad = self._plan.bad_images(self.world.gather(self._plan.found_bad()))
-            if self._records:
-                self._records.bad_images(bad.total, bad.named)
 
     def save(self, best: bool = False) -> None:
         """Save a checkpoint in the background (rank 0).
@@ -226,7 +216,7 @@ class Run:
         """Log the end of the run and show its figure; collective."""
         self.training.guard.check()
         if self.progress.epoch_steps + self.progress.window_steps:  # --max-steps, in an epoch
-            self._list_bad_images()
+            record_bad_images(self._plan, self.world, self._records)
         if not self._records:
             return
         if self.step > self._first:
@@ -300,7 +290,7 @@ class Run:
             self._records.wait_for_checkpoint()
             self._records.stop()
         self.watchdog.beat(self.step, WAITING)
-        self._list_bad_images()
+        record_bad_images(self._plan, self.world, self._records)
         self.world.sum([0], name="run.saved")  # no rank leaves, ending the job, before
         raise Stopped(
             f"told to stop ({self._stop.signal_name or 'another rank was'}): saved after step "

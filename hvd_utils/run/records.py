@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dali_pipeline.sampling.plan import Plan
 from hvd_utils.config.interval import Timer, parse
 from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.world import World
@@ -162,6 +163,17 @@ class Records:
             self._followers.leave()
         self._checkpoints.finish()
         self._log.close()
+
+
+def record_bad_images(plan: Plan, world: World, records: Records | None) -> None:
+    """Record the images that any rank passed over, in ``records`` on rank 0; collective.
+
+    Also where a launch ends in the middle of an epoch, which the next one does not read again.
+    """
+    if plan.settings.on_bad_image == "skip":
+        bad = plan.bad_images(world.gather(plan.found_bad()))
+        if records:
+            records.bad_images(bad.total, bad.named)
 
 
 def how_to_go_on(output: Path) -> str:

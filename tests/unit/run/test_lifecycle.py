@@ -20,6 +20,7 @@ def run_at(progress: Progress) -> Run:
     for part in ("world", "training", "watchdog", "_plan", "_stop", "_records", "save"):
         setattr(run, part, MagicMock())
     run._window = MagicMock()
+    run._plan.settings = run.settings
     run._plan.bad_images.return_value = BadList(1, {"a.jpg": "empty"})
     return run
 

@@ -8,6 +8,7 @@ off in a body, or fails with 429 or 5xx.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from datetime import timedelta
 from typing import NamedTuple
@@ -18,6 +19,9 @@ PATIENCE = 120.0  # seconds of retrying, where the settings do not say
 TRIES = 6  # of a request that stalls each time, within the patience
 LEAST_WAIT = 5.0  # seconds, before a request counts as stalled
 FIRST_WAIT, LONGEST_WAIT = timedelta(milliseconds=100), timedelta(seconds=10)
+
+
+_process: int | None = None  # in which obstore's threads run
 
 
 class Stat(NamedTuple):
@@ -61,6 +65,7 @@ class Client:
         """
         import obstore
 
+        _require_threads()
         try:
             return memoryview(
                 obstore.get_range(self._store, self._name(path), start=offset, length=length)
@@ -76,6 +81,7 @@ class Client:
         """Look at an object; raises FileNotFoundError where there is none, BadInput otherwise."""
         import obstore
 
+        _require_threads()
         try:
             meta = obstore.head(self._store, self._name(path))
         except FileNotFoundError:
@@ -88,6 +94,20 @@ class Client:
 
     def _name(self, path: str) -> str:
         return path.removeprefix(self._url).lstrip("/")
+
+
+def _require_threads() -> None:
+    """Raise BadInput where this process was forked from one that has read.
+
+    obstore's threads are the parent's: it would wait for ever (seen with obstore 0.12).
+    """
+    global _process
+    _process = _process or os.getpid()
+    if _process != os.getpid():
+        raise BadInput(
+            "a process that was forked cannot read from object storage, as its parent did before: "
+            "start processes by 'spawn' or 'forkserver'"
+        )
 
 
 def explain(path: str, error: Exception) -> str:

@@ -324,6 +324,17 @@ def test_announced_images_take_bounded_memory_where_no_block_is_kept(tmp_path):
     assert not reader._waiting
 
 
+def test_a_forked_process_is_refused_instead_of_waiting_for_ever(data, monkeypatch):
+    with FaultyServer(data) as server:
+        path = f"{server.url}/train.index.npz"
+        client = Client(server.url)
+        client.fetch(path, 0, 4)
+        monkeypatch.setattr("os.getpid", lambda: 0)  # as in a child
+        for read in (lambda: client.stat(path), lambda: client.fetch(path, 0, 4)):
+            with pytest.raises(BadInput, match="forked cannot read .* start processes by 'spawn'"):
+                read()
+
+
 def test_blocks_cover_a_piece():
     assert list(cover(Piece("a", BLOCK - 3, BLOCK + 5))) == [
         (Piece("a", 0, BLOCK), BLOCK - 3, 3),

@@ -15,7 +15,7 @@ def prefetched(items: Iterable[Item], depth: int) -> Generator[Item]:
     """Yield ``items`` in order, each made in a thread, up to ``depth`` items ahead of the consumer.
 
     An exception is raised in the consumer where its item would have been. Closing the iterator
-    ends the thread after the item that it is at.
+    ends the thread after the item that it is at, without waiting for that.
     """
     iterator = iter(items)
     pool = ThreadPoolExecutor(max_workers=1)
@@ -25,4 +25,6 @@ def prefetched(items: Iterable[Item], depth: int) -> Generator[Item]:
             pending.append(pool.submit(next, iterator, _END))
             yield item
     finally:
-        pool.shutdown(cancel_futures=True)
+        # Python may collect this in any thread, also in one that is being started: that one holds
+        # a lock without which no other thread ends, and would wait for ever.
+        pool.shutdown(wait=False, cancel_futures=True)

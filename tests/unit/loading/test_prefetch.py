@@ -39,3 +39,24 @@ def test_a_failure_arrives_in_the_place_of_its_item():
     assert next(items) == 1
     with pytest.raises(OSError, match="gone"):
         next(items)
+
+
+def test_closing_waits_for_no_thread():
+    """Or the garbage collector, which may close it in a thread that is being started, hangs."""
+    began, may_end = threading.Event(), threading.Event()
+
+    def source():
+        yield 0
+        began.set()
+        may_end.wait()
+        yield 1
+
+    items = prefetched(source(), 1)
+    assert next(items) == 0
+    assert began.wait(timeout=60)
+    closing = threading.Thread(target=items.close, daemon=True)
+    closing.start()
+    closing.join(timeout=60)
+    waits = closing.is_alive()
+    may_end.set()
+    assert not waits

@@ -3,6 +3,7 @@
 python -m dali_pipeline.prepare SOURCE DEST    extract, check, decode once, index
 python -m dali_pipeline.prepare FOLDER         the same for class folders, where they are
 python -m dali_pipeline.prepare --from-shards DIR    index WebDataset's tars, where they are
+python -m dali_pipeline.prepare --from-shards TRAIN VAL --output DIR    the same of tars at URLs
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from dali_pipeline.preparation.class_folders import arrange_folders
 from dali_pipeline.preparation.counts import differences
 from dali_pipeline.preparation.devkit import DEVKIT, read_devkit
 from dali_pipeline.preparation.image_check import UNDECODABLE
-from dali_pipeline.preparation.index_tars import index_tars
 from dali_pipeline.preparation.options import ORIGINALS, read_options
 from dali_pipeline.preparation.pack import check_folder, pack
 from dali_pipeline.preparation.repair import repair, repairable
 from dali_pipeline.preparation.report import REPORT, summary, write_report
 from dali_pipeline.preparation.shard import Encoding
+from dali_pipeline.preparation.tars.index_tars import index_tars
 from dali_pipeline.preparation.verify import Verified, verify
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.progress_bar import tqdm
@@ -71,11 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _from_shards(options: argparse.Namespace) -> None:
     try:
-        index_tars(options.from_shards.expanduser().absolute(), options)
+        index_tars(options)
     except RuntimeError as error:  # ~nobody: no such user
-        raise BadInput(f"folder {options.from_shards} cannot be: {error}") from error
+        raise BadInput(f"folder of --from-shards or --output cannot be: {error}") from error
     except OSError as error:
-        raise _cannot_write(error, options.from_shards) from error
+        raise _cannot_write(error, Path(options.output or options.from_shards[0])) from error
 
 
 def _check_counts(train: Index, val: Index, devkit: Path, any_count: bool) -> None:

@@ -55,9 +55,17 @@ def save_index(path: Path, index: Index) -> None:
 
 
 def write_index(
-    path: Path, columns: Columns, classes: Sequence[str], shards: Sequence[str], note: str = ""
+    path: Path,
+    columns: Columns,
+    classes: Sequence[str],
+    shards: Sequence[str],
+    note: str = "",
+    url: str = "",
 ) -> None:
-    """Write an index part by part; under a temporary name and renamed: it is whole or absent."""
+    """Write an index part by part; under a temporary name and renamed: it is whole or absent.
+
+    The shards lie below ``url``, or else in the split's folder beside the index.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     digest = Digest(classes)
     with ArrayWriter(temporary) as writer:
@@ -76,6 +84,8 @@ def write_index(
         writer.array("shards", _as_bytes(shards))
         writer.array("note", note)
         writer.array("digest", digest.end(note))
+        if url:
+            writer.array("url", url)
     os.replace(temporary, path)
 
 
@@ -85,6 +95,8 @@ def _kinds(shards: Sequence[str]) -> dict[str, Any]:
 
 def load_index(path: Path, root: Path) -> Index:
     """Open the index of the split in ``root``: its columns are mapped, and none is read.
+
+    Where it was made of shards at a URL, that is its root.
 
     Raises BadInput if the file is missing, damaged or not such an index. What a large one holds is
     checked where it is used.
@@ -96,6 +108,7 @@ def load_index(path: Path, root: Path) -> Index:
             shards = _as_strings(stored["shards"])
             classes, note = _as_strings(stored["classes"]), str(stored["note"])
             digest = str(stored["digest"]) if "digest" in stored else ""
+            root = stored.get("url", root)
         kinds = _kinds(shards)
         columns: dict[str, Any] = map_arrays(path, ("names", *kinds))
         columns |= {name: columns[name].astype(kind, copy=False) for name, kind in kinds.items()}
@@ -114,11 +127,26 @@ def load_index(path: Path, root: Path) -> Index:
     return index
 
 
+def url_of_shards(data: Path) -> str:
+    """Return the URL of the training shards that the index in a folder is of, or nothing."""
+    try:
+        with np.load(index_path(data, "train"), allow_pickle=False) as stored:
+            return str(stored["url"]) if "url" in stored else ""
+    except Exception:  # no index, or a damaged one, which whoever opens it tells
+        return ""
+
+
 def open_splits(data: Path) -> tuple[Index, Index]:
     """Return the index of ``data/train`` and ``data/val``: prepared, or else by a walk.
 
-    Raises BadInput if an index does not fit its folder, and as ``scan_splits`` does.
+    Raises BadInput if an index does not fit its folder or is of shards at a URL, and as
+    ``scan_splits`` does.
     """
+    if url := url_of_shards(data):
+        raise BadInput(
+            f"{data} is the index of tars at {url}, which training alone reads from there: give a "
+            "folder with images"
+        )
     check_splits(data)
     if not any(index_path(data, split).exists() for split in SPLITS):
         return scan_splits(data)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dali_pipeline.dataset.digits import ensure_digits
 from dali_pipeline.dataset.index import Index, synthetic_index
-from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.dataset.index_file import open_splits, url_of_shards
 from dali_pipeline.dataset.open_remote import open_remote
 from dali_pipeline.dataset.scan import check_splits
 from dali_pipeline.storage.address import check_address, is_remote
@@ -27,14 +27,14 @@ IMAGENET_TRAIN, IMAGENET_VAL, IMAGENET_CLASSES = 1_281_167, 50_000, 1000
 
 def check_data(settings: Settings) -> None:
     """Raise BadInput where what --data names can be seen at once to be missing; cheap."""
-    remote = is_remote(settings.data) and settings.loader != "synthetic"
-    if settings.cache and not remote:
+    url = "" if settings.loader == "synthetic" else url_of_data(settings)
+    if settings.cache and not url:
         raise BadInput(
             f"--cache {settings.cache} has no effect: it is for --data s3://... or https://...; "
             "leave it out"
         )
-    if remote:
-        check_address(settings.data)
+    if url:
+        check_address(url)
         return
     if settings.loader == "synthetic" or settings.data == DIGITS:
         return
@@ -44,6 +44,13 @@ def check_data(settings: Settings) -> None:
             "--recipe demo brings its own, --loader synthetic needs none"
         )
     check_splits(_folder(settings))
+
+
+def url_of_data(settings: Settings) -> str:
+    """Return where images are read from, if not from a folder: --data, or what its index names."""
+    if settings.data in (None, DIGITS):
+        return ""
+    return settings.data if is_remote(settings.data) else url_of_shards(_folder(settings))
 
 
 def _folder(settings: Settings) -> Path:
@@ -70,7 +77,7 @@ def open_dataset(settings: Settings, world: Processes) -> tuple[Index, Index]:
             synthetic_index(settings.synthetic_images, IMAGENET_CLASSES),
             synthetic_index(held_out, IMAGENET_CLASSES),
         )
-    if is_remote(settings.data):
+    if url_of_data(settings):
         return open_remote(settings, world)
     data = _folder(settings)
     if settings.data == DIGITS:

@@ -15,6 +15,7 @@ from dali_pipeline.dataset.index import AGAIN, Index
 from dali_pipeline.dataset.index_file import SPLITS, index_path, load_index
 from dali_pipeline.dataset.mapped import CHECKED_BYTES
 from dali_pipeline.dataset.scan import check_classes
+from dali_pipeline.storage.address import check_address, is_remote
 from dali_pipeline.storage.cache import INDEX, Cache, locked
 from dali_pipeline.storage.client import Client, Stat
 from dali_pipeline.storage.remote import AHEAD, MOST_AHEAD, CacheFolder, RemoteShards
@@ -31,13 +32,15 @@ OPENING = 20.0  # seconds of patience at most, in which a wrong address is seen
 
 
 def open_remote(settings: Settings, world: Processes) -> tuple[Index, Index]:
-    """Return the training and validation index at the URL of ``settings``; collective.
+    """Return the training and validation index of shards at a URL; collective.
 
-    One process of each node brings the files to the node's cache. Raises BadInput where there is no
-    data set, or its storage does not answer.
+    Where --data is the URL, one process of each node brings the indexes to the node's cache; else
+    they are in that folder. Raises BadInput where there is no data set, or its storage does not
+    answer.
     """
     folder = world.broadcast(_folder(settings))  # rank 0's index names its files there
-    version = _bring(settings, folder) if world.local_rank == 0 else ""
+    brings = world.local_rank == 0 and is_remote(settings.data)
+    version = _bring(settings, folder) if brings else ""
     versions = world.gather(version)  # all wait until they are there
     if len({*versions} - {""}) > 1:
         raise BadInput(
@@ -51,7 +54,8 @@ def open_remote(settings: Settings, world: Processes) -> tuple[Index, Index]:
 def open_alone(settings: Settings) -> tuple[Index, Index]:
     """Return the same for this process alone."""
     folder = _folder(settings)
-    return _open(settings, folder, _bring(settings, folder), 1)
+    version = _bring(settings, folder) if is_remote(settings.data) else ""
+    return _open(settings, folder, version, 1)
 
 
 def _folder(settings: Settings) -> Path:
@@ -65,7 +69,7 @@ def _bring(settings: Settings, folder: Path) -> str:
     url = settings.data.rstrip("/")
     client = Client(url, min(OPENING, settings.storage_patience))
     stats = {split: _stat(client, url, split) for split in SPLITS}
-    version = blake2b(repr((url, stats)).encode(), digest_size=8).hexdigest()
+    version = _hash((url, stats))
     cache = _in_use(folder, version, parse_bytes(settings.cache_size))
     patient = Client(url, settings.storage_patience)  # a large index takes time
     try:
@@ -153,27 +157,37 @@ def _fetch(client: Client, url: str, size: int, cache: Cache, path: Path) -> Non
 
 
 def _open(settings: Settings, folder: Path, version: str, processes: int) -> tuple[Index, Index]:
-    """Return the indexes that were brought."""
+    """Return the indexes: those that were brought as ``version``, or else those in --data."""
+    own = Path(settings.data).expanduser().absolute()
+    indexes = folder / version / INDEX if version else own
+    loaded = {split: load_index(index_path(indexes, split), Path(split)) for split in SPLITS}
+    if not version:
+        version = _hash([(index.root, index.source.checksums) for index in loaded.values()])
     url = settings.data.rstrip("/")
     cache = CacheFolder(str(folder), version, parse_bytes(settings.cache_size))
-    storage = RemoteShards(url, cache, patience=settings.storage_patience)
-    splits = {}
-    for split in SPLITS:
-        path = index_path(folder / version / INDEX, split)
-        index = replace(load_index(path, Path(split)), root=f"{url}/{split}", storage=storage)
+    for split, index in loaded.items():
         if not index.packed:
             raise BadInput(
                 f"{url} has no shards but single images, which are not read from there: pack them "
                 "(python -m dali_pipeline.prepare FOLDER --pack PACKED) and put PACKED there"
             )
-        _check_shards(index, Client(url, OPENING))
-        splits[split] = index
-    train, val = splits.values()
+        of, root = url, f"{url}/{split}"
+        if is_remote(index.root):  # the tars of others lie elsewhere than their index
+            of = root = index.root
+            check_address(of, f"{url} names tars at")
+        storage = RemoteShards(of, cache, patience=settings.storage_patience)
+        if split == "train" and settings.shuffle == "window":
+            ahead = min(max(AHEAD, settings.shuffle_window // processes), MOST_AHEAD)
+            storage = replace(storage, blocks=True, ahead=ahead)
+        loaded[split] = replace(index, root=root, storage=storage)
+        _check_shards(loaded[split], Client(of, OPENING))
+    train, val = loaded.values()
     check_classes(train, val)
-    if settings.shuffle == "window":
-        ahead = min(max(AHEAD, settings.shuffle_window // processes), MOST_AHEAD)
-        train = replace(train, storage=replace(storage, blocks=True, ahead=ahead))
     return train, val
+
+
+def _hash(value: object) -> str:
+    return blake2b(repr(value).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def _check_shards(index: Index, client: Client) -> None:

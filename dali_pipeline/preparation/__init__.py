@@ -1,5 +1,5 @@
 """From tar files or folders to an index or shards, every image decoded once.
 
-May import ``dataset``, and ``cli`` of ``hvd_utils``. Start with ``dali_pipeline/prepare.py``, the
-command.
+May import ``storage`` and ``dataset``, and ``cli`` of ``hvd_utils``. Start with
+``dali_pipeline/prepare.py``, the command.
 """

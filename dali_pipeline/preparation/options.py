@@ -11,6 +11,7 @@ from dali_pipeline.preparation.devkit import DEVKIT
 from dali_pipeline.preparation.imagenet_tars import TRAIN_TAR, VAL_TAR
 from dali_pipeline.preparation.pack import SHARD_BYTES
 from dali_pipeline.preparation.shard import QUALITY
+from dali_pipeline.storage.address import is_remote
 from hvd_utils.cli.argument_types import positive
 
 ORIGINALS = "originals"  # folder of what --repair replaced
@@ -62,10 +63,18 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--from-shards",
+        nargs="+",
+        metavar="DIR|URL",
+        help="index DIR/train/*.tar and DIR/val/*.tar of WebDataset's form where they are, instead "
+        "of a SOURCE; labels come from .cls or .json. Of tars elsewhere: s3://BUCKET/PREFIX with "
+        "train/ and val/, or two URLs, training's and validation's, with braces as in "
+        "https://HOST/PATH/{00000..01023}.tar",
+    )
+    parser.add_argument(
+        "--output",
         type=Path,
         metavar="DIR",
-        help="index DIR/train/*.tar and DIR/val/*.tar of WebDataset's form where they are, instead "
-        "of a SOURCE; labels come from .cls or .json",
+        help="folder that gets the index of tars at URLs; training's --data then",
     )
     parser.add_argument(
         "--label-key",
@@ -105,12 +114,24 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give either SOURCE or --from-shards DIR")
     if options.from_shards and (options.pack or options.repair or options.any_count):
         parser.error("--from-shards leaves shards as they are: no --pack, --repair, --any-count")
+    _check_shards(parser, options)
     if options.quality and not options.max_side:
         parser.error("--quality needs --max-side: other images are packed as they are")
     if options.max_side and not options.pack:
         parser.error("--max-side needs --pack DIR: class folders are left as they are")
     options.quality = options.quality or QUALITY
     return options
+
+
+def _check_shards(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    given = options.from_shards or []
+    remote = [*map(is_remote, given)]
+    if len(given) > (2 if all(remote) else 1):
+        parser.error("--from-shards takes one folder, or a URL, or two: training's, validation's")
+    if any(remote) and not options.output:
+        parser.error("--from-shards URL needs --output DIR, a folder for the index")
+    if options.output and not any(remote):
+        parser.error("--output is for --from-shards URL: else the index lies beside the images")
 
 
 def _quality(text: str) -> int:

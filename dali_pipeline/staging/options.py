@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from dali_pipeline.dataset.index_file import SPLITS
+from dali_pipeline.dataset.index_file import SPLITS, url_of_shards
 from dali_pipeline.dataset.scan import UNFINISHED
 from dali_pipeline.storage.address import check_address, is_remote
 from hvd_utils.cli.errors import BadInput
@@ -86,6 +86,11 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _check_folders(source: Path, destination: Path) -> None:
     if (source / UNFINISHED).exists():
         raise BadInput(f"{source} is not whole: its own staging is not finished; start that again")
+    if url := url_of_shards(source):
+        raise BadInput(
+            f"{source} is the index of tars at {url}, which cannot be staged: train with --data "
+            f"{source}, through --cache"
+        )
     for split in SPLITS:
         if not (source / split).is_dir():
             raise BadInput(

@@ -92,6 +92,16 @@ class Client:
             raise BadInput(explain(path, error)) from error
         return Stat(meta["size"], int(meta["last_modified"].timestamp()) * 10**9, meta["e_tag"])
 
+    def list(self, prefix: str) -> list[str]:
+        """Return the URLs of all objects below a prefix; for S3. Raises BadInput."""
+        import obstore
+
+        try:
+            pages = obstore.list(self._store, self._name(prefix) or None)
+            return [f"{self._url}/{found['path']}" for page in pages for found in page]
+        except Exception as error:
+            raise BadInput(explain(prefix, error)) from error
+
     def _name(self, path: str) -> str:
         return path.removeprefix(self._url).lstrip("/")
 

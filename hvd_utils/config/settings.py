@@ -75,7 +75,7 @@ class RunSettings(Section):
     data: str | None = Field(
         None,
         description=f"folder with train/ and val/ in class folders or shards, '{DIGITS}', or "
-        "shards at s3://BUCKET/PREFIX or https://HOST/PATH",
+        "shards at s3://BUCKET/PREFIX or https://HOST/PATH; or with the index of tars at URLs",
     )
     output: Path | None = Field(
         None, description="folder of the run; none: a new one below runs/, named after the recipe"

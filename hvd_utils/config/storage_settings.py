@@ -11,7 +11,7 @@ from hvd_utils.config.recipe import Section
 
 
 class StorageSettings(Section):
-    """data in an object store (--data s3://... or https://...)."""
+    """data in an object store (--data s3://... or https://..., or an index of tars there)."""
 
     cache: Path | None = Field(
         None,

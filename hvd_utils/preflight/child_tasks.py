@@ -117,12 +117,12 @@ def look(settings: Settings, place: Mapping[str, int]) -> dict[str, Any]:
 
 def _look(settings: Settings) -> Any:
     from dali_pipeline.dataset.digits import ensure_digits
-    from dali_pipeline.dataset.open_data import EMBEDDED
-    from dali_pipeline.storage.address import check_address, is_remote
+    from dali_pipeline.dataset.open_data import EMBEDDED, url_of_data
+    from dali_pipeline.storage.address import check_address
     from hvd_utils.preflight.checks.data import see, see_remote
 
-    if "data" not in _seen and is_remote(settings.data):
-        check_address(settings.data)
+    if "data" not in _seen and (url := url_of_data(settings)):
+        check_address(url)
         _seen["data"] = see_remote(settings)
     if "data" not in _seen:
         folder = (

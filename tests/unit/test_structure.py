@@ -31,7 +31,11 @@ LAYERS["dali_pipeline.loading"] = _GROUND | {
     "dali_pipeline.dataset",
     "dali_pipeline.sampling",
 }
-LAYERS["dali_pipeline.preparation"] = {"hvd_utils.cli", "dali_pipeline.dataset"}
+LAYERS["dali_pipeline.preparation"] = {
+    "hvd_utils.cli",
+    "dali_pipeline.storage",
+    "dali_pipeline.dataset",
+}
 LAYERS["dali_pipeline.staging"] = _GROUND | {
     "hvd_utils.faults",
     "dali_pipeline.storage",

@@ -13,7 +13,7 @@ from support.preparing import add, jpeg
 
 from dali_pipeline import prepare
 from dali_pipeline.dataset.index_file import open_splits
-from dali_pipeline.preparation import index_tars, tar_samples
+from dali_pipeline.preparation.tars import index_tars, tar_samples
 from hvd_utils.cli.errors import BadInput
 
 
@@ -97,7 +97,9 @@ def test_a_tar_is_looked_into_once(data, monkeypatch):
     looked = []
     samples_of = tar_samples._samples
     monkeypatch.setattr(
-        tar_samples, "_samples", lambda tar: looked.append(Path(tar.name).name) or samples_of(tar)
+        tar_samples,
+        "_samples",
+        lambda tar, of: looked.append(Path(of.path).name) or samples_of(tar, of),
     )
     run(data)
     assert looked == []
@@ -112,7 +114,7 @@ def test_an_index_that_is_interrupted_leaves_the_one_before(data, monkeypatch):
     run(data)
     before = (data / "train.index.npz").read_bytes()
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(index_tars, "write_index", stop)

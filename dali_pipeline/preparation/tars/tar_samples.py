@@ -12,15 +12,21 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from dali_pipeline.dataset.scan import EXTENSIONS
 from dali_pipeline.preparation.shard import MEASURED
+from dali_pipeline.preparation.tars.listing import OPTION, store_of
+from dali_pipeline.storage.address import is_remote
+from dali_pipeline.storage.client import Client
+from dali_pipeline.storage.remote_file import RemoteFile
 from hvd_utils.cli.errors import BadInput
 
 NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
@@ -30,7 +36,7 @@ TEXTS = {"names": bytes, "labels": bytes}  # beside what is measured
 class TarFile(NamedTuple):
     """A tar to index, the file that remembers what was found, and how it is to be read."""
 
-    path: Path
+    path: str  # or its URL
     memory: Path
     label_key: str
     drop_bad: bool
@@ -52,8 +58,8 @@ def index_tar(tar: TarFile) -> Found:
     Raises BadInput where it is no plain tar or cut off, or a sample has no label, two images or
     one that cannot be read.
     """
-    stat = os.stat(tar.path)
-    identity = f"{stat.st_size} {stat.st_mtime_ns} {tar.label_key} {tar.drop_bad}"
+    size, version = _state(tar.path)
+    identity = f"{size} {version} {tar.label_key} {tar.drop_bad}"
     try:
         with np.load(tar.memory, allow_pickle=False) as known:
             if str(known["identity"]) == identity:
@@ -62,14 +68,14 @@ def index_tar(tar: TarFile) -> Found:
         pass
     rows, dropped = [], 0
     try:
-        with tarfile.open(tar.path, "r:") as opened:
-            for key, sample in _samples(opened):
+        with _open(tar.path, size) as file, tarfile.open(fileobj=file, mode="r:") as opened:
+            for key, sample in _samples(opened, tar):
                 row = _row(opened, tar, key, sample)
                 if row is None:
                     dropped += 1
                 else:
                     rows.append(row)
-            _require_end(opened, tar.path)
+            _require_end(opened.offset, file)
     except tarfile.TarError as error:
         raise BadInput(
             f"{tar.path} is cut off or no plain tar ({error}): copy it again; of a compressed one, "
@@ -88,12 +94,38 @@ def index_tar(tar: TarFile) -> Found:
     return _found(tar.memory, {**arrays, "dropped": dropped})
 
 
-def _require_end(tar: tarfile.TarFile, path: Path) -> None:
+def _state(path: str) -> tuple[int, str]:
+    """Return a tar's bytes, and what tells that it is the same as before."""
+    if not is_remote(path):
+        stat = os.stat(path)
+        return stat.st_size, str(stat.st_mtime_ns)
+    try:
+        size, *version = _client(store_of(path)).stat(path)
+    except FileNotFoundError as error:
+        raise BadInput(f"{path} does not exist: check the URL and braces of {OPTION}") from error
+    return size, f"{version} {path}"
+
+
+@contextmanager
+def _open(path: str, size: int) -> Iterator[BinaryIO | RemoteFile]:
+    if is_remote(path):
+        yield RemoteFile(_client(store_of(path)), path, size)
+    else:
+        with open(path, "rb") as file:
+            yield file
+
+
+@cache
+def _client(store: str) -> Client:
+    """Return this process's client of a bucket or host."""
+    return Client(store)
+
+
+def _require_end(offset: int, file: Any) -> None:
     """Raise ReadError unless the block of zeros follows that ends a tar: tarfile does not ask."""
-    with path.open("rb") as file:
-        file.seek(tar.offset)
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("it has no end")
+    file.seek(offset)
+    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it has no end")
 
 
 def _found(memory: Path, known: Any) -> Found:
@@ -101,7 +133,7 @@ def _found(memory: Path, known: Any) -> Found:
     return Found(memory, len(names), names.dtype.itemsize, labels, int(known["dropped"]))
 
 
-def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
+def _samples(tar: tarfile.TarFile, of: TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
     """Yield each sample's key and its files by extension, in lower case."""
     named = ((NAME.fullmatch(m.name), m) for m in tar if m.isreg())
     files = ((match[1], match[2].lower(), member) for match, member in named if match)
@@ -109,7 +141,7 @@ def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarI
         sample: dict[str, tarfile.TarInfo] = {}
         for _, extension, member in group:
             if extension in sample:
-                raise BadInput(f"{os.fsdecode(tar.name)} has {member.name} twice: rename one")
+                raise BadInput(f"{of.path} has {member.name} twice: rename one")
             sample[extension] = member
         yield key, sample
         tar.members = []  # which tarfile would keep for ever

@@ -1,6 +1,7 @@
 """Index tars that others wrote (WebDataset's), where they are: nothing is copied or written anew.
 
 ``DIR/train/*.tar`` and ``DIR/val/*.tar`` get ``DIR/train.index.npz`` and ``DIR/val.index.npz``.
+Tars at URLs get both in a folder of their own, which training opens and reads the tars from there.
 Each tar's findings go to a file; the index is then written from those, part by part, so no list of
 all images is ever in memory.
 """
@@ -13,9 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from dali_pipeline.dataset.index_file import SPLITS, Columns, index_path, open_splits, write_index
+from dali_pipeline.dataset.index_file import (
+    SPLITS,
+    Columns,
+    index_path,
+    load_index,
+    open_splits,
+    write_index,
+)
 from dali_pipeline.preparation.parallel import parallel_map
-from dali_pipeline.preparation.tar_samples import Found, TarFile, index_tar
+from dali_pipeline.preparation.tars.listing import Tars, tars_of_folder, tars_of_urls
+from dali_pipeline.preparation.tars.tar_samples import Found, TarFile, index_tar
+from dali_pipeline.storage.address import is_remote
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.progress_bar import tqdm
 
@@ -23,61 +33,60 @@ MEMORY = ".prepare/shards"  # folder that remembers what was found, a file for e
 CLASSES = "classes.txt"  # in DIR: line i names the class of label i - 1
 
 
-def index_tars(data: Path, options: argparse.Namespace) -> None:
+def index_tars(options: argparse.Namespace) -> None:
     """Write the indexes of both splits; tars that were looked into before are not again.
 
     Raises BadInput where there are no tars, or they are not as ``tar_samples`` expects.
     """
-    tars = [_tars(data / split) for split in SPLITS]
+    remote = is_remote(options.from_shards[0])
+    data = Path(options.output if remote else options.from_shards[0]).expanduser().absolute()
+    if remote:
+        tars = tars_of_urls(options.from_shards)
+        data.mkdir(parents=True, exist_ok=True)
+    else:
+        tars = [tars_of_folder(data / split) for split in SPLITS]
     tasks = [
-        TarFile(path, _memory(data, path), options.label_key, options.drop_bad)
-        for paths in tars
-        for path in paths
+        TarFile(own.path(name), _memory(data, split, name), options.label_key, options.drop_bad)
+        for split, own in zip(SPLITS, tars, strict=True)
+        for name in own.names
     ]
     found = []
     with tqdm(total=len(tasks), unit="tar", desc="indexing", disable=None) as bar:
         for one in parallel_map(index_tar, tasks, options.processes):
             found.append(one)
             bar.update()
-    splits = found[: len(tars[0])], found[len(tars[0]) :]
+    count = len(tars[0].names)
+    splits = found[:count], found[count:]
     labels = [frozenset[bytes]().union(*(one.labels for one in split)) for split in splits]
-    for split, known in zip(SPLITS, labels, strict=True):
+    for own, known in zip(tars, labels, strict=True):
         if not known:
-            raise BadInput(f"no tar in {data / split} has an image: see WebDataset's conventions")
+            raise BadInput(f"no tar in {own.given} has an image: see WebDataset's conventions")
     extra = sorted(labels[1] - labels[0])
     if extra:
         raise BadInput(
-            f"label {extra[0].decode()} is in {data / 'val'} but not in {data / 'train'}: every "
-            "class that is validated has to be trained"
+            f"label {extra[0].decode()} is in {tars[1].given} but not in {tars[0].given}: "
+            "every class that is validated has to be trained"
         )
     names = _class_names(data / CLASSES, labels[0])
-    for split, paths, part, known in zip(SPLITS, tars, splits, labels, strict=True):
-        _write(data, split, paths, part, {label: names[label] for label in known})
+    for split, own, part, known in zip(SPLITS, tars, splits, labels, strict=True):
+        _write(index_path(data, split), own, part, {label: names[label] for label in known})
         dropped = sum(one.dropped for one in part)
         without = f"; {dropped:,} samples without a readable image left out" if dropped else ""
         images = sum(one.images for one in part)
-        print(f"{split}: {images:,} images in {len(paths):,} tars, {len(known):,} classes{without}")
-    open_splits(data)
+        print(
+            f"{split}: {images:,} images in {len(own.names):,} tars, "
+            f"{len(known):,} classes{without}"
+        )
+    if remote:
+        for split in SPLITS:
+            load_index(index_path(data, split), data)
+    else:
+        open_splits(data)
     print(f"indexed: train with --data {data}")
 
 
-def _tars(folder: Path) -> list[Path]:
-    tars = sorted(folder.rglob("*.tar"))
-    if not tars and any(folder.rglob("*.parquet")):
-        raise BadInput(
-            f"{folder} has Parquet files, whose images cannot be read in place: write them as tars "
-            "of WebDataset's form (webdataset.TarWriter), with .jpg and .cls"
-        )
-    if not tars:
-        raise BadInput(
-            f"no tars in {folder}: expected {folder}/*.tar, not compressed, beside those of the "
-            "other split"
-        )
-    return tars
-
-
-def _memory(data: Path, tar: Path) -> Path:
-    return data / MEMORY / tar.relative_to(data).with_suffix(".npz")
+def _memory(data: Path, split: str, name: str) -> Path:
+    return (data / MEMORY / split / name).with_suffix(".npz")
 
 
 def _class_names(path: Path, labels: frozenset[bytes]) -> dict[bytes, tuple[int, str]]:
@@ -103,11 +112,7 @@ def _class_names(path: Path, labels: frozenset[bytes]) -> dict[bytes, tuple[int,
 
 
 def _write(
-    data: Path,
-    split: str,
-    tars: Sequence[Path],
-    found: Sequence[Found],
-    classes: dict[bytes, tuple[int, str]],
+    path: Path, tars: Tars, found: Sequence[Found], classes: dict[bytes, tuple[int, str]]
 ) -> None:
     """Write the index of a split; ``classes`` are its labels with their order and names."""
     known = np.array(sorted(classes))
@@ -126,6 +131,6 @@ def _write(
 
     width = max(one.width for one in found)
     columns = Columns(sum(one.images for one in found), np.dtype(f"S{width}"), parts)
-    shards = [str(tar.relative_to(data / split)) for tar in tars]
+    url = tars.root if is_remote(tars.root) else ""
     names = [classes[label][1] for label in by_place]
-    write_index(index_path(data, split), columns, names, shards)
+    write_index(path, columns, names, tars.names, url=url)

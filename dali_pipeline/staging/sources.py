@@ -78,8 +78,14 @@ class ObjectStore:
             everything = Settings(
                 recipe="stage", data=self._url, cache=Path(folder), cache_size="1000000TB"
             )
-            splits = zip(SPLITS, open_alone(everything), strict=True)
-            names = [f"{split}/{shard}" for split, index in splits for shard in index.shards]
+            splits = dict(zip(SPLITS, open_alone(everything), strict=True))
+            for split, index in splits.items():
+                if index.root != f"{self._url}/{split}":
+                    raise BadInput(
+                        f"{self._url} is the index of tars at {index.root}, which cannot be "
+                        f"staged: train with --data {self._url}, through --cache"
+                    )
+            names = [f"{split}/{shard}" for split, own in splits.items() for shard in own.shards]
         names += [index_path(Path(), split).name for split in SPLITS]
         workers = Workers(threads)
         return [look.result() for look in [workers.submit(self.look, n) for n in sorted(names)]]

@@ -7,29 +7,26 @@ with an image's extension. The label is what .cls holds, or a field of the objec
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from dali_pipeline.dataset.scan import EXTENSIONS
 from dali_pipeline.preparation.shard import MEASURED
-from dali_pipeline.preparation.tars.listing import OPTION, store_of
-from dali_pipeline.storage.address import is_remote
-from dali_pipeline.storage.client import Client
-from dali_pipeline.storage.remote_file import RemoteFile
+from dali_pipeline.preparation.tars.opening import open_tar, state_of
 from hvd_utils.cli.errors import BadInput
 
 NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
+BUFFER = 4096  # bytes of an image read at once
 TEXTS = {"names": bytes, "labels": bytes}  # beside what is measured
 
 
@@ -58,7 +55,7 @@ def index_tar(tar: TarFile) -> Found:
     Raises BadInput where it is no plain tar or cut off, or a sample has no label, two images or
     one that cannot be read.
     """
-    size, version = _state(tar.path)
+    size, version = state_of(tar.path)
     identity = f"{size} {version} {tar.label_key} {tar.drop_bad}"
     try:
         with np.load(tar.memory, allow_pickle=False) as known:
@@ -68,7 +65,7 @@ def index_tar(tar: TarFile) -> Found:
         pass
     rows, dropped = [], 0
     try:
-        with _open(tar.path, size) as file, tarfile.open(fileobj=file, mode="r:") as opened:
+        with open_tar(tar.path, size) as file, tarfile.open(fileobj=file, mode="r:") as opened:
             for key, sample in _samples(opened, tar):
                 row = _row(opened, tar, key, sample)
                 if row is None:
@@ -92,33 +89,6 @@ def index_tar(tar: TarFile) -> Found:
         np.savez(file, identity=identity, dropped=dropped, **arrays)
     os.replace(temporary, tar.memory)
     return _found(tar.memory, {**arrays, "dropped": dropped})
-
-
-def _state(path: str) -> tuple[int, str]:
-    """Return a tar's bytes, and what tells that it is the same as before."""
-    if not is_remote(path):
-        stat = os.stat(path)
-        return stat.st_size, str(stat.st_mtime_ns)
-    try:
-        size, *version = _client(store_of(path)).stat(path)
-    except FileNotFoundError as error:
-        raise BadInput(f"{path} does not exist: check the URL and braces of {OPTION}") from error
-    return size, f"{version} {path}"
-
-
-@contextmanager
-def _open(path: str, size: int) -> Iterator[BinaryIO | RemoteFile]:
-    if is_remote(path):
-        yield RemoteFile(_client(store_of(path)), path, size)
-    else:
-        with open(path, "rb") as file:
-            yield file
-
-
-@cache
-def _client(store: str) -> Client:
-    """Return this process's client of a bucket or host."""
-    return Client(store)
 
 
 def _require_end(offset: int, file: Any) -> None:
@@ -160,7 +130,8 @@ def _row(tar: tarfile.TarFile, of: TarFile, key: str, sample: dict) -> tuple | N
     member = sample[images[0]]
     label = _label(tar, of, key, sample)
     try:
-        with Image.open(tar.extractfile(member)) as header:  # reads no more
+        raw = tar.extractfile(member).detach()  # whose buffer Python 3.14 made 128 KB
+        with Image.open(io.BufferedReader(raw, BUFFER)) as header:  # reads no more
             width, height = header.size
     except (OSError, SyntaxError, ValueError) as error:
         if of.drop_bad:

@@ -141,6 +141,8 @@ def test_an_index_of_urls_may_lie_at_a_url_of_its_own(data, tmp_path):
         settings = SETTINGS.model_copy(update={"data": server.url, "cache": tmp_path / "cache"})
         train, _ = open_alone(settings)
         assert train.read(9) == jpeg(9) + bytes(LARGE)
+        with pytest.raises(BadInput, match="is the index of tars at .*, which cannot be staged"):
+            stage.main([server.url, str(tmp_path / "copy")])
 
 
 def test_a_tar_is_looked_into_once(data, tmp_path):

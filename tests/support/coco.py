@@ -26,3 +26,15 @@ def change(folder: Path, split: str, **parts: object) -> None:
     """Replace parts of a split's annotations."""
     path = folder / "annotations" / f"instances_{split}.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | parts))
+
+
+def listed(folder: Path, part: str = "annotations") -> list[dict]:
+    """Return the objects of the validation split, or its ``images``."""
+    path = folder / "annotations/instances_val2017.json"
+    return json.loads(path.read_text())[part]
+
+
+def change_first_object(folder: Path, **parts: object) -> None:
+    """Replace parts of the validation split's first object."""
+    first, *rest = listed(folder)
+    change(folder, "val2017", annotations=[first | parts, *rest])

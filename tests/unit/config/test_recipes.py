@@ -55,3 +55,21 @@ def test_strikes_back_has_the_published_rates_and_average():
     forgotten = (1 - 0.99998) * 8 * 128 * 32 / 600 / 32  # a step
     assert 1 - recipe.average_decay == pytest.approx(forgotten, rel=0.2)
     assert reference("strikes-back") is None
+
+
+def test_strikes_back_augments_as_published():
+    recipe = load_settings(["--recipe", "strikes-back", "--data", "x"], {})
+    assert (recipe.augment, recipe.erase, recipe.mixup, recipe.cutmix) == ("trivial", 0.1, 0.2, 1.0)
+    assert (recipe.label_smoothing, recipe.weight_decay) == (0.1, 0.00002)
+    assert (recipe.resolution, recipe.val_resolution, recipe.val_resize) == (176, 224, 232)
+    assert (recipe.nesterov, recipe.average) == (False, "ema")
+
+
+def test_finetune_trains_all_layers_slowly_and_the_new_head_ten_times_as_fast():
+    given = ["--recipe", "finetune", "--init", "weights.pth", "--data", "x", "--workers", "8"]
+    recipe = load_settings(given, {})
+    schedule = make_schedule(recipe, 25_600, recipe.minibatch)
+    assert (recipe.minibatch, recipe.head_rate, recipe.freeze) == (256, 10, ())
+    assert schedule(100) == pytest.approx(0.01, rel=0.01)  # after one epoch of warmup
+    assert schedule(2999) < 1e-6  # of 30 epochs
+    assert (recipe.momentum, recipe.nesterov) == (0.9, True)

@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.command_line import load_settings
 from hvd_utils.networks.head import head_layers, head_names
 from hvd_utils.networks.library import CLASSIFIERS, refuse_other_statistics
 from hvd_utils.nn.batch_norm import batch_norms, normalise_by_worker
 from hvd_utils.nn.batch_norm_act import WorkerBatchNormAct2d
-from hvd_utils.nn.models import build_model
+from hvd_utils.nn.models import build_model, recipe_model
 from hvd_utils.training.optimizer import parameter_groups
 
 
@@ -52,6 +53,14 @@ def test_the_papers_initialisation_is_of_convolutions_batch_norms_and_the_head()
     )
     assert torch.equal(ours.blocks[0].mlp.fc1.weight, theirs.blocks[0].mlp.fc1.weight)
     assert not torch.equal(ours.head.weight, theirs.head.weight)
+
+
+@pytest.mark.parametrize("by", ["paper", "library"])
+def test_the_setting_reaches_the_network(by):
+    """The paper draws the head by a standard deviation of 0.01; timm's ResNets by another."""
+    given = ["--recipe", "demo", "--model", "timm/test_resnet", "--initialise", by]
+    model = recipe_model(load_settings(given, {}), 100)
+    assert (model.fc.weight.std().item() == pytest.approx(0.01, rel=0.1)) == (by == "paper")
 
 
 def test_the_librarys_initialisation_is_its_own():

@@ -81,11 +81,12 @@ def test_safetensors_hold_the_averaged_weights_and_what_belongs_to_them(tmp_path
     assert "commit" in json.loads(facts["exported_by"])
 
 
-def test_onnx_computes_the_same_logits_for_any_number_of_images(tmp_path):
-    model = some_model("resnet8", 3)
-    write_checkpoint(tmp_path, model, ["ant", "bee", "cat"], **SMALL)
-    main([str(tmp_path), "--to", "onnx"])
-    session = onnxruntime.InferenceSession(tmp_path / "resnet8.onnx")
+@pytest.mark.parametrize("name", ["resnet8", "timm/test_byobnet"])
+def test_onnx_computes_the_same_logits_for_any_number_of_images(tmp_path, name):
+    model = some_model(name, 3)
+    write_checkpoint(tmp_path, model, ["ant", "bee", "cat"], **SMALL | {"model": name})
+    main([str(tmp_path), "--to", "onnx", "--output", str(tmp_path / "model.onnx")])
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == [
         *("ant", "bee", "cat")
     ]

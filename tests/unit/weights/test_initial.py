@@ -203,6 +203,21 @@ def test_a_hubs_weights_are_taken_from_its_cache(monkeypatch, tmp_path):
     assert equal(read_weights("torchvision/resnet18.IMAGENET1K_V1"), theirs)
 
 
+def test_timms_weights_are_taken_from_its_cache(monkeypatch, tmp_path):
+    """In the folders in which Hugging Face's client keeps what it has fetched."""
+    import huggingface_hub
+
+    theirs = timm.create_model("test_resnet", num_classes=1000).state_dict()
+    repository = tmp_path / "models--timm--test_resnet.r160_in1k"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text("0" * 40)
+    (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    save_file(theirs, repository / "snapshots" / ("0" * 40) / "model.safetensors")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert equal(read_weights("timm/test_resnet.r160_in1k"), theirs)
+
+
 def test_the_digest_is_part_of_the_experiment_and_the_path_is_not(tmp_path):
     settings = load_settings(["--recipe", "demo", "--init", "here.pth"], {}).with_init("sha256:ab")
     moved = load_settings(["--recipe", "demo", "--init", "there.pth"], {})

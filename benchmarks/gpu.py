@@ -41,7 +41,9 @@ def main() -> None:
     from dali_pipeline.benchmarking.measure import machine
 
     _require_device(options.device)
-    no_choice = {} if options.device == "cuda" else {"decode": [{}], "batch_norm": [{}]}
+    no_choice = {}
+    if options.device != "cuda":
+        no_choice = {name: [{}] for name in ("decode", "batch_norm", "stem")}
     found = cases(
         options.batch_per_worker, options.workers, options.precisions, options.compiled,
         jpegs=options.jpegs, **no_choice,

@@ -13,6 +13,7 @@ from hvd_utils.config.settings import Settings
 # where the job has the setting. The first way of each is what the other cases take, by default.
 DECODE = "decode", ("cpu", "gpu", "hardware")  # of cases with JPEGs
 BATCH_NORM = "batch_norm", ("triton", "torch")  # of cases without
+STEM = "pad_stem", ("off", "on")  # likewise
 
 
 @dataclass
@@ -72,21 +73,27 @@ def cases(
     jpegs: bool = True,
     decode: Sequence[Mapping[str, str]] | None = None,
     batch_norm: Sequence[Mapping[str, str]] | None = None,
+    stem: Sequence[Mapping[str, str]] | None = None,
 ) -> list[Case]:
     """Return what to measure: what is ready soonest first, then the most telling; time may run out.
 
-    ``compiled`` are modes of --compile, the quickest last; ``decode`` and ``batch_norm`` the ways
-    of the job, the first of each taken where nothing else is said.
+    ``compiled`` are modes of --compile, the quickest last; ``decode``, ``batch_norm`` and ``stem``
+    the ways of the job, the first of each taken where nothing else is said.
     """
     decode = ways(DECODE) if decode is None else decode
     batch_norm = ways(BATCH_NORM) if batch_norm is None else batch_norm
+    stem = ways(STEM) if stem is None else stem
     first, *others = precisions
     whole, fused = (n * workers, 1), (n, workers)
     found = [Case(*whole, first), Case(*fused, first)]
     if jpegs:
         found += [Case(*whole, first, loader="dali", ways=way) for way in decode]
     found += [Case(*size, first, ways=way) for way in batch_norm[1:] for size in (whole, fused)]
-    found += [Case(*whole, p) for p in others if p in ("bf16", "fp16")]
+    halves = [p for p in others if p in ("bf16", "fp16")]
+    found += [Case(*whole, p) for p in halves]
+    # PyTorch has cuDNN's batch norm in fp16, and another in bf16.
+    found += [Case(*whole, p, ways=way) for p in halves for way in batch_norm[1:]]
+    found += [Case(*whole, first, ways=way) for way in stem[1:]]
     for mode in reversed(compiled):
         found += [Case(*whole, first, mode), Case(*fused, first, mode)]
         if jpegs:

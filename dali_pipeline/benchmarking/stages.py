@@ -23,6 +23,7 @@ from dali_pipeline.loading.dali.loader import DaliLoader
 from dali_pipeline.loading.dali.reader import EncodedReader
 from dali_pipeline.loading.loader import make_loader
 from dali_pipeline.loading.prefetch import prefetched
+from dali_pipeline.loading.to_device import current_stream
 from dali_pipeline.sampling.plan import TrainingBatch
 
 STEPS = 100_000  # of a loader's run: more than will be measured
@@ -116,8 +117,9 @@ def _run(bench: Bench, resolution: int | None) -> Iterator:
         prefetch_queue_depth=2,
     )
     pipeline.build()
+    stream = current_stream(bench.device)  # or the host waits for each batch
     while True:
-        yield pipeline.run()
+        yield pipeline.run(stream)
 
 
 @pipeline_def

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dali_pipeline.loading.interface import Batch
-from dali_pipeline.loading.to_device import upload
+from dali_pipeline.loading.to_device import in_16_bits, upload
 from dali_pipeline.sampling.plan import Plan
 
 POOL = 4  # different batches of noise
@@ -44,7 +44,10 @@ class SyntheticLoader:
             settings = self._plan.settings
             noise = torch.Generator().manual_seed(settings.seed)
             shape = (POOL, settings.batch_per_worker, side, side, 3)  # channels-last in memory
-            made = torch.randn(shape, generator=noise).to(self._device)
+            half = self._device.type == "cuda" and in_16_bits(settings)  # as of images
+            made = torch.randn(shape, generator=noise).to(
+                self._device, torch.float16 if half else torch.float32
+            )
             self._pools[side] = made.permute(0, 1, 4, 2, 3)
         return self._pools[side]
 

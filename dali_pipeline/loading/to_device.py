@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from hvd_utils.config.settings import Settings
+
 
 def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
     """Return ``array`` on ``device``; a GPU copies it later, from pinned memory."""
@@ -22,6 +24,14 @@ def current_stream(device: torch.device) -> int | None:
     batch. CUDA's other name for that stream is 1 (``cudaStreamLegacy``).
     """
     return torch.cuda.current_stream(device).cuda_stream or 1 if device.type == "cuda" else None
+
+
+def in_16_bits(settings: Settings) -> bool:
+    """Return whether a GPU's batches are float16, as the model takes them.
+
+    Mixed images are rounded after they are mixed. DALI has no bfloat16.
+    """
+    return settings.precision == "fp16" and not (settings.mixup or settings.cutmix)
 
 
 class HeldBatches:
@@ -50,13 +60,13 @@ class HeldBatches:
 
     def clear(self) -> None:
         """Let go of all of them, once the GPU has passed them; the host waits."""
-        if self._latest is not None:
-            self._earlier.append((self._mark(), self._latest))
-            self._latest = None
         try:
+            if self._latest is not None:
+                self._earlier.append((self._mark(), self._latest))
             for mark, _ in self._earlier:
                 mark.synchronize()
         finally:
+            self._latest = None
             self._earlier.clear()
 
     def _mark(self) -> Any:

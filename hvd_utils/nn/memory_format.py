@@ -34,13 +34,19 @@ class PaddedConv2d(nn.Conv2d):
         """Return what ``nn.Conv2d`` would."""
         one_more = (0, 0, 0, 0, 0, 1)
         images, weight = (functional.pad(one, one_more) for one in (images, self.weight))
-        return functional.conv2d(images, weight, self.bias, self.stride, self.padding)
+        return functional.conv2d(
+            images, weight, self.bias, self.stride, self.padding, self.dilation
+        )
 
 
 def pad_stem(model: nn.Module) -> None:
     """Have the model's convolutions of 3 channels computed with 4, in place."""
     for module in model.modules():
-        if type(module) is nn.Conv2d and module.in_channels == 3:
+        if type(module) is nn.Conv2d and (
+            module.in_channels,
+            module.groups,
+            module.padding_mode,
+        ) == (3, 1, "zeros"):
             module.__class__ = PaddedConv2d
 
 

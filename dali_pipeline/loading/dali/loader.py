@@ -15,7 +15,7 @@ from dali_pipeline.loading.dali.feed import Feed
 from dali_pipeline.loading.dali.graph import Target, training_graph, validation_graph
 from dali_pipeline.loading.interface import Batch
 from dali_pipeline.loading.prefetch import prefetched
-from dali_pipeline.loading.to_device import HeldBatches, current_stream, upload
+from dali_pipeline.loading.to_device import HeldBatches, current_stream, in_16_bits, upload
 from dali_pipeline.sampling.augmentation import augments
 from dali_pipeline.sampling.image_size import largest_side
 from dali_pipeline.sampling.plan import Plan, TrainingBatch, ValidationBatch
@@ -53,10 +53,7 @@ class DaliLoader:
             largest=largest_image(plan.train, settings.largest_height, settings.largest_width)
             if decode != "cpu"  # the sizes of all images are read for it
             else (0, 0),
-            # Mixed images are rounded after they are mixed. DALI has no bfloat16.
-            half=on_gpu
-            and settings.precision == "fp16"
-            and not (settings.mixup or settings.cutmix),
+            half=on_gpu and in_16_bits(settings),
         )
         self._validation: _Decoder | None = None
         self._cpu_transforms: CpuTransforms | None = None

@@ -1,13 +1,17 @@
 """What the GPU benchmark makes of its measurements; measuring itself is for a GPU."""
 
+import argparse
 import time
+from types import SimpleNamespace
 
 import torch
 from support.launch_scripts import stand_in
 
-from benchmarks.harness import card
+from benchmarks import gpu
+from benchmarks.harness import card, gpu_case
 from benchmarks.harness.card import peak, training_flops
-from benchmarks.harness.gpu_cases import cases, planner, ratios, ways
+from benchmarks.harness.gpu_cases import Case, cases, planner, ratios, ways
+from benchmarks.harness.processes import Failed
 from hvd_utils.config.settings import Settings
 
 MODES = ["default", "cudagraphs"]
@@ -15,7 +19,7 @@ MODES = ["default", "cudagraphs"]
 
 def measured(seconds):
     """Cases of n = 32 and 8 workers, each with one round of ``seconds(case)``."""
-    found = cases(32, 8, ["bf16", "tf32"], MODES, decode=[{}], batch_norm=[{}])
+    found = cases(32, 8, ["bf16", "tf32"], MODES, decode=[{}], batch_norm=[{}], stem=[{}])
     for case in found:
         case.seconds = [seconds(case)]
         case.facts["backward_share"] = 0.6
@@ -24,7 +28,8 @@ def measured(seconds):
 
 def test_what_is_ready_soonest_comes_first_and_the_quickest_modes_before_others():
     """Eight minutes hold eager cases, CUDA graphs and one more mode, each compiled cold."""
-    found = cases(32, 8, ["bf16", "fp16", "tf32"], MODES, decode=[{}], batch_norm=[{}])
+    only = {"decode": [{}], "batch_norm": [{}], "stem": [{}]}
+    found = cases(32, 8, ["bf16", "fp16", "tf32"], MODES, **only)
     assert [case.name for case in found] == [
         "bf16, n = 256",
         "bf16, n = 32 x 8",
@@ -46,6 +51,7 @@ def test_ways_that_the_job_can_choose_from_are_cases_and_others_are_not():
     chosen = {
         "decode": ways(decode, known={"decode": 1}),
         "batch_norm": ways(norm, known={"batch_norm": 1}),
+        "stem": [{}],
     }
     found = {case.name: case for case in cases(32, 8, ["bf16"], [], **chosen)}
     assert list(found)[2:] == [
@@ -62,6 +68,71 @@ def test_both_batch_norms_are_measured_of_which_the_job_takes_tritons_by_default
     assert "bf16, n = 256, batch norm torch" in found
     assert "bf16, n = 32 x 8, batch norm torch" in found
     assert not [name for name in found if "triton" in name]
+
+
+def test_fp16_is_measured_by_cudnns_batch_norm_too_and_the_stem_padded():
+    found = {case.name: case for case in cases(32, 8, ["bf16", "fp16"], [])}
+    assert {"fp16, n = 256", "fp16, n = 256, batch norm torch"} <= found.keys()
+    settings = found["bf16, n = 256, pad stem on"].settings()
+    assert Settings.model_validate({"recipe": "benchmark", **settings}).pad_stem
+
+
+def test_what_no_time_is_left_for_is_told_and_kept(tmp_path, monkeypatch):
+    """A case that fails by itself has its own reason."""
+    found = cases(32, 8, ["bf16"], [], decode=[{}], batch_norm=[{}], stem=[{}], jpegs=False)
+    options = argparse.Namespace(minutes=0, case_minutes=3)
+    kept = []
+    gpu.measure(found, options, tmp_path, lambda: kept.append(1))
+    assert [case.why_not for case in found] == [gpu.NO_TIME] * 2
+    assert len(kept) == 2
+
+    def finish(command, timeout):
+        raise Failed("it hung", timed_out=True)
+
+    monkeypatch.setattr(gpu, "finish", finish)
+    options = argparse.Namespace(
+        minutes=8, case_minutes=3, model="resnet8", resolution=32, device="cpu", steps=1, rounds=1
+    )
+    gpu.measure(found[:1], options, tmp_path)
+    assert found[0].why_not == "it hung"
+    options.minutes = 2
+    gpu.measure(found[1:], options, tmp_path)
+    assert found[1].why_not == gpu.NO_TIME
+
+
+def test_cuda_graphs_that_were_given_up_and_the_clock_are_told(monkeypatch):
+    monkeypatch.setattr(gpu_case, "Loop", FakeLoop)
+    monkeypatch.setattr(gpu_case, "skipped_graphs", lambda: 3)
+    clock = {"sm_mhz": 1755, "watts": 690.5}
+    monkeypatch.setattr(card.Watch, "facts", lambda watch: clock)
+    world = SimpleNamespace(device=torch.device("cpu"))
+    told = {}
+    for mode in ("none", "cudagraphs"):
+        case = Case(32, 8, "bf16", mode)
+        settings = Settings.model_validate({"recipe": "benchmark", **case.settings()})
+        measured = gpu_case.measure(settings, world, None, steps=1, rounds=2, began=0)
+        case.seconds, case.facts = measured["seconds"], measured["facts"]
+        assert case.facts | clock == case.facts
+        told[mode] = gpu._row(case)
+    assert "3 CUDA graphs were given up" in told["cudagraphs"]
+    assert "given up" not in told["none"]
+    assert "1755 MHz   690 W" in told["none"]
+
+
+class FakeLoop:
+    """A loop whose steps take no time."""
+
+    def __init__(self, *_):
+        self.steps = 0
+
+    def run(self, steps):
+        self.steps += steps
+
+    def forward_and_backward(self, times):
+        return 1, 2
+
+    def split(self):
+        return {"data": self.steps, "compute": 3 * self.steps}
 
 
 def test_every_case_is_settings_of_the_job():

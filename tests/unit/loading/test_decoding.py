@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from nvidia import dali, nvimgcodec
 from support.launching import PROGRAMS, REPOSITORY
 
 from dali_pipeline.dataset.scan import scan_splits
@@ -132,8 +133,13 @@ def test_verdicts_are_kept_until_card_driver_or_library_changes(tmp_path, monkey
     assert known(cache.probe_key(0, "/data/train", driver))
     assert not known(cache.probe_key(1, "/data/train", driver))
     assert not known(cache.probe_key(0, "/other/train", driver))
-    for name in ("DALI", "nvImageCodec", "host", "probe"):
-        assert not known({**key, name: "another"})
+    changes = [(dali, "__version__", "9.9"), (nvimgcodec, "__version__", "9.9")]
+    changes += [(cache.socket, "gethostname", lambda: "another"), (cache, "VERSION", 99)]
+    for where, name, other in changes:
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, other)
+            assert not known(cache.probe_key(0, "/data/train", driver)), name
+    assert known(cache.probe_key(0, "/data/train", driver))
     driver.write_text("NVRM version: 590.2\n")
     assert not known(cache.probe_key(0, "/data/train", driver))
 

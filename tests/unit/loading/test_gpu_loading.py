@@ -131,6 +131,53 @@ def test_images_in_16_bits_are_those_of_32_rounded(tiny_data, as_on_a_gpu):
         assert as_input(rounded, torch.float32, "bf16").dtype == torch.float32
 
 
+class Built(Exception):
+    """A pipeline was asked for."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "largest", "half"),
+    [
+        ({"decode": "cpu", "precision": "fp16"}, (0, 0), True),
+        ({"decode": "gpu", "precision": "bf16"}, (6430, 5980), False),  # ImageNet's
+        ({"decode": "gpu", "largest_height": 500, "largest_width": 375}, (500, 375), False),
+        ({"decode": "cpu", "precision": "fp16", "mixup": 0.2}, (0, 0), False),
+    ],
+)
+def test_training_has_buffers_for_the_largest_image_and_16_bits_where_they_are_all(
+    tiny_data, monkeypatch, changes, largest, half
+):
+    """Validation's buffers may grow."""
+    targets = []
+
+    def build(feed, target, **options):
+        targets.append(target)
+        raise Built
+
+    monkeypatch.setattr("dali_pipeline.loading.dali.loader.training_graph", build)
+    monkeypatch.setattr("dali_pipeline.loading.dali.loader.validation_graph", build)
+    loader = DaliLoader(plan_for(tiny_data, **changes), torch.device("cuda", 0), threads=1)
+    for batches in (loader.training(0, 1), loader.validation()):
+        with pytest.raises(Built):
+            next(batches)
+    training, validation = targets
+    assert (training.decode, training.largest, training.half) == (changes["decode"], largest, half)
+    assert (validation.largest, validation.half) == ((0, 0), half)
+
+
+def test_what_is_held_is_let_go_of_where_the_gpu_fails(monkeypatch):
+    held = HeldBatches()
+    batch = weakref.ref(held.hold(torch.ones(1)))
+
+    def fails(held):
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(HeldBatches, "_mark", fails)
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        held.clear()
+    assert batch() is None
+
+
 @pytest.mark.parametrize(("decode", "share"), [("gpu", 0), ("hardware", 1)])
 def test_the_decoder_of_a_gpu_is_given_what_it_takes(decode, share):
     """Arguments of the mixed decoder are those that DALI knows; all images by one decoder."""

@@ -15,6 +15,7 @@ from hvd_utils.nn.memory_format import (
     PaddedConv2d,
     contiguous_view,
     default_channels_last,
+    pad_stem,
     set_memory_format,
 )
 from hvd_utils.nn.models import build_model
@@ -61,6 +62,23 @@ def test_a_stem_of_four_channels_computes_the_same(monkeypatch):
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
     for name, gradient in theirs.items():
         assert torch.allclose(ours[name], gradient, rtol=1e-10, atol=1e-12), name
+
+
+@pytest.mark.parametrize(
+    ("options", "padded"),
+    [
+        ({"dilation": 2, "stride": 2, "padding": 1, "bias": False}, True),
+        ({"padding": 1, "padding_mode": "reflect"}, False),
+        ({"groups": 3}, False),
+    ],
+)
+def test_a_stem_of_four_channels_is_any_that_it_computes_alike(options, padded):
+    torch.manual_seed(1)
+    stem, images = nn.Sequential(nn.Conv2d(3, 6, 3, **options)), torch.randn(2, 3, 9, 9)
+    expected = stem(images)
+    pad_stem(stem)
+    assert (type(stem[0]) is PaddedConv2d) == padded
+    torch.testing.assert_close(stem(images), expected)
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 2, 2), (4, 3, 1, 1), (4, 3), (5,)])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from support.made_up_ranks import HOSTS, LOCAL, everywhere, kinds
 
 from hvd_utils.preflight.checks import gpu, horovod_build
+from hvd_utils.preflight.checks.gpu_network import check_gpu_sums
 from hvd_utils.preflight.checks.network_verdicts import (
     Timed,
     judge_link,
@@ -170,3 +173,32 @@ def test_nccl_between_nodes_is_held_against_one_link(milliseconds, expected, ver
 )
 def test_nccl_in_a_node_shows_whether_gpus_reach_each_other(milliseconds, verdict):
     assert judge_peers(Timed(100_000_000, 8, milliseconds / 1000)).verdict == verdict
+
+
+class Lead:
+    """A coordinator of 2 nodes of 2 ranks, in whose sums each rank takes its number of seconds."""
+
+    hosts = ("node1", "node1", "node2", "node2")
+    alive = (0, 1, 2, 3)
+
+    def __init__(self):
+        self.summed = []
+
+    def ask(self, kind, limit, what, ranks, *, job, **given):
+        if job == "sum":
+            self.summed.append((given["groups"], given["size"]))
+        facts = {rank: "meeting" if job == "meet" else 0.01 * (1 + rank) for rank in ranks}
+        return SimpleNamespace(facts=facts, trouble=lambda what, hosts: [])
+
+
+def test_nodes_of_several_gpus_sum_100_mb_in_each_node_and_then_among_all():
+    lead, verdicts = Lead(), []
+    between = check_gpu_sums(
+        lead, lambda: [[0, 1], [2, 3]], lambda *more: verdicts.extend(more), 60, (200, "ibstat")
+    )
+    assert lead.summed == [([[0, 1], [2, 3]], 100_000_000), ([[0, 1, 2, 3]], 100_000_000)]
+    assert [v.check for v in verdicts] == ["NCCL, in a node", "NCCL between nodes"]
+    assert between == Timed(100_000_000, 4, 0.04)  # the slowest rank's
+    assert "2 GPUs" in verdicts[0].seen
+    alone = check_gpu_sums(lead, lambda: [[0, 1]], lambda *more: None, 60, (None, ""))
+    assert alone == Timed(100_000_000, 2, 0.02)

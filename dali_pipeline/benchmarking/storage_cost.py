@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from dali_pipeline.benchmarking.images import open_images
 from dali_pipeline.benchmarking.measure import machine, write_json
+from dali_pipeline.dataset.index_file import open_splits
 from dali_pipeline.dataset.open_remote import open_alone
 from dali_pipeline.loading.dali.feed import Feed
 from dali_pipeline.preparation.pack import pack
@@ -85,9 +86,10 @@ def measure(packed: Path, shuffle: str, latency: float, batch: int) -> Cost:
             recipe="benchmark", workers=1, batch_per_worker=batch, data=url, cache=Path(cache),
             shuffle=shuffle,
         )  # fmt: skip
+        window = len(open_splits(packed)[0]) // WINDOWS  # before: it says how far is read ahead
+        settings = settings.model_copy(update={"shuffle_window": window})
         train, val = open_alone(settings)
-        window = settings.model_copy(update={"shuffle_window": len(train) // WINDOWS})
-        plan = Plan(train, val, window, [range(1)], 0, 1)
+        plan = Plan(train, val, settings, [range(1)], 0, 1)
         steps = len(train) // batch
         before = counts()
         first = _seconds(plan, steps)

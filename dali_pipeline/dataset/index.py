@@ -176,7 +176,7 @@ class Index:
     def expect(self, ids: Iterable[int]) -> None:
         """Announce images that will be read soon, in this order."""
         if self.packed:
-            self.storage.expect([self._piece(image) for image in ids])
+            self.storage.expect(map(self._piece, ids))  # of which a local one looks at none
 
     def _piece(self, image: int) -> Piece:
         return Piece(self.path(image), int(self.offset[image]), int(self.file_bytes[image]))

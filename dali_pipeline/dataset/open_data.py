@@ -119,5 +119,7 @@ def describe(settings: Settings, train: Index, val: Index) -> str:
 
 def neighbours_alike(index: Index) -> float:
     """Return the share of images, of some, whose neighbour in the index has the same label."""
-    places = np.linspace(0, len(index) - 1, LOOKED_AT).astype(np.int64)
-    return float(np.mean(index.labels[places] == index.labels[np.maximum(places - 1, 0)]))
+    if len(index) < 2:
+        return 0.0
+    places = np.linspace(1, len(index) - 1, LOOKED_AT).astype(np.int64)
+    return float(np.mean(index.labels[places] == index.labels[places - 1]))

@@ -96,6 +96,7 @@ class Client:
         """Return the URLs of all objects below a prefix; for S3. Raises BadInput."""
         import obstore
 
+        _require_threads()
         try:
             pages = obstore.list(self._store, self._name(prefix) or None)
             return [f"{self._url}/{found['path']}" for page in pages for found in page]

@@ -79,6 +79,7 @@ class ImageReader:
 
     def expect(self, pieces: Iterable[Piece]) -> None:
         """Begin to read pieces, in this order."""
+        pieces = list(pieces)  # before the lock: it looks into the index
         with self._lock:
             self._waiting.update((piece, None) for piece in pieces if piece not in self._coming)
             self._ask()
@@ -124,11 +125,11 @@ class BlockReader(ImageReader):
         if self._cache.full:  # the disk is: blocks would be read in vain
             super().expect(pieces)
             return
+        blocks = dict.fromkeys(block for piece in pieces for block, *_ in cover(piece))
         with self._lock:
-            for piece in pieces:
-                for block, *_ in cover(piece):
-                    if block not in self._coming and not self._cache.has(block):
-                        self._coming[block] = self._workers.submit(self._bring, block)
+            for block in blocks:  # each of many pieces: the cache is asked once
+                if block not in self._coming and not self._cache.has(block):
+                    self._coming[block] = self._workers.submit(self._bring, block)
 
     def read(self, piece: Piece) -> bytes:
         """Return the bytes of a piece, from its blocks where they are there or on the way."""

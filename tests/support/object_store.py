@@ -1,4 +1,4 @@
-"""A local web server whose answers fail as a test says, and packed digits for it to serve."""
+"""A local web server whose answers fail as a test says, and packed images for it to serve."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from dali_pipeline.dataset.index import Index
+from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.preparation.pack import pack
 from dali_pipeline.preparation.shard import Encoding
 from dali_pipeline.preparation.verify import verify
 from dali_pipeline.storage.range_server import Handler, RangeServer
+from support.images import write_jpegs
 
 CLOSED = "http://127.0.0.1:9"  # nobody listens
 
@@ -70,6 +72,13 @@ def packed(splits: tuple[Index, Index], folder: Path, shard_bytes: int = 20_000)
     verified = verify(splits, folder.with_name(f"{folder.name}-verified"), 1)
     pack([one.index for one in verified], folder, Encoding(None, 90), shard_bytes, 1)
     return folder
+
+
+def packed_jpegs(folder: Path, train: dict[str, int], val: dict[str, int]) -> Path:
+    """Write made-up images of these classes as shards."""
+    write_jpegs(folder / "images/train", train, seed=1)
+    write_jpegs(folder / "images/val", val, seed=2)
+    return packed(scan_splits(folder / "images"), folder / "packed")
 
 
 def some_ids(index: Index) -> np.ndarray:

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.images import write_jpegs
 from support.launching import TINY, train
-from support.object_store import FaultyServer, packed
+from support.object_store import FaultyServer, packed_jpegs
 
-from dali_pipeline.dataset.scan import scan_splits
 from hvd_utils.inspect.compare import newest
 
 OPTIONS = (*TINY, "--workers", "2", "--shuffle", "window", "--shuffle-window", "16")
@@ -18,10 +16,9 @@ OPTIONS = (*TINY, "--workers", "2", "--shuffle", "window", "--shuffle-window", "
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_jpegs(folder / "images/train", {"ant": 20, "bee": 21}, seed=1)
-    write_jpegs(folder / "images/val", {"ant": 5, "bee": 6}, seed=2)
-    return packed(scan_splits(folder / "images"), folder / "packed")
+    return packed_jpegs(
+        tmp_path_factory.mktemp("data"), {"ant": 20, "bee": 21}, {"ant": 5, "bee": 6}
+    )
 
 
 def test_the_trajectory_is_that_of_the_local_folder(data, tmp_path):

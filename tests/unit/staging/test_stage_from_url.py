@@ -3,21 +3,18 @@
 import os
 
 import pytest
-from support.images import write_jpegs
-from support.object_store import FaultyServer, packed
+from support.object_store import FaultyServer, packed_jpegs
 
 from dali_pipeline import stage
 from dali_pipeline.dataset.index_file import open_splits
-from dali_pipeline.dataset.scan import scan_splits
 from hvd_utils.cli.errors import BadInput
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    write_jpegs(folder / "images/train", {"ant": 20, "bee": 20}, seed=1)
-    write_jpegs(folder / "images/val", {"ant": 3, "bee": 3}, seed=2)
-    return packed(scan_splits(folder / "images"), folder / "packed")
+    return packed_jpegs(
+        tmp_path_factory.mktemp("data"), {"ant": 20, "bee": 20}, {"ant": 3, "bee": 3}
+    )
 
 
 def test_it_brings_what_training_reads(data, tmp_path, capsys):

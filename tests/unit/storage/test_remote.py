@@ -6,13 +6,11 @@ import threading
 from dataclasses import replace
 
 import pytest
-from support.images import write_jpegs
-from support.object_store import CLOSED, FaultyServer, packed, some_ids
+from support.object_store import CLOSED, FaultyServer, packed_jpegs, some_ids
 
 from dali_pipeline.dataset.index_file import open_splits, save_index
 from dali_pipeline.dataset.open_data import check_data
 from dali_pipeline.dataset.open_remote import open_alone, open_remote
-from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.storage.cache import Cache
 from dali_pipeline.storage.client import Client
 from dali_pipeline.storage.interface import Piece
@@ -24,10 +22,9 @@ from hvd_utils.config.settings import Settings
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    write_jpegs(folder / "images/train", {"ant": 30, "bee": 31}, seed=1)
-    write_jpegs(folder / "images/val", {"ant": 5, "bee": 6}, seed=2)
-    return packed(scan_splits(folder / "images"), folder / "packed")
+    return packed_jpegs(
+        tmp_path_factory.mktemp("data"), {"ant": 30, "bee": 31}, {"ant": 5, "bee": 6}
+    )
 
 
 def settings_of(url, cache, **changes):
@@ -61,7 +58,8 @@ def test_no_byte_is_wrong_or_lost(data, tmp_path, shuffle, kind):
         server.fault = lambda path, number: None
         asked = server.requests
         again = open_alone(settings)[0]
-        assert [again.read(i) for i in range(len(again))]
+        ids = range(len(again))
+        assert [again.read(i) for i in ids] == [local[0].read(i) for i in ids]
         assert server.requests <= asked + 6  # looks at the index and the shards alone
 
 
@@ -80,20 +78,14 @@ def test_many_requests_are_in_flight(data, tmp_path):
     together = 16
     with FaultyServer(data) as server:
         train, _ = open_alone(settings_of(server.url, tmp_path))
-        meeting = Meeting(together)
-        server.fault = lambda path, number: meeting.come()
+        meeting = threading.Barrier(together, timeout=120)
+
+        def meet(path, number):
+            meeting.wait()
+
+        server.fault = meet
         train.expect(range(together))
         assert all(map(train.read, range(together)))
-
-
-class Meeting:
-    """Returns None when so many have come."""
-
-    def __init__(self, parties):
-        self._barrier = threading.Barrier(parties, timeout=120)
-
-    def come(self):
-        self._barrier.wait()
 
 
 @pytest.mark.parametrize(
@@ -330,9 +322,22 @@ def test_a_forked_process_is_refused_instead_of_waiting_for_ever(data, monkeypat
         client = Client(server.url)
         client.fetch(path, 0, 4)
         monkeypatch.setattr("os.getpid", lambda: 0)  # as in a child
-        for read in (lambda: client.stat(path), lambda: client.fetch(path, 0, 4)):
+        reads = [lambda: client.stat(path), lambda: client.fetch(path, 0, 4)]
+        for read in (*reads, lambda: client.list(server.url)):
             with pytest.raises(BadInput, match="forked cannot read .* start processes by 'spawn'"):
                 read()
+
+
+def test_a_piece_in_several_blocks_is_read_from_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("dali_pipeline.storage.remote.BLOCK", 1000)
+    shards, asked = Shards(3000), []
+    fetch = shards.fetch
+    monkeypatch.setattr(shards, "fetch", lambda *part: asked.append(part) or fetch(*part))
+    reader = BlockReader(shards, Cache(tmp_path, "a", 10**9, replaces=True))
+    piece = Piece("a", 500, 2000)
+    reader.expect([piece])
+    assert reader.read(piece) == shards.data[500:2500]
+    assert sorted(asked) == [("a", start, 1000) for start in (0, 1000, 2000)]
 
 
 def test_blocks_cover_a_piece():

@@ -5,19 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from dali_pipeline.dataset.index_file import SPLITS, url_of_shards
 from dali_pipeline.dataset.scan import UNFINISHED
 from dali_pipeline.storage.address import check_address, is_remote
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 
 THREADS = 16  # a parallel file system answers many questions at once
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message} (--help lists the options)")
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -25,7 +20,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     Raises BadInput where SOURCE is no data set or DESTINATION lies in it.
     """
-    parser = _Parser(
+    parser = Parser(
         prog="python -m dali_pipeline.stage",
         description="Bring a data set to node-local storage: once on every node of an mpirun, or "
         "on this machine without one.",

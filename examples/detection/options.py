@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hvd_utils.cli.argument_types import above_zero, positive, whole
-from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.config.settings import Settings
 from hvd_utils.paper.schedule import WARMUPS, Schedule, first_step, linear_scaling
 
@@ -89,13 +89,8 @@ def read_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, Settings
     return options, settings
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message} (--help lists all options)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="mask_rcnn.py",
         description="Train Mask R-CNN on data in COCO's format. Defaults are the paper's.",
         allow_abbrev=False,

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from hvd_utils.cli.checkout import RECIPES
 from hvd_utils.cli.errors import BadInput
-from hvd_utils.cli.ranks import launched_rank
+from hvd_utils.cli.parser import Parser
 from hvd_utils.config.recipe import ONLY_WITH, Recipe
 from hvd_utils.config.settings import GONE, SECTIONS, Settings
 
@@ -113,11 +113,7 @@ def _suggest(name: str) -> str:
     return f": did you mean {close[0]}?" if close else ": --help lists all settings"
 
 
-class _Parser(argparse.ArgumentParser):
-    def print_help(self, file: Any = None) -> None:
-        if launched_rank() == 0:
-            super().print_help(file)
-
+class _Parser(Parser):
     def error(self, message: str) -> NoReturn:
         _, _, unknown = message.partition("unrecognized arguments: ")
         if unknown:

@@ -6,11 +6,11 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 from dali_pipeline.loading.decoding.verdict import WAYS
 from hvd_utils.cli.argument_types import above_zero, positive
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.cli.ranks import launched_rank
 from hvd_utils.config.command_line import load_settings
 from hvd_utils.config.settings import DIGITS, Settings
@@ -74,17 +74,8 @@ def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Se
     return settings
 
 
-class _Parser(argparse.ArgumentParser):
-    def print_help(self, file: Any = None) -> None:
-        if launched_rank() == 0:
-            super().print_help(file)
-
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message} (--help lists all options)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m hvd_utils.preflight",
         description="Check on all ranks what would go wrong in a job, and print one table. "
         "Exit code 0 unless something failed, then 2.",

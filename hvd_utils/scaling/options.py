@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from hvd_utils.cli.argument_types import above_zero, positive
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.scaling.calibration import BETWEEN_NODES
 from hvd_utils.scaling.collectives import ALGORITHMS
 from hvd_utils.scaling.gradients import gradient_bytes
@@ -23,11 +23,6 @@ from hvd_utils.scaling.stragglers import SPREAD
 GPUS = tuple(2**i for i in range(3, 13))  # 8 to 4,096
 PICTURES = (".png", ".svg", ".pdf")
 NETWORK_FLAGS = ("links", "gbit", "goodput", "latency_us", "gpus_per_node", "gpu_gbytes")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message} (--help lists all options)")
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -107,7 +102,7 @@ def _network(options: argparse.Namespace) -> Network:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m hvd_utils.scaling",
         description="Predict step time, images/s, efficiency and hours on 8 to 4,096 GPUs, from "
         "one worker's step and a network. Without options: the paper's cluster.",

@@ -45,15 +45,15 @@ def held_bytes(optimizer: torch.optim.Optimizer, images: int) -> dict[str, int]:
     }
 
 
-def step(head: nn.Linear, optimizer: torch.optim.Optimizer, images: int) -> None:
-    """Make one step on noise, as far as the inputs' gradients, which the network behind needs."""
-    device: torch.device = head.weight.device
-    inputs = torch.randn(images, INPUTS, device=device, requires_grad=True)
-    labels = torch.randint(head.out_features, (images,), device=device)
+def step(
+    head: nn.Linear, optimizer: torch.optim.Optimizer, inputs: torch.Tensor, labels: torch.Tensor
+) -> None:
+    """Make one step, as far as the inputs' gradients, which the network behind needs."""
+    inputs.grad = None
     optimizer.zero_grad()
-    minibatch_loss(head(inputs), labels, images).backward()
+    minibatch_loss(head(inputs), labels, len(inputs)).backward()
     optimizer.step()
-    wait(device)
+    wait(inputs.device)
 
 
 def main() -> None:
@@ -64,7 +64,9 @@ def main() -> None:
     for classes in options.classes:
         head = nn.Linear(INPUTS, classes).to(device)
         optimizer = optimizers[str(classes)] = make_sgd(head, Recipe())
-        steps[str(classes)] = partial(step, head, optimizer, options.images)
+        inputs = torch.randn(options.images, INPUTS, device=device, requires_grad=True)
+        labels = torch.randint(classes, (options.images,), device=device)
+        steps[str(classes)] = partial(step, head, optimizer, inputs, labels)
     seconds = {
         name: statistics.median(taken) for name, taken in interleaved(steps, options.rounds).items()
     }

@@ -10,7 +10,7 @@ from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import Settings
 from hvd_utils.faults.folder_lock import FolderLock
 from hvd_utils.horovod_backend.world import World
-from hvd_utils.run.checkpoint import explained, newest_valid, require, save_checkpoint
+from hvd_utils.run.checkpoint import differing, explained, newest_valid, require, save_checkpoint
 from hvd_utils.run.folder import create_output
 from hvd_utils.training.train_state import TrainState
 
@@ -63,13 +63,7 @@ class Checkpoints:
         if state is None:
             return None
         require(state, path, "experiment", "model", "optimizer")
-        theirs = state["experiment"]
-        differ = [
-            f"{name} was {theirs.get(name)}, now {value}"
-            for name, value in self._experiment.items()
-            if theirs.get(name) != value
-        ]
-        if differ:
+        if differ := differing(state["experiment"], self._experiment):
             raise BadInput(
                 f"{path} is of another run: {'; '.join(differ)}: go on with the same "
                 "options and files, or choose another --output"

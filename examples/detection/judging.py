@@ -14,6 +14,8 @@ from torch import nn
 from detection.coco_format import Coco, Target
 from hvd_utils.horovod_backend.world import World
 
+COMMON = ("image_id", "category_id", "score")  # of a result, for boxes and masks alike
+
 
 @torch.no_grad()
 def judge(model: nn.Module, data: Coco, world: World) -> dict[str, float] | None:
@@ -58,17 +60,13 @@ def average_precision(truth: Coco, found: Sequence[Mapping[str, Any]]) -> dict[s
     precision = dict.fromkeys(("box_ap", "box_ap50", "mask_ap", "mask_ap50"), 0.0)
     if not found:
         return precision
-    for name, kind in (("box", "bbox"), ("mask", "segm")):
+    for name, kind, field in (("box", "bbox", "bbox"), ("mask", "segm", "segmentation")):
+        # Areas, by which it sorts objects, are those of boxes or of masks: read anew for each.
+        rows = [{key: one[key] for key in (*COMMON, field)} for one in found]
         with contextlib.redirect_stdout(io.StringIO()):  # it tells each of its stages
-            # Areas, by which it sorts objects, are those of boxes or of masks: read anew for each.
-            fields = ("bbox",) if kind == "bbox" else ("segmentation",)
-            rows = [{k: v for k, v in one.items() if k in (*fields, *COMMON)} for one in found]
             evaluation = COCOeval(truth.coco, truth.coco.loadRes(rows), kind)
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
         precision[f"{name}_ap"], precision[f"{name}_ap50"] = map(float, 100 * evaluation.stats[:2])
     return precision
-
-
-COMMON = ("image_id", "category_id", "score")

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -207,16 +207,23 @@ def check_data(state: Mapping[str, Any], path: Path, facts: Mapping[str, Any]) -
         )
 
 
+def differing(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], shown: Callable[[str], str] = str
+) -> list[str]:
+    """Return each fact that differs, by the name that is ``shown``, with both values."""
+    return [
+        f"{shown(name)} was {theirs.get(name)}, now {value}"
+        for name, value in ours.items()
+        if theirs.get(name) != value
+    ]
+
+
 def check_experiment(state: Mapping[str, Any], path: Path, experiment: Mapping[str, Any]) -> None:
     """Raise BadInput if the run would not be the same one, naming each setting with both values."""
     theirs = {**DEFAULTS, **state["experiment"]}  # settings that came after it was saved
     may_change = {LENGTH} if theirs["decay"] == "step" else set()
-    differ = [
-        f"--{name.replace('_', '-')} was {theirs[name]}, now {value}"
-        for name, value in experiment.items()
-        if name not in may_change and theirs[name] != value
-    ]
-    if differ:
+    kept = {name: value for name, value in experiment.items() if name not in may_change}
+    if differ := differing(theirs, kept, lambda name: f"--{name.replace('_', '-')}"):
         raise BadInput(
             f"{path} is of another run: {'; '.join(differ)}: set them back or choose "
             "another --output"

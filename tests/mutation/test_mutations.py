@@ -267,7 +267,9 @@ def test_the_quick_tier_has_the_tests_that_notice():
     ended = launch(command, by="python", cwd=REPOSITORY, PYTHONPATH=str(REPOSITORY))
     assert ended.code == 0, ended.output
     collected = ended.output.splitlines()
-    assert all(any(re.match(rf"{test}(::|\[|$)", one) for one in collected) for test in tests)
+    assert all(
+        any(re.match(rf"{re.escape(test)}(::|\[|$)", one) for one in collected) for test in tests
+    )
 
 
 @pytest.fixture(scope="module")
@@ -290,10 +292,13 @@ def test_a_broken_rule_is_noticed(copy, noticed_by, mistake):
     assert ended.code == 1, ended.output  # tests ran, and one failed
     noticed = ("AssertionError", "Failed: DID NOT RAISE", "the loader delivered wrong images")
     assert any(words in ended.output for words in noticed), ended.output
-    noticed_by += re.findall(r"^FAILED (.+?)(?: - |$)", ended.output, re.MULTILINE)
+    failed = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", ended.output, re.MULTILINE)
+    assert failed, ended.output
+    noticed_by += failed
 
 
 def test_without_a_mistake_they_pass(copy, noticed_by):
     """Each failed for its mistake, and not because it runs in a copy."""
+    assert noticed_by, "run the whole file: the tests above tell which ones notice"
     passed = pytest_in(copy, *sorted(set(noticed_by)))
     assert passed.code == 0, passed.output

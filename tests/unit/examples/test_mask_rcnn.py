@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -101,6 +102,7 @@ def test_a_mirrored_picture_keeps_its_objects(shapes):
     turned, there = mirrored(image, target)
     assert torch.equal(turned, image.flip(-1))
     assert agreement(there) > 0.85
+    assert torch.equal(there["masks"], target["masks"].flip(-1))
     assert torch.equal(mirrored(turned, there)[0], image)
 
 
@@ -136,9 +138,18 @@ def test_any_number_of_processes_reads_the_same_minibatches(shapes):
     alone, shared = passes(1), passes(2)
     assert set(alone) == set(shared)
     assert len(alone) == 2 * 3
-    for place, (images, _) in alone.items():
+    for place, (images, targets) in alone.items():
         assert len(images) == 2
         assert all(map(torch.equal, images, shared[place][0]))
+        for ours, theirs in zip(targets, shared[place][1], strict=True):
+            assert ours.keys() == theirs.keys()
+            assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    shown = [image for images, _ in alone.values() for image in images]
+    plain = [data[item][0] for item in range(len(data))]
+    as_they_lie = [any(torch.equal(image, one) for one in plain) for image in shown]
+    assert 0 < sum(as_they_lie) < len(shown)  # some are mirrored
+    either = {min(i.numpy().tobytes(), i.flip(-1).numpy().tobytes()) for i in shown}
+    assert len(either) == len(shown)  # another picture in each place of the epoch
 
 
 def test_ranks_whose_validation_annotations_differ_are_refused(tmp_path):
@@ -197,12 +208,12 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 
 class Perfect(nn.Module):
-    """Finds what there is; ``data`` is read in turn."""
+    """Finds what there is in ``items`` of ``data``, read in turn."""
 
-    def __init__(self, data):
+    def __init__(self, data, items=None):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
-        self.answers = iter(data[item][1] for item in range(len(data)))
+        self.answers = iter(data[item][1] for item in items or range(len(data)))
 
     def forward(self, images):
         target = next(self.answers)
@@ -215,6 +226,22 @@ def test_a_perfect_detector_has_an_average_precision_of_100_percent(shapes):
     precision = judge(Perfect(data), data, start_world("cpu"))
     assert precision == pytest.approx(dict.fromkeys(precision, 100))
     assert set(precision) == {"box_ap", "box_ap50", "mask_ap", "mask_ap50"}
+
+
+def test_each_rank_judges_a_part_and_all_count(shapes):
+    data, parts = Coco(shapes, "val2017"), []
+
+    def gather(mine):
+        parts.append(mine)
+        return parts
+
+    for rank in (1, 0):
+        world = SimpleNamespace(
+            rank=rank, size=2, is_root=rank == 0, device=torch.device("cpu"), gather=gather
+        )
+        precision = judge(Perfect(data, range(rank, len(data), 2)), data, world)
+        assert (precision is None) == (rank == 1)
+    assert precision == pytest.approx(dict.fromkeys(precision, 100))
 
 
 def test_the_average_precision_falls_with_what_is_wrong(shapes):

@@ -6,7 +6,7 @@ import os
 
 import pytest
 from support.fake_wandb import write_fake_wandb
-from support.launching import TINY, launch, train
+from support.launching import REPOSITORY, TINY, launch, train
 from support.wandb_files import rows
 
 
@@ -23,6 +23,17 @@ def test_a_run_that_is_broken_off_twice_is_one_run_at_wandb(tiny_data, tmp_path)
     assert sent.code == 0, sent.output
     assert [row["step"] for row in rows(run) if "train/loss" in row] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert len({path.stem for path in run.glob("wandb/offline-run-*/*.wandb")}) == 1
+
+
+@pytest.mark.long
+def test_trackers_are_not_imported_by_a_job_that_has_none(tiny_data, tmp_path):
+    """Not in a forked process: its timm imports wandb where that is installed."""
+    options = ["--data", str(tiny_data), *TINY, "--output", str(tmp_path), "--max-steps", "1"]
+    program = "import sys, train_imagenet\nsys.argv = ['job', *OPTIONS]\ntrain_imagenet.main()\n"
+    program += "print('imported:', [m for m in ('wandb', 'mlflow') if m in sys.modules])"
+    command = ["-c", program.replace("OPTIONS", repr(options))]
+    ended = launch(command, by="python", quick=False, PYTHONPATH=str(REPOSITORY))
+    assert "imported: []" in ended.output, ended.output
 
 
 def test_a_tracker_that_raises_does_not_end_training(tiny_data, tmp_path):

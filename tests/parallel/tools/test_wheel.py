@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from support.launching import REPOSITORY
+
+import hvd_utils.commands
 
 pytestmark = pytest.mark.long
 
@@ -46,6 +54,27 @@ def environment(tmp_path_factory) -> Path:
     (site,) = made.glob("lib/python*/site-packages")
     (site / "others.pth").write_text(sysconfig.get_path("purelib"))
     return made
+
+
+def test_the_wheels_tell_what_they_are_for_and_that_they_have_types(environment):
+    """Horovod's version names torch, CUDA and MPI; each command exists."""
+    (horovod,) = environment.parent.glob("horovod-*.whl")
+    built = re.search(r"\+torch(.+)\.(cpu|cu\d+)\.(?:openmpi|mpich)[\d.]+-", horovod.name)
+    assert built, horovod.name
+    assert built[1] == torch.__version__.partition("+")[0]
+    (ours,) = environment.parent.glob("imagenet_in_1_hour-*.whl")
+    names = zipfile.ZipFile(ours).namelist()
+    assert {"hvd_utils/py.typed", "dali_pipeline/py.typed"} <= set(names)
+    (site,) = environment.glob("lib/python*/site-packages")
+    (there,) = importlib.metadata.distributions(name="imagenet-in-1-hour", path=[str(site)])
+    commands = {entry.name: entry.value for entry in there.entry_points}
+    expected = [
+        name for name, made in vars(hvd_utils.commands).items() if isinstance(made, partial)
+    ]
+    assert commands == {f"imagenet-{name}": f"hvd_utils.commands:{name}" for name in expected}
+    for name in expected:
+        module = getattr(hvd_utils.commands, name).args[0]
+        assert importlib.util.find_spec(module), module
 
 
 def test_both_wheels_train_outside_the_checkout(environment, tmp_path):

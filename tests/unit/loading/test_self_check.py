@@ -7,6 +7,7 @@ from support.images import write_jpegs
 
 from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.loading.dali.loader import DaliLoader
+from dali_pipeline.loading.loader import make_loader
 from dali_pipeline.loading.self_check import CHECKED_PASSES, CheckedLoader
 from dali_pipeline.sampling.plan import Plan
 from hvd_utils.cli.errors import BadInput
@@ -57,6 +58,20 @@ def test_a_broken_loader_is_caught(tiny_data, wrong, part):
     batches = loader.training(0, 3) if part == "training" else loader.validation()
     with pytest.raises(BadInput, match=r"wrong images|labels.*--loader torchvision"):
         list(batches)
+
+
+def test_a_job_has_the_loader_that_checks_itself(tiny_data, monkeypatch):
+    """A decoder that is wrong on this machine ends the job in its first step."""
+
+    def broken(loader, first, last):
+        for images, labels in batches(loader, first, last):
+            yield images.flip(3), labels
+
+    batches = DaliLoader.training
+    monkeypatch.setattr(DaliLoader, "training", broken)
+    loader = make_loader("dali", plan_for(tiny_data), device=CPU, threads=1)
+    with pytest.raises(BadInput, match="wrong images"):
+        list(loader.training(0, 1))
 
 
 def test_memory_that_is_used_again_too_early_is_caught(tiny_data):

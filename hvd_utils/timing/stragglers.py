@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -42,6 +43,8 @@ class Stragglers:
         # Windows in a row in which a rank was otherwise, and the steps in them.
         self._windows, self._steps = np.zeros(size, int), np.zeros(size, int)
         self._since = np.zeros(size, int)
+        # Seconds beyond the median over the ranks, of the last windows: one alone may mislead.
+        self._beyond: deque[np.ndarray] = deque(maxlen=LONG)
 
     def update(self, step: int, steps: int, seconds: np.ndarray) -> Change:
         """Take in a window of ``steps`` that ended after ``step``.
@@ -58,13 +61,14 @@ class Stragglers:
         self._slow ^= turned
         self._windows[turned] = 0
         self._steps[turned] = 0
+        self._beyond.append(seconds - np.median(seconds, axis=0))
         ranks = sorted(np.flatnonzero(self._slow).tolist(), key=lambda rank: -ratios[rank])
-        slow = [self._describe(rank, seconds, ratios[rank]) for rank in ranks]
+        slow = [self._describe(rank, ratios[rank]) for rank in ranks]
         return Change(slow, [each for each in slow if turned[each.rank]], over)
 
-    def _describe(self, rank: int, seconds: np.ndarray, ratio: float) -> Straggler:
-        beyond = seconds[rank] - np.median(seconds, axis=0)
-        at = "data" if beyond[0] > beyond[1] else "compute"
+    def _describe(self, rank: int, ratio: float) -> Straggler:
+        data, compute, *_ = np.sum(self._beyond, axis=0)[rank]
+        at = "data" if data > compute else "compute"
         return Straggler(
             rank, self._hosts[rank], at, round(float(ratio), 2), int(self._since[rank])
         )

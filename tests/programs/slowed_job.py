@@ -16,7 +16,7 @@ import train_imagenet
 from hvd_utils.cli.run_main import run_main
 from hvd_utils.training import loops
 
-USUAL, LONGER = 0.03, 0.05  # seconds
+USUAL, LONGER = 0.03, 0.1  # seconds
 SCHEDULE = [entry.split(":") for entry in sys.argv.pop(1).split(",")]
 train, minibatch_loss = loops.train, loops.minibatch_loss
 made = 0  # steps

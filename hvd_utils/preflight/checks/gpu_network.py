@@ -32,6 +32,8 @@ def check_gpu_sums(
         add(judge_peers(inside))
         if len(found) == 1:
             return inside
+    if len(lead.alive) < 2:  # the others are silent, which is told
+        return None
     between = _measure(lead, [lead.alive], "NCCL between nodes", limit, add)
     if between is not None:
         add(judge_sum_link(between, *expected))

@@ -79,6 +79,15 @@ def test_every_rank_sums_on_its_own_device(children, hosts):
     assert summed.seconds > 0
 
 
+def test_a_rank_that_is_left_alone_sums_nothing(children):
+    children.hosts = {0: "a"}  # rank 1 does not answer
+    verdicts = []
+    summed = gpu_network.check_gpu_sums(
+        children, lambda: [[0]], lambda *more: verdicts.extend(more), 60, (1.0, "--expected-gbit")
+    )
+    assert (summed, verdicts) == (None, [])
+
+
 def test_a_rank_that_cannot_join_is_named(children):
     children.hosts = {0: "a", 1: "b"}
     met = children.ask("child", 30, "sums", [0], job="meet", shared=True)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.long
 
 PROGRAM = str(PROGRAMS / "slowed_job.py")
 SCHEDULE = "29-70:1:data,109-150:0:compute"  # before and between them, no rank is slow
-LONGER = 0.05  # seconds that a slow rank takes more, as in slowed_job.py
+LONGER = 0.1  # seconds that a slow rank takes more, as in slowed_job.py
 SMALL = (*TINY, "--loader", "synthetic", "--synthetic-images", "10000", "--epochs", "90")
 SMALL += ("--log-every", "10", "--max-steps", "150", "--reference-rate", "0.0125")
 

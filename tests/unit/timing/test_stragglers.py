@@ -40,6 +40,15 @@ def test_a_rank_is_named_after_three_slow_windows_in_a_row_and_new_once():
     assert (len(again.slow), again.new, again.over) == (1, [], [])
 
 
+def test_what_it_is_slow_at_is_judged_over_those_windows_together():
+    job = Job()
+    for _ in range(LONG - 1):
+        job.window(r2=READS)
+    disturbed = [0.05, 0.16, 0.00]  # the host was busy with something else
+    assert job.window(r2=disturbed).slow[0].at == "data"
+    assert [job.window(r2=COMPUTES).slow[0].at for _ in range(LONG)][-1] == "compute"
+
+
 def test_slow_windows_that_are_not_in_a_row_name_nobody():
     job = Job()
     for _ in range(10):

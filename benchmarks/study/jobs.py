@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness.job import ENTRY
 from benchmarks.harness.processes import SHOWN, Failed, end, python, start
@@ -72,12 +73,17 @@ class Job:
                         "remove it, or choose another --output"
                     )
 
-    def seconds(self) -> float | None:
-        """Return how long it trained if it is done, else None."""
-        if not (self.output / METRICS).exists():
-            return None
-        events = list(read_events(self.output))
-        return events[-1]["seconds"] if events and events[-1]["event"] == "end" else None
+    @property
+    def done(self) -> bool:
+        """Whether the run is there as a whole."""
+        return (self.output / METRICS).exists() and self._last_event().get("event") == "end"
+
+    def seconds(self) -> float:
+        """Return how long it trained; only of one that is done."""
+        return self._last_event()["seconds"]
+
+    def _last_event(self) -> dict[str, Any]:
+        return next(reversed(list(read_events(self.output))), {})
 
 
 def make(jobs: Sequence[Job], cores: Collection[int]) -> Iterator[tuple[Job, float]]:

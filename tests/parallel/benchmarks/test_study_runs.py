@@ -32,10 +32,10 @@ def test_a_study_that_is_interrupted_goes_on(tmp_path):
         said += begun.communicate(timeout=110)[0]
     finally:
         kill_tree(begun)
-    name = re.match(r"1/3  (\S+), seed 1: ", said)[1]  # of two that run at once
+    name = re.match(r"1/3  (\S+), seed 11: ", said)[1]  # of two that run at once
     assert "interrupted: the same command goes on" in said
     assert begun.returncode == 130
-    log = study / name / "seed-1" / "metrics.jsonl"
+    log = study / name / "seed-11" / "metrics.jsonl"
     first = log.read_text()
 
     file, errors, curves = (tmp_path / name for name in ("study.json", "errors.png", "curves.png"))

@@ -209,7 +209,7 @@ def test_an_outcome_is_read_from_folders(tmp_path):
 def test_a_run_of_other_settings_is_refused(tmp_path):
     job = Job(BY_NAME["baseline"], 1, tmp_path, tmp_path)
     job.check()  # nothing there
-    assert job.seconds() is None
+    assert not job.done
     write_run(job.output, epochs=2)
     with pytest.raises(BadInput, match="seed-1 was made with"):
         job.check()

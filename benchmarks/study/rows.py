@@ -8,10 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hvd_utils.config.command_line import read_recipe
+from hvd_utils.config.recipe import Recipe
 from hvd_utils.paper.results import BY_MINIBATCH, CONTROLS, Reference
 
 BASELINE_MINIBATCH = 256  # the paper's, images; ours is that of one worker
 LARGE = 32  # workers, as the paper's 8,192 images are 32 times its 256
+RATE, PAPERS_RATE = read_recipe("study")["reference_rate"], Recipe().reference_rate
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Row:
         if not self.settings:
             return BY_MINIBATCH.get(minibatch)
         departs = dict(self.settings)
+        if "reference_rate" in departs:  # half of ours stands for half of the paper's
+            departs["reference_rate"] = round(departs["reference_rate"] * PAPERS_RATE / RATE, 9)
         found = (
             value for size, control, value in CONTROLS if (size, control) == (minibatch, departs)
         )
@@ -61,8 +66,8 @@ TABLE1 = (
 TABLE2 = (
     _large("unscaled", "rate not scaled", scaling="none"),
     _large("sqrt", "rate scaled by the square root", scaling="sqrt"),
-    _large("half-rate", "reference rate 0.05", reference_rate=0.05),
-    _large("double-rate", "reference rate 0.2", reference_rate=0.2),
+    _large("half-rate", f"reference rate {RATE / 2:g}", reference_rate=RATE / 2),
+    _large("double-rate", f"reference rate {2 * RATE:g}", reference_rate=2 * RATE),
     Row("baseline-gamma-1", "baseline, γ = 1", 1, (("zero_gamma", False),)),
     _large("gamma-1", "γ = 1", zero_gamma=False),
 )

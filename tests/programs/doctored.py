@@ -42,7 +42,7 @@ def be_odd() -> None:
         work = network.work
 
         def slow_work(*arguments: object, **options: object) -> float:
-            return 10 * work(*arguments, **options)
+            return 100 * work(*arguments, **options)
 
         tasks.TASKS["work"] = slow_work
 

@@ -138,27 +138,28 @@ def judge_slow(
     swaps: Mapping[int, Mapping[int, float]],
     hosts: Mapping[int, str],
 ) -> Verdict:
-    """Name the slowest rank: by its share of fixed work, and by its exchanges with both sides."""
+    """Name the slowest rank by its share of fixed work, and by its exchanges with both sides."""
     if len(work) < 2:
         return Verdict(check, SKIP, "one rank")
     slowest, factor = stands_out(work)
-    found = f"{name_ranks([slowest], hosts)} takes {factor:.1f} times the others' median to add up"
+    adding = f"{name_ranks([slowest], hosts)} takes {factor:.1f} times the others' median to add up"
+    found = [adding] if factor >= SLOW else []
     best = best_times(swaps)
     pair, pair_factor = stands_out(best) if len(best) > 2 else (slowest, 1.0)
-    if pair_factor >= SLOW and pair_factor > factor:
-        found = (
+    if pair_factor >= SLOW:
+        found.append(
             f"{name_ranks([pair], hosts)} takes {pair_factor:.1f} times the others' median to "
             "exchange 1 MB, with either neighbour"
         )
-    if max(factor, pair_factor) >= SLOW:
+    if found:
         remedy = "look what else runs there, at its clocks and cable; drain the node if it stays so"
-        return Verdict(check, WARN, found, remedy)
+        return Verdict(check, WARN, "; ".join(found), remedy)
     speed = ""
     if swaps and flatten(swaps.values()):
         speed = (
             f"; 1 MB pairs {exchange_gbit(statistics.median(flatten(swaps.values()))):.1f} Gbit/s"
         )
-    return Verdict(check, OK, f"{found}{speed}")
+    return Verdict(check, OK, f"{adding}{speed}")
 
 
 def judge_slow_node(swaps: Mapping[int, Mapping[int, float]], hosts: Mapping[int, str]) -> Verdict:

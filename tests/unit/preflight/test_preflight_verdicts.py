@@ -208,6 +208,8 @@ def test_a_rank_with_a_slow_link_is_told_from_its_neighbours():
     verdict = judge_slow("slowest", work, ring_with_slow(99, RANKS), HOSTS)
     assert verdict.verdict == "warn"
     assert verdict.seen.startswith("rank 99 (node12) takes 5.0 times")
+    both = judge_slow("slowest", work | {200: 3.0}, ring_with_slow(99, RANKS), HOSTS).seen
+    assert "rank 200 (node25) takes 3.0 times the others' median to add up; rank 99 (" in both
 
 
 def test_a_node_with_a_slow_link_is_named():

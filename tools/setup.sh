@@ -63,6 +63,11 @@ if [[ -n $mpi ]]; then
   release=$(sed -n 's/.*(Open MPI) \([0-9]*\).*/\1/p' <<<"$version")
   [[ -z $release || $release -ge 4 ]] ||
     die "$mpi has Open MPI $release: load 4 or newer, or take it off the PATH to have one brought"
+  # Before 3.1 its library has another name than the one that mpi4py's wheel loads, libmpi.so.12
+  # (https://www.mpich.org/abi/); before 3.0 it lacks MPI-3, which Horovod calls.
+  release=$(sed -n '/^HYDRA/,$ s/^ *Version: *\([0-9]*\.[0-9]*\).*/\1/p' <<<"$version")
+  [[ -z $release || ${release%.*} -gt 3 || ${release%.*} -eq 3 && ${release#*.} -ge 1 ]] ||
+    die "$mpi has MPICH $release: load 3.1 or newer, or take it off the PATH to have one brought"
 fi
 command -v make >/dev/null || die "no make: install it (Debian: apt-get install make)"
 "$python" tools/choose_cuda.py --check "$cuda" || exit 1

@@ -15,6 +15,7 @@ from support.launching import REPOSITORY
 REAL = f"{os.path.realpath(sys.executable)} -S"  # starts in half the time
 NEEDED = ("bash", "env", "dirname", "cat", "cut", "sha256sum", "sed", "grep")  # no further
 OPEN_MPI = "mpirun (Open MPI) {}\n\nReport bugs to https://www.open-mpi.org/community/help/"
+MPICH = "HYDRA build details:\n    Version:                                 {}\n    Release Date: x"
 PYTHONS = {
     "import sys; sys.version_info = (3, 9, 18)": "is older than 3.10: name a newer one",
     "import sys; sys.version_info = (3, 15, 0)": "is newer than 3.14, the last with wheels",
@@ -95,6 +96,7 @@ def test_a_python_that_cannot_be_used(tmp_path, refused, change, words):
     ("answer", "words"),
     [
         (OPEN_MPI.format("3.1.3"), "has Open MPI 3: load 4 or newer"),
+        (MPICH.format("3.0.4"), "has MPICH 3.0: load 3.1 or newer"),
     ],
 )
 def test_an_old_mpi(tmp_path, refused, answer, words):
@@ -104,7 +106,7 @@ def test_an_old_mpi(tmp_path, refused, answer, words):
 
 @pytest.mark.parametrize(
     "answer",
-    [OPEN_MPI.format("4.1.4"), "Intel(R) MPI Library, Version 2021.9"],
+    [OPEN_MPI.format("4.1.4"), MPICH.format("3.1"), "Intel(R) MPI Library, Version 2021.9"],
 )
 def test_an_mpi_that_is_not_too_old_is_not_refused(tmp_path, refused, answer):
     mpi(tmp_path / "bin", answer)

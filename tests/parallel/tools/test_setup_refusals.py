@@ -31,7 +31,7 @@ def program(path: Path, text: str) -> None:
 
 
 @pytest.fixture
-def refused(tmp_path) -> Callable[[], str]:
+def refused(tmp_path) -> Callable[..., str]:
     """Runs the set-up in a copy of the scripts; returns its only line.
 
     The programs it finds are in ``tmp_path/bin``, a g++ and a make that suit it among them.
@@ -49,13 +49,13 @@ def refused(tmp_path) -> Callable[[], str]:
     program(tools / "make", "exit 1")
     program(tools / "python", f'exec {REAL} "$@"')
 
-    def run() -> str:
+    def run(**variables: str) -> str:
         ended = subprocess.run(
             [tmp_path / "tools/setup.sh"],
             capture_output=True,
             text=True,
             timeout=120,
-            env={"PATH": str(tools), "PYTHON": "python", "HOROVOD_WITHOUT_GPU": "1"},
+            env={"PATH": str(tools), "PYTHON": "python", "HOROVOD_WITHOUT_GPU": "1"} | variables,
         )
         assert (ended.returncode, ended.stdout) == (1, ""), ended.stderr
         assert ended.stderr.count("\n") == 1, ended.stderr
@@ -82,6 +82,9 @@ def test_a_missing_tool(tmp_path, refused, missing, words):
 def test_an_old_compiler(tmp_path, refused):
     program(tmp_path / "bin/g++", "echo 10.2.1")
     assert refused().startswith("setup: g++ is version 10.2.1, but PyTorch's headers need C++20")
+    program(tmp_path / "bin/g++-12", "echo 12.2.0")
+    (tmp_path / "bin/make").unlink()  # the next that is looked for
+    assert refused(CXX="g++-12").startswith("setup: no make")
 
 
 @pytest.mark.parametrize(("change", "words"), PYTHONS.items())
@@ -90,6 +93,22 @@ def test_a_python_that_cannot_be_used(tmp_path, refused, change, words):
     text = f'[ "$1" = -c ] && exec {REAL} -c "{change}\n$2"\nexec {REAL} "$@"'
     program(tmp_path / "bin/python", text)
     assert words in refused()
+
+
+def test_a_compiler_that_nvcc_refuses(tmp_path, refused):
+    """A made-up toolkit of CUDA 13, whose header tells as NVIDIA's does."""
+    program(tmp_path / "bin/g++", '[ "$1" = -dM ] && echo "#define __GNUC__ 16" || echo 16')
+    nvcc = tmp_path / "cuda/bin/nvcc"
+    header = tmp_path / "cuda/include/crt/host_config.h"
+    for folder in (nvcc.parent, header.parent):
+        folder.mkdir(parents=True)
+    program(nvcc, "echo release 13.0, V13.0.48")
+    header.write_text("#if __GNUC__ > 15\n\n#error no\n")
+    (tmp_path / "cuda/include/cuda_runtime.h").touch()
+    gpu = {"CUDA_HOME": str(tmp_path / "cuda"), "HOROVOD_WITHOUT_GPU": "", "CUDA": "13"}
+    line = refused(**gpu)
+    assert line.startswith(f"setup: g++ is GCC 16, but {nvcc} works with GCC 15 at most: install")
+    assert "CXX=g++-15" in line
 
 
 @pytest.mark.parametrize(

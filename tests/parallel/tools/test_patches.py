@@ -1,4 +1,4 @@
-"""The patches of Horovod's release: git takes each as it is."""
+"""The patches of Horovod's release: git takes each as it is, and CMake does what they say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -65,3 +66,51 @@ def test_git_takes_each_patch_in_order_where_it_says_and_with_its_head(released)
         assert [bool(word.strip()) for word in told] == [True] * 3, patch.name
         assert re.match(r"no\.|its master ", told[1]), patch.name
         assert re.match(r"nothing\.|the patch that ", told[2]), patch.name
+
+
+TORCH = {
+    "__init__.py": "from . import torch, version\n__version__ = '2.15.0'\n",
+    "torch.py": "def compiled_with_cxx11_abi(): return True\n",
+    "version.py": "cuda = '13.2'\nhip = None\n",
+    "utils/cpp_extension.py": "import shutil, types\n"
+    "CUDA_HOME, ROCM_HOME = shutil.which('nvcc'), None\n"
+    "def CppExtension(name, sources):\n"
+    "    return types.SimpleNamespace(include_dirs=[], library_dirs=[], libraries=[])\n"
+    "CUDAExtension = CppExtension\n",
+}
+
+
+def test_cmake_looks_for_no_cuda_where_it_is_told_to_build_without(released, tmp_path):
+    """With a stand-in for PyTorch, of CUDA, and one for nvcc, which tells that it was called."""
+    if not (cmake := shutil.which("cmake")):
+        pytest.skip("no cmake")
+    for patch in PATCHES:
+        patching.apply(patch, released)
+    for name, text in TORCH.items():
+        path = tmp_path / "lib/torch" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    nvcc = tmp_path / "bin/nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\nexit 1\n")
+    nvcc.chmod(0o755)
+    without = {f"HOROVOD_WITHOUT_{name}": "1" for name in ("GPU", "MPI", "TENSORFLOW", "MXNET")}
+    ended = subprocess.run(
+        [cmake, released, f"-DPYTHON_EXECUTABLE:FILEPATH={sys.executable}"],
+        cwd=nvcc.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={
+            **os.environ,
+            **without,
+            "HOROVOD_WITHOUT_GLOO": "1",
+            "HOROVOD_WITH_PYTORCH": "1",
+            "PATH": f"{nvcc.parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(tmp_path / "lib"),
+        },
+    )
+    print(ended.stdout, ended.stderr)
+    assert not (tmp_path / "called").exists()
+    assert "CUDA" not in ended.stdout
+    assert ended.returncode == 0

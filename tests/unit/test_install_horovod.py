@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from types import SimpleNamespace
 
+import build_each_patch
 import cuda_toolkit
 import install_horovod as installer
 import pytest
@@ -46,3 +47,19 @@ def test_a_build_without_nccl_says_so_loudly_why_and_what_to_do(build):
 def test_a_build_with_nccl_names_the_toolkit_and_warns_of_nothing(build, tmp_path):
     printed = build(tmp_path)
     assert (printed.err, f"CUDA: {tmp_path}; NCCL: /nccl" in printed.out) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "ok\nCMake Error at a.cmake:290 (message):\n\n  Could NOT find X\n",
+            "CMake Error: Could",
+        ),
+        ("c++ -Wno-error a.cc\na.h:3:1: error: no type\ngmake: *** a\n", "a.h:3:1: error: no type"),
+        ("Killed\n", "Killed"),
+        ("", "no output"),
+    ],
+)
+def test_the_first_error_of_a_build_is_found(text, line):
+    assert build_each_patch.first_error(text).startswith(line)

@@ -8,6 +8,7 @@
 # make nightly  a run killed 200 times, at other moments each time
 # make distributions    as root: the demo and the fast tests on three Debians, an hour
 # make container    as root: the container's root and the demo in it, 6 minutes and 10 GB
+# make patches  Horovod built after each of its patches; installs nothing
 # make wheel    this project and its Horovod as two wheels in dist/, for nodes that build nothing
 # make setup    only set up: everything lands in .venv; CUDA=12 or CUDA=13 chooses against the driver
 PYTHON ?= python3
@@ -20,7 +21,7 @@ SEED := $(or $(SEED),$(shell date +%s))
 STUDY ?= runs/study
 TEST := python -m pytest -n 2 --by-file
 
-.PHONY: setup demo test test-quick test-busy check study nightly distributions container lint wheel clean
+.PHONY: setup demo test test-quick test-busy check study nightly distributions container lint wheel patches clean
 
 setup:
 	@PYTHON=$(PYTHON) tools/setup.sh
@@ -61,6 +62,9 @@ container: setup
 wheel: setup
 	@$(ACTIVATE) && python -m pip wheel -q --no-deps --no-build-isolation -w dist . && \
 		python tools/install_horovod.py --log .setup/horovod.log --wheel dist
+
+patches: setup
+	@$(ACTIVATE) && python tools/build_each_patch.py
 
 lint: setup
 	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy && \

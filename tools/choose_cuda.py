@@ -2,7 +2,7 @@
 """Choose CUDA 12 or 13 for this machine: needs nothing but Python, before anything is downloaded.
 
     python tools/choose_cuda.py VENV          print 12 or 13
-    python tools/choose_cuda.py --check 12    fail where Horovod's build would lack a toolkit
+    python tools/choose_cuda.py --check 12    fail where Horovod could not be built with NCCL
 
 Environment: ``CUDA=12`` or ``CUDA=13`` decides. Otherwise the driver does.
 """
@@ -70,7 +70,9 @@ def cuda_of(venv: Path) -> int | None:
 def check(cuda: int, driver: str | None) -> str | None:
     """Return a warning about this choice, if any; raise Failure where NCCL could not be built."""
     found = cuda_toolkit.find(cuda_toolkit.folders(os.environ), str(cuda))
-    if isinstance(found, str) and cuda_toolkit.may_lack(os.environ) is None:
+    if isinstance(found, Path):
+        cuda_toolkit.suit_compiler(found)
+    elif cuda_toolkit.may_lack(os.environ) is None:
         cuda_toolkit.wheels(str(cuda), found)
     if runs(driver, cuda):
         return None

@@ -11,6 +11,7 @@ import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import host_compiler
 from step import Failure, run
 
 ROOT = Path("/")
@@ -82,7 +83,8 @@ def find_or_bring(cuda: str | None, work: Path, log: Path) -> Path | str:
     home = brought / "nvidia" / f"cu{cuda.partition('.')[0]}"
     found = find([*folders(os.environ), home], cuda)
     if isinstance(found, Path):
-        return found
+        refused = suit_compiler(found)
+        return f"{reason}, and {refused}" if refused else found
     if reason:
         return f"{reason}, and {found}"
     requirement = wheels(cuda, found)
@@ -95,7 +97,16 @@ def find_or_bring(cuda: str | None, work: Path, log: Path) -> Path | str:
     complete(part / home.relative_to(brought))
     shutil.rmtree(brought, ignore_errors=True)
     part.rename(brought)
+    suit_compiler(home)
     return home
+
+
+def suit_compiler(toolkit: Path) -> str | None:
+    """Return why nvcc would refuse the compiler, if so; raise Failure where NCCL is wanted."""
+    refused = host_compiler.too_new(toolkit, os.environ)
+    if refused and may_lack(os.environ) is None:
+        raise Failure(f"{refused} ({LEAVE_OUT})")
+    return refused
 
 
 def complete(home: Path) -> None:

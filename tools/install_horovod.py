@@ -124,8 +124,8 @@ def build_settings(work: Path, toolkit: Path | str) -> dict[str, str]:
     return settings
 
 
-def fetch_source(work: Path, log: Path) -> Path:
-    """Download the source distribution, check it, unpack it afresh, and apply the patches."""
+def unpack(work: Path, log: Path, folder: Path) -> Path:
+    """Download the source distribution to ``work``, check it and unpack it in ``folder``."""
     archive = work / f"horovod-{VERSION}.tar.gz"
     if not archive.exists():
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-build-isolation"]
@@ -134,10 +134,16 @@ def fetch_source(work: Path, log: Path) -> Path:
     if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
         archive.unlink()
         raise Failure(f"{archive} is not the released file (deleted): run the set-up again")
-    source = work / f"horovod-{VERSION}"
+    source = folder / f"horovod-{VERSION}"
     shutil.rmtree(source, ignore_errors=True)
     with tarfile.open(archive) as tar:
-        tar.extractall(work, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        tar.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+    return source
+
+
+def fetch_source(work: Path, log: Path) -> Path:
+    """Unpack the source distribution and apply the patches."""
+    source = unpack(work, log, work)
     try:
         for patch in patching.series(PATCHES):
             patching.apply(patch, source)

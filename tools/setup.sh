@@ -51,18 +51,24 @@ fi
   die "$python is built without the interpreter's lock, which DALI is not: name another with PYTHON=..."
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
   die "$python has no venv module: install it (Debian: apt-get install python3-venv)"
-command -v g++ >/dev/null || command -v c++ >/dev/null ||
-  die "no C++ compiler: install one (Debian: apt-get install g++), or load your site's module"
-if command -v g++ >/dev/null; then
-  gcc=$(g++ -dumpversion)
+compiler=${CXX:-$(command -v g++ >/dev/null && echo g++ || echo c++)}
+command -v "${compiler%% *}" >/dev/null ||
+  die "no C++ compiler${CXX:+ $CXX}: install one (Debian: apt-get install g++), or load your site's module"
+if [[ $compiler == *g++* && $compiler != *clang* ]]; then
+  gcc=$("${compiler##* }" -dumpversion)
   ((${gcc%%.*} >= 11)) ||
-    die "g++ is version $gcc, but PyTorch's headers need C++20: install GCC 11 or newer, or load your site's module"
+    die "$compiler is version $gcc, but PyTorch's headers need C++20: install GCC 11 or newer (CXX names it), or load your site's module"
 fi
 if [[ -n $mpi ]]; then
   version=$("$mpi/mpirun" --version 2>&1 || true) # whole: MPICH tells much, which head would cut with an error
   release=$(sed -n 's/.*(Open MPI) \([0-9]*\).*/\1/p' <<<"$version")
   [[ -z $release || $release -ge 4 ]] ||
     die "$mpi has Open MPI $release: load 4 or newer, or take it off the PATH to have one brought"
+  # Before 3.1 its library has another name than the one that mpi4py's wheel loads, libmpi.so.12
+  # (https://www.mpich.org/abi/); before 3.0 it lacks MPI-3, which Horovod calls.
+  release=$(sed -n '/^HYDRA/,$ s/^ *Version: *\([0-9]*\.[0-9]*\).*/\1/p' <<<"$version")
+  [[ -z $release || ${release%.*} -gt 3 || ${release%.*} -eq 3 && ${release#*.} -ge 1 ]] ||
+    die "$mpi has MPICH $release: load 3.1 or newer, or take it off the PATH to have one brought"
 fi
 command -v make >/dev/null || die "no make: install it (Debian: apt-get install make)"
 "$python" tools/choose_cuda.py --check "$cuda" || exit 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import choose_cuda
 import cuda_toolkit
+import host_compiler
 import pytest
 from step import Failure
 
@@ -41,6 +42,24 @@ def toolkit(home: Path, version: str) -> Path:
         (home / name).write_text(f"#!/bin/sh\necho Cuda compilation tools, release {version}, V\n")
     (home / "bin/nvcc").chmod(0o755)
     return home
+
+
+def limit(home: Path, gcc: int) -> Path:
+    """As in the header of CUDA 13.0."""
+    header = home / "include/crt/host_config.h"
+    header.parent.mkdir(parents=True, exist_ok=True)
+    header.write_text(
+        f"#if defined(__GNUC__)\n\n#if __GNUC__ > {gcc}\n\n#error -- unsupported GNU version!\n"
+    )
+    return home
+
+
+def compiler(folder: Path, *macros: str) -> str:
+    """A compiler that defines these macros."""
+    path = folder / "some-g++"
+    path.write_text("#!/bin/sh\n" + "".join(f"echo '#define {macro}'\n" for macro in macros))
+    path.chmod(0o755)
+    return str(path)
 
 
 def nccl(folder: Path, major: int, library: str = "lib/libnccl.so.2") -> Path:
@@ -182,3 +201,60 @@ def test_the_generations_are_those_that_both_know(tmp_path):
     (home / "bin/nvcc").write_text("#!/bin/sh\nprintf 'sm_80\\nsm_90\\nsm_100\\n'\n")
     flags = "sm_70 sm_80 sm_100 compute_120"
     assert cuda_toolkit.compute_capabilities(flags, home) == "80,100"
+
+
+def test_the_newest_gcc_is_read_from_the_toolkit(tmp_path):
+    assert host_compiler.newest_gcc(tmp_path) is None
+    assert host_compiler.newest_gcc(limit(tmp_path, 15)) == 15
+    (tmp_path / "include/crt/host_config.h").write_text("another world\n")
+    assert host_compiler.newest_gcc(tmp_path) is None
+
+
+def test_the_compiler_is_the_one_that_cmake_takes(tmp_path):
+    assert host_compiler.compiler({"CXX": "ccache g++-15", "PATH": ""}) == ["ccache", "g++-15"]
+    for name in ("g++", "c++"):
+        (tmp_path / name).touch(0o755)
+        assert host_compiler.compiler({"PATH": str(tmp_path)}) == [name]
+    assert host_compiler.gcc_version([compiler(tmp_path, "__GNUC__ 15", "__STDC__ 1")]) == 15
+    clang = compiler(tmp_path, "__GNUC__ 4", "__clang__ 1")
+    assert host_compiler.gcc_version([clang]) is None
+    assert host_compiler.gcc_version([str(tmp_path / "none")]) is None
+
+
+def test_a_gcc_newer_than_nvcc_knows_is_refused(tmp_path):
+    named = {"CXX": compiler(tmp_path, "__GNUC__ 16")}
+    assert host_compiler.too_new(limit(tmp_path, 16), named) is None
+    refused = host_compiler.too_new(limit(tmp_path, 15), named)
+    assert "is GCC 16, but" in refused
+    assert "set CXX=g++-15" in refused
+    anyway = {"NVCC_APPEND_FLAGS": "-O1 -allow-unsupported-compiler"}
+    assert host_compiler.too_new(tmp_path, named | anyway) is None
+
+
+def test_a_compiler_that_is_too_new_costs_nccl_only_where_no_gpu_is(bare, monkeypatch):
+    home = limit(toolkit(bare / "cuda", "13.0"), 15)
+    monkeypatch.setattr(cuda_toolkit, "folders", lambda environment: [home])
+    monkeypatch.setenv("CXX", compiler(bare, "__GNUC__ 16"))
+    assert choose_cuda.check(13, None) is None
+    reason = cuda_toolkit.find_or_bring("13.2", bare, bare / "log")
+    assert reason.startswith(f"no NVIDIA GPU, and {bare}/some-g++ is GCC 16")
+    monkeypatch.setattr(cuda_toolkit, "has_gpu", lambda *_: True)
+    for build in (
+        lambda: cuda_toolkit.find_or_bring("13.2", bare, bare / "log"),
+        lambda: choose_cuda.check(13, "580.1"),  # before anything is downloaded
+    ):
+        with pytest.raises(Failure, match="is GCC 16, but .*HOROVOD_WITHOUT_GPU=1 builds without"):
+            build()
+
+
+def test_the_compiler_is_compared_with_a_toolkit_that_was_brought(bare, monkeypatch):
+    monkeypatch.setattr(cuda_toolkit, "has_gpu", lambda *_: True)
+    monkeypatch.setenv("CXX", compiler(bare, "__GNUC__ 16"))
+
+    def install(command: list[str], log: Path, remedy: str) -> None:
+        limit(toolkit(Path(command[command.index("--target") + 1]) / "nvidia/cu13", "13.2"), 15)
+
+    monkeypatch.setattr(cuda_toolkit, "run", install)
+    for _ in range(2):  # brought, then found
+        with pytest.raises(Failure, match="is GCC 16, but .*/nvcc works with GCC 15 at most"):
+            cuda_toolkit.find_or_bring("13.2", bare, bare / "log")

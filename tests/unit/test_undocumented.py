@@ -3,18 +3,47 @@
 Each test names one such thing. Where one fails under a new version, its user has to change first.
 """
 
+import argparse
+import ast
 import gc
 import inspect
 import sys
+import threading
 
 import pytest
 import torch
 from horovod.common import elastic
 from nvidia.dali import fn, pipeline_def
+from support.launching import REPOSITORY
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torchvision.transforms.v2 import TrivialAugmentWide
 
 from hvd_utils.nn.compile import is_compiled, skipped_graphs
+
+# Named in a test below, and in its docstring where they are used.
+PRIVATE = {
+    *("_foreach_add_", "_foreach_lerp_", "_foreach_mul_", "_foreach_sub", "_dynamo", "_inductor"),
+    *("_compiled_call_impl", "_BatchNorm", "_InstanceNorm", "_C", "_cuda_getArchFlags"),
+    *("_apply_image_or_video_transform", "_fill", "_actions", "_ArgumentGroup"),
+}
+DOCUMENTED = {"_exit", "_asdict", "_fields", "_replace"}  # os, collections.namedtuple
+OURS = {"_init_digest"}  # of our own settings
+
+
+def test_every_private_name_of_another_library_is_named_here():
+    found = set()
+    folders = [REPOSITORY / name for name in ("hvd_utils", "dali_pipeline", "tools")]
+    for path in [path for folder in folders for path in folder.rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and not node.module.startswith("_"):
+                names = [*node.module.split("."), *(alias.name for alias in node.names)]
+            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls"):
+                names = [node.attr]
+            found |= {name for name in names if name.startswith("_") and name[:2] != "__"}
+    assert found - DOCUMENTED - OURS == PRIVATE
 
 
 @pytest.mark.parametrize(("momentum", "updated"), [(0.0, 0.5), (0.5, 0.25)])
@@ -52,6 +81,45 @@ def test_torchvisions_trivial_augment_applies_what_it_is_told():
     apply = transform._apply_image_or_video_transform
     assert list(inspect.signature(apply).parameters) == expected
     assert apply(image, "Solarize", 0.0, "bilinear", transform._fill).min() == 255
+
+
+def test_torchs_normalizations_have_a_base_each():
+    """``batch_norm``, ``freezing``, ``optimizer``, ...: _BatchNorm and _InstanceNorm."""
+    assert all(isinstance(norm(2), _BatchNorm) for norm in (nn.BatchNorm2d, nn.SyncBatchNorm))
+    assert isinstance(nn.InstanceNorm2d(2), _InstanceNorm)
+    assert not isinstance(nn.GroupNorm(1, 2), (_BatchNorm, _InstanceNorm))
+
+
+def test_torch_tells_the_gpus_that_it_was_compiled_for():
+    """``tools/install_horovod``: torch._C._cuda_getArchFlags, None or "" of a CPU build."""
+    flags = torch._C._cuda_getArchFlags() or ""
+    assert ("sm_" in flags) == (torch.version.cuda is not None)
+
+
+def test_argparse_keeps_its_arguments_and_names_its_groups():
+    """``completion``: ArgumentParser._actions; ``scaling.options``: _ArgumentGroup, in types."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("group")
+    added = [parser.add_argument("file"), group.add_argument("-a", "--all", action="store_true")]
+    assert parser._actions == added
+    assert [action.option_strings for action in added] == [[], ["-a", "--all"]]
+    assert isinstance(group, argparse._ArgumentGroup)
+
+
+def test_tensorboards_writer_has_a_thread_of_this_name():
+    """``trackers.tensorboard``: its failure is told once, by the call that raises it."""
+    from tensorboard.summary.writer import event_file_writer
+
+    assert issubclass(event_file_writer._AsyncWriterThread, threading.Thread)
+
+
+def test_horovod_tells_what_it_sums_by_the_name_of_a_function():
+    """``compression``: of the library that our patch has; and an exception, by its own name."""
+    from horovod.common.exceptions import HorovodInternalError
+    from horovod.torch import mpi_ops
+
+    assert hasattr(mpi_ops.mpi_lib, "horovod_torch_allreduce_async_torch_FloatTensor")
+    assert HorovodInternalError.__name__ == "HorovodInternalError"
 
 
 def test_torch_lets_a_compiled_graph_be_broken():

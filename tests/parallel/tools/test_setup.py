@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -33,57 +32,6 @@ def test_a_finished_set_up_does_nothing():
         kill_tree(again)
         pytest.fail("the set-up was not finished: run make setup first")
     assert (again.returncode, output) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("missing", "words"), [("g++ c++", "no C++ compiler: install one"), ("make", "no make")]
-)
-def test_a_missing_tool_is_named_before_anything_is_downloaded(tmp_path, missing, words):
-    """In a copy of the scripts, with a PATH that lacks the tool."""
-    for name in ("tools", "patches"):
-        shutil.copytree(REPOSITORY / name, tmp_path / name)
-    for name in ("setup.cfg", "constraints.txt"):
-        shutil.copy(REPOSITORY / name, tmp_path / name)
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    needed = "bash env dirname cat cut sha256sum grep mkdir flock rm tail g++ c++ make"
-    for name in set(needed.split()) - set(missing.split()):
-        if found := shutil.which(name):
-            (tools / name).symlink_to(found)
-    ended = subprocess.run(
-        [tmp_path / "tools/setup.sh"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={"PATH": str(tools), "PYTHON": os.path.realpath(sys.executable)},
-    )
-    assert ended.returncode == 1
-    assert ended.stderr.startswith(f"setup: {words}")
-
-
-def test_an_old_compiler_is_named_before_anything_is_downloaded(tmp_path):
-    for name in ("tools", "patches"):
-        shutil.copytree(REPOSITORY / name, tmp_path / name)
-    for name in ("setup.cfg", "constraints.txt"):
-        shutil.copy(REPOSITORY / name, tmp_path / name)
-    compiler = tmp_path / "bin" / "g++"
-    compiler.parent.mkdir()
-    compiler.write_text("#!/bin/sh\necho 9.4.0\n")
-    compiler.chmod(0o755)
-    ended = subprocess.run(
-        [tmp_path / "tools/setup.sh"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={
-            "PATH": f"{compiler.parent}:/usr/bin:/bin",
-            "PYTHON": os.path.realpath(sys.executable),
-        },
-    )
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("setup: g++ is version 9.4.0")
-    assert ended.stderr.count("\n") == 1
-    assert not (tmp_path / ".venv").exists()
 
 
 def test_horovod_has_pytorch_mpi_and_gloo():

@@ -11,18 +11,18 @@ from __future__ import annotations
 import argparse
 import errno
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from dali_pipeline.dataset.index import Index
-from dali_pipeline.dataset.index_file import SPLITS, index_path, save_index
+from dali_pipeline.dataset.index_file import SPLITS, Columns, index_path, load_index, write_index
 from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.preparation.class_folders import arrange_folders
-from dali_pipeline.preparation.counts import differences
+from dali_pipeline.preparation.counts import count_classes, differences
 from dali_pipeline.preparation.devkit import DEVKIT, read_devkit
 from dali_pipeline.preparation.image_check import UNDECODABLE
+from dali_pipeline.preparation.on_disk import scan_to_disk
 from dali_pipeline.preparation.options import ORIGINALS, read_options
 from dali_pipeline.preparation.pack import check_folder, pack
 from dali_pipeline.preparation.repair import repair, repairable
@@ -52,20 +52,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_folder(options.pack.expanduser(), dest)
     try:
         arrange_folders(source, dest, dest / WORK / "partial")
-        train, val = scan_splits(dest)
+        train, val = scan_splits(dest, lambda folder: scan_to_disk(folder, dest / WORK))
         _check_counts(train, val, source / DEVKIT, options.any_count)
 
         splits = verify((train, val), dest / WORK / "verified", options.processes)
         if options.repair and _repair(splits, dest):
             splits = verify((train, val), dest / WORK / "verified", options.processes)
         _report(splits, dest / REPORT)
-        indexes = [_without_bad(split, dest / REPORT, options.drop_bad) for split in splits]
+        for verified in splits:
+            _check_bad(verified, dest / REPORT, options.drop_bad)
 
-        for split, index in zip(SPLITS, indexes, strict=True):
-            save_index(index_path(dest, split), index)
+        for split, verified in zip(SPLITS, splits, strict=True):
+            _write_index(index_path(dest, split), verified)
         print(f"indexed: train with --data {dest}")
         if options.pack:
-            _pack(indexes, options)
+            _pack([load_index(index_path(dest, split), dest / split) for split in SPLITS], options)
     except OSError as error:
         raise _cannot_write(error, dest) from error
 
@@ -93,13 +94,14 @@ def _check_counts(train: Index, val: Index, devkit: Path, any_count: bool) -> No
 
 def _repair(splits: Sequence[Verified], dest: Path) -> int:
     """Repair what can be; return how many images that were."""
-    images = [(split.index, image) for split in splits for image in repairable(split)]
-    for index, image in tqdm(images, unit="image", desc="repairing", disable=None):
+    count = sum(1 for split in splits for _ in repairable(split))
+    images = ((split.index, image) for split in splits for image in repairable(split))
+    for index, image in tqdm(images, total=count, unit="image", desc="repairing", disable=None):
         path = Path(index.path(image))
         repair(path, dest / ORIGINALS / path.relative_to(dest), dest / WORK / "repaired.jpg")
-    if images:
-        print(f"repaired {len(images):,} images; the originals are in {dest / ORIGINALS}")
-    return len(images)
+    if count:
+        print(f"repaired {count:,} images; the originals are in {dest / ORIGINALS}")
+    return count
 
 
 def _report(splits: Sequence[Verified], path: Path) -> None:
@@ -109,25 +111,33 @@ def _report(splits: Sequence[Verified], path: Path) -> None:
     print(f"every finding: {path}")
 
 
-def _without_bad(split: Verified, report: Path, drop: bool) -> Index:
-    """Return the index without undecodable images, if that is requested; else raise BadInput."""
-    index, bad = split.index, split.images_with(UNDECODABLE)
-    if not bad:
-        return index
+def _check_bad(split: Verified, report: Path, drop: bool) -> None:
+    """Raise BadInput for undecodable images, unless they may be left out of their classes."""
+    index = split.index
+    if UNDECODABLE not in split.kinds:
+        return
+    bad = split.kinds[UNDECODABLE]
     if not drop:
         raise BadInput(
-            f"{len(bad):,} images cannot be decoded, first {index.path(bad[0])}: see {report}; "
-            "replace them, or leave them out with --drop-bad"
+            f"{bad.images:,} images cannot be decoded, first {index.path(bad.first)}: see {report};"
+            " replace them, or leave them out with --drop-bad"
         )
-    keep = np.ones(len(index), bool)
-    keep[bad] = False
-    empty = np.bincount(index.labels[keep], minlength=len(index.classes)) == 0
-    if empty.any():
-        name = index.classes[int(np.argmax(empty))]
+    counts = count_classes(split.without(UNDECODABLE, "labels"), len(index.classes))
+    if not counts.all():
+        name = index.classes[int(np.argmin(counts))]
         raise BadInput(f"no image of class {name} in {index.root} can be decoded: see {report}")
-    columns = ("names", "labels", "heights", "widths", "file_bytes")
-    kept = {column: getattr(index, column)[keep] for column in columns}
-    return replace(index, **kept, note=f"{len(bad):,} undecodable images left out")
+
+
+def _write_index(path: Path, split: Verified) -> None:
+    """Write the index of a split, without undecodable images."""
+    index, bad = split.index, split.kinds.get(UNDECODABLE)
+    columns = Columns(
+        len(index) - (bad.images if bad else 0),
+        index.names.dtype,
+        lambda column: split.without(UNDECODABLE, column),
+    )
+    note = f"{bad.images:,} undecodable images left out" if bad else ""
+    write_index(path, columns, index.classes, (), note)
 
 
 def _pack(indexes: Sequence[Index], options: argparse.Namespace) -> None:

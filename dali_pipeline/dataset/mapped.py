@@ -22,7 +22,7 @@ from numpy.lib import format as npy
 from hvd_utils.cli.errors import BadInput
 
 CHECKED_BYTES = 1 << 27  # a file up to this is read once for its checksums when it is opened
-CHUNK = 1 << 20  # elements written at a time
+CHUNK = 1 << 16  # elements looked at or written at a time
 
 
 @dataclass(frozen=True)

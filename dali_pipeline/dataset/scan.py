@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,17 @@ def scan(root: Path) -> Index:
     Folders within a class folder belong to the class. Raises BadInput where there is no class
     folder or a class has no image.
     """
+    found = dict(images_by_class(root))
+    names = np.array([name for images in found.values() for name in images], dtype=bytes)
+    labels = np.repeat(np.arange(len(found), dtype=np.int32), [*map(len, found.values())])
+    return Index(str(root), tuple(found), names, labels)
+
+
+def images_by_class(root: Path) -> Iterator[tuple[str, list[bytes]]]:
+    """Yield each class with the names of its images below ``root``, one class in memory at a time.
+
+    The order and the errors are those of ``scan``.
+    """
     try:
         status = os.stat(root)
         classes = sorted(entry.name for entry in os.scandir(root) if _is_folder(entry))
@@ -32,21 +43,16 @@ def scan(root: Path) -> Index:
         raise BadInput(f"cannot read data folder {root}: {error.strerror}") from error
     if not classes:
         raise BadInput(f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg")
-    names: list[bytes] = []
-    counts = []
     above = frozenset({(status.st_dev, status.st_ino)})
     for name in classes:
         files = [
-            f"{folder}/{file}"
+            os.fsencode(f"{folder}/{file}")
             for folder, images in sorted(_folders(root, name, above))
             for file in sorted(images)
         ]
         if not files:
             raise BadInput(f"class folder {root / name} has no images: fill it or remove it")
-        names += map(os.fsencode, files)
-        counts.append(len(files))
-    labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
-    return Index(str(root), tuple(classes), np.array(names, dtype=bytes), labels)
+        yield name, files
 
 
 def _folders(
@@ -110,7 +116,7 @@ def check_splits(data: Path) -> None:
             raise BadInput(f"data folder {data} has no {split}/: it needs train/ and val/")
 
 
-def scan_splits(data: Path) -> tuple[Index, Index]:
+def scan_splits(data: Path, scan: Callable[[Path], Index] = scan) -> tuple[Index, Index]:
     """Index ``data/train`` and ``data/val``, whose classes must be some of training's.
 
     Raises BadInput with what is missing or different.

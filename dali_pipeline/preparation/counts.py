@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
 from dali_pipeline.dataset.index import Index
+from dali_pipeline.dataset.mapped import pieces
 from dali_pipeline.dataset.open_data import IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL
 from dali_pipeline.preparation.devkit import Devkit
 
@@ -33,7 +35,7 @@ def differences(train: Index, val: Index, devkit: Devkit | None) -> list[str]:
     ):
         if len(index) != total:
             lines.append(f"{split}: {len(index):,} images, ImageNet has {total:,}")
-        counts = np.bincount(index.labels, minlength=len(index.classes))
+        counts = count_classes(pieces(index.labels), len(index.classes))
         for name, count in zip(index.classes, counts.tolist(), strict=True):
             least, most = (exact[name],) * 2 if exact and name in exact else bounds
             if not least <= count <= most:
@@ -42,3 +44,11 @@ def differences(train: Index, val: Index, devkit: Devkit | None) -> list[str]:
         absent = sorted(set(exact or ()) - set(index.classes))
         lines += [f"{split}: class {name} is missing" for name in absent]
     return lines
+
+
+def count_classes(labels: Iterable[np.ndarray], classes: int) -> np.ndarray:
+    """Return how many images each class has, int64 (classes,), of labels that come in parts."""
+    counts = np.zeros(classes, np.int64)
+    for part in labels:
+        counts += np.bincount(part, minlength=classes)
+    return counts

@@ -16,6 +16,7 @@ CMYK = "cmyk"
 DEPTH = "depth"  # 16 bits
 ORIENTATION = "orientation"  # EXIF requests a rotation, which training ignores as torchvision does
 GRAYSCALE = "grayscale"  # quite usual: counted, not listed
+KINDS = (UNDECODABLE, FORMAT, CMYK, DEPTH, ORIENTATION, GRAYSCALE)
 
 JPEG_NAMES = frozenset({".jpg", ".jpeg"})
 NO_TIME = -1

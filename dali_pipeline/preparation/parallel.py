@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver, resource_tracker
 from typing import Generic, TypeVar
@@ -18,11 +19,15 @@ from hvd_utils.cli.errors import BadInput
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+WAITING = 4  # tasks of each process that are given to it or done
+
 
 def parallel_map(
-    function: Callable[[Task], Result], tasks: Sequence[Task], processes: int
+    function: Callable[[Task], Result], tasks: Iterable[Task], processes: int
 ) -> Iterator[Result]:
     """Yield ``function(task)`` for every task, in order, computed by ``processes`` processes.
+
+    Tasks are taken as they are needed, so a generator of many is never whole in memory.
 
     When this process fails or is interrupted, the others end at once: ``function`` has to leave
     nothing half done under its final name. Raises BadInput where one of them is killed.
@@ -37,7 +42,13 @@ def parallel_map(
         initializer=_begin,
     )
     try:
-        yield from executor.map(_Interruptible(function), tasks)
+        coming: deque[Future[Result]] = deque()
+        for task in tasks:  # executor.map would take all of them at once
+            coming.append(executor.submit(_Interruptible(function), task))
+            if len(coming) >= WAITING * processes:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
     except BrokenProcessPool as error:
         raise BadInput(
             "a process was killed, perhaps for memory: lower --processes and start again; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -14,18 +15,14 @@ from dali_pipeline.preparation.verify import Verified
 QUALITY = 100  # with chroma at full resolution (4:4:4): as close as a JPEG comes
 
 
-def repairable(verified: Verified) -> list[int]:
-    """Return the ids of the images that can be mended: another format, or CMYK, under a JPEG name.
+def repairable(verified: Verified) -> Iterator[int]:
+    """Yield the ids of the images that can be mended: another format, or CMYK, under a JPEG name.
 
     Not those of 16 bits, whose conversion to 8 would be a choice.
     """
-    return [
-        image
-        for image, found in verified.findings.items()
-        if found.keys() & {FORMAT, CMYK}
-        and not found.keys() & {UNDECODABLE, DEPTH}
-        and is_jpeg_name(verified.index.path(image))
-    ]
+    for image in verified.images_with(FORMAT, CMYK, but=(UNDECODABLE, DEPTH)):
+        if is_jpeg_name(verified.index.path(image)):
+            yield image
 
 
 def repair(path: Path, original: Path, temporary: Path) -> None:

@@ -13,6 +13,7 @@ import math
 import os
 import re
 import tarfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -56,10 +57,10 @@ class Shard:
     encoding: Encoding
 
 
-def write_shard(shard: Shard) -> dict[str, Any]:
-    """Write a shard, unless it is there, whole and of the same images.
+def write_shard(shard: Shard) -> int:
+    """Write a shard, unless it is there, whole and of the same images; return how many it has.
 
-    Returns the columns in ``MEASURED``, (images,) each. It is written under a temporary name and
+    Its columns in ``MEASURED`` are then in its ``memory``. It is written under a temporary name and
     renamed. Raises BadInput where an image cannot be read or differs from the index.
     """
     identity = _identity(shard)
@@ -68,7 +69,8 @@ def write_shard(shard: Shard) -> dict[str, Any]:
             if known["identity"] == identity and known["size"] == shard.path.stat().st_size:
                 if not idx_path(shard.path).exists():
                     write_idx(shard.path)
-                return {name: known[name] for name in MEASURED}
+                if all(len(known[name]) == len(shard.index) for name in MEASURED):
+                    return len(shard.index)
     except Exception:  # nothing yet, or nothing that makes sense: write it
         pass
     shard.path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +84,21 @@ def write_shard(shard: Shard) -> dict[str, Any]:
     write_idx(shard.path)
     with shard.memory.open("wb") as file:
         np.savez(file, identity=identity, size=size, **measured)
-    return measured
+    return len(shard.index)
+
+
+def column_of_shards(name: str, memories: Iterable[tuple[Path, int]]) -> Iterator[np.ndarray]:
+    """Yield a column of an index in parts, a shard's at a time, from what was remembered of each.
+
+    ``memories`` are those files and the numbers of images.
+    """
+    for number, (memory, images) in enumerate(memories):
+        if name == "shard":
+            yield np.full(images, number)
+            continue
+        with np.load(memory, allow_pickle=False) as stored:
+            values = stored[name]
+        yield values
 
 
 def idx_path(tar: Path) -> Path:

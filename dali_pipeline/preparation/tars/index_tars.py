@@ -23,6 +23,7 @@ from dali_pipeline.dataset.index_file import (
     write_index,
 )
 from dali_pipeline.preparation.parallel import parallel_map
+from dali_pipeline.preparation.shard import column_of_shards
 from dali_pipeline.preparation.tars.listing import Tars, tars_of_folder, tars_of_urls
 from dali_pipeline.preparation.tars.tar_samples import Found, TarFile, index_tar
 from dali_pipeline.storage.address import is_remote
@@ -120,13 +121,10 @@ def _write(
     place = {label: number for number, label in enumerate(by_place)}
     label_of = np.array([place[label] for label in known.tolist()])
 
+    memories = [(one.memory, one.images) for one in found]
+
     def parts(column: str) -> Iterator[np.ndarray]:
-        for number, one in enumerate(found):
-            if column == "shard":
-                yield np.full(one.images, number)
-                continue
-            with np.load(one.memory, allow_pickle=False) as stored:
-                values = stored[column]
+        for values in column_of_shards(column, memories):
             yield label_of[np.searchsorted(known, values)] if column == "labels" else values
 
     width = max(one.width for one in found)

@@ -208,7 +208,7 @@ def test_a_full_disk_leaves_what_was_saved(tiny_data, small_disk):
         (["--seed", "2", "--max-steps", "9"], ["--seed is 2, on rank 0 1", "--max-steps is 9"]),
         (
             ["--recipe", "study", "--data", "digits"],
-            ["--reference-minibatch is 8", "--weight-decay"],
+            ["--reference-minibatch is 8", "--warmup-epochs is 0.75"],
         ),
     ],
 )

@@ -258,7 +258,7 @@ start() {
   if ((code == 0 && ${PREFLIGHT:-1})); then
     local known=() previous=''
     for argument in "$@"; do # those of the job's settings that preflight has too
-      [[ ! $previous =~ ^--(recipe|workers|device|decode|cache|cache-size)$ ]] || known+=("$previous" "$argument")
+      [[ ! $previous =~ ^--(recipe|workers|device|decode|cache|cache-size|model|init|track)$ ]] || known+=("$previous" "$argument")
       previous=$argument
     done
     run "${mpi[@]}" "${on_all[@]}" \

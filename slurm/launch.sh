@@ -85,6 +85,18 @@ activate() {
   fi
 }
 
+# Sets `cache` to the folder that the job's --cache names; empty without one. A relative one is in $REPO.
+find_cache() {
+  local previous='' argument
+  cache=
+  for argument in "$@"; do
+    [[ $previous != --cache ]] || cache=$argument
+    [[ $argument != --cache=* ]] || cache=${argument#--cache=}
+    previous=$argument
+  done
+  [[ $cache == /* ]] || cache=
+}
+
 # Sets `inside`, what comes before each command that runs in CONTAINER; empty without one. The
 # container brings Python and its packages; the code is that of $REPO.
 describe_container() {
@@ -103,6 +115,10 @@ describe_container() {
   if [[ -n ${STAGE_TO:-} ]]; then
     mkdir -p "$STAGE_TO" || die "cannot make $STAGE_TO: set STAGE_TO to a folder of every node's own disk"
     inside+=(--bind "$STAGE_TO")
+  fi
+  if [[ -n $cache ]]; then
+    mkdir -p "$cache" || die "cannot make $cache: set --cache to a folder of every node's own disk"
+    inside+=(--bind "$cache")
   fi
   inside+=("$CONTAINER")
   export PYTHONPATH=$REPO${PYTHONPATH:+:$PYTHONPATH}
@@ -230,8 +246,11 @@ start() {
   say "output $OUTPUT, logs $logs"
   local data=$DATA argument
   code=0
+  local bound=("${STAGE_TO:-}" "$cache")
+  for argument in ${CONTAINER:+"${bound[@]}"}; do
+    [[ -z $argument ]] || ((code != 0)) || run "${mpi[@]}" "${on_each_node[@]}" mkdir -p "$argument"
+  done
   if [[ -n ${STAGE_TO:-} ]]; then
-    [[ -z ${CONTAINER:-} ]] || run "${mpi[@]}" "${on_each_node[@]}" mkdir -p "$STAGE_TO" # to be bound
     ((code != 0)) ||
       run "${mpi[@]}" "${on_each_node[@]}" "${inside[@]}" python -m dali_pipeline.stage "$DATA" "$STAGE_TO"
     data=$STAGE_TO
@@ -239,7 +258,7 @@ start() {
   if ((code == 0 && ${PREFLIGHT:-1})); then
     local known=() previous=''
     for argument in "$@"; do # those of the job's settings that preflight has too
-      [[ ! $previous =~ ^--(recipe|workers|device|decode|cache|cache-size)$ ]] || known+=("$previous" "$argument")
+      [[ ! $previous =~ ^--(recipe|workers|device|decode|cache|cache-size|model|init|track)$ ]] || known+=("$previous" "$argument")
       previous=$argument
     done
     run "${mpi[@]}" "${on_all[@]}" \
@@ -251,7 +270,7 @@ start() {
       "${rank[@]}" "${inside[@]}" python "${JOB:-train_imagenet.py}" --data "$data" --output "$OUTPUT" "$@"
 }
 
-# Check the variables, make OUTPUT, and find Python, the container and the launcher.
+# Check the variables, make OUTPUT, and find Python, the container and the launcher. Takes the job's options.
 prepare() {
   : "${REPO:?set REPO to the root of the repository}"
   : "${OUTPUT:?set OUTPUT to the folder of the run}"
@@ -267,6 +286,7 @@ prepare() {
   make_output "$OUTPUT"
   cd "$REPO"
   activate
+  find_cache "$@"
   describe_container
   "describe_${LAUNCHER:-mpirun}"
 }
@@ -277,7 +297,7 @@ launch() {
     die "--output and --data are set by the variables OUTPUT and DATA"
   [[ ${PREFLIGHT:-1} == [01] ]] || die "PREFLIGHT is $PREFLIGHT: set it to 1, or to 0 to leave it out"
   [[ ${MAX_FAILURES:-3} =~ ^[0-9]+$ ]] || die "MAX_FAILURES is $MAX_FAILURES: set it to a number"
-  prepare
+  prepare "$@"
   local verdict
   while true; do
     start "$@"

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hvd_utils.cli.errors import BadInput
 
@@ -63,48 +64,67 @@ class Client:
 
         Raises FileNotFoundError where there is none, and BadInput with what is wrong otherwise.
         """
+        return self._get(path, offset, length)[0]
+
+    def require(self, path: str, offset: int, length: int) -> tuple[memoryview, Stat]:
+        """Return the same, with what the answer tells of the object; it has to be there.
+
+        Raises BadInput where it is not, too: not an image is bad, which may be skipped.
+        """
+        try:
+            return self._get(path, offset, length)
+        except FileNotFoundError as error:
+            raise BadInput(str(error)) from error
+
+    def _get(self, path: str, offset: int, length: int) -> tuple[memoryview, Stat]:
         import obstore
 
-        _require_threads()
-        try:
-            return memoryview(
-                obstore.get_range(self._store, self._name(path), start=offset, length=length)
+        with _explained(path):
+            answer = obstore.get(
+                self._store, self._name(path), options={"range": (offset, offset + length)}
             )
-        except FileNotFoundError as error:
-            if "NoSuchBucket" not in str(error):
-                raise FileNotFoundError(explain(path, error)) from error
-            raise BadInput(explain(path, error)) from error
-        except Exception as error:
-            raise BadInput(explain(path, error)) from error
+            return memoryview(answer.bytes()), _stat(answer.meta)
 
     def stat(self, path: str) -> Stat:
         """Look at an object; raises FileNotFoundError where there is none, BadInput otherwise."""
         import obstore
 
-        _require_threads()
         try:
-            meta = obstore.head(self._store, self._name(path))
+            with _explained(path):
+                return _stat(obstore.head(self._store, self._name(path)))
         except FileNotFoundError:
             with contextlib.suppress(FileNotFoundError):
                 self.fetch(path, 0, 1)  # S3 does not say in answer to HEAD that a bucket is missing
             raise
-        except Exception as error:
-            raise BadInput(explain(path, error)) from error
-        return Stat(meta["size"], int(meta["last_modified"].timestamp()) * 10**9, meta["e_tag"])
 
     def list(self, prefix: str) -> list[str]:
         """Return the URLs of all objects below a prefix; for S3. Raises BadInput."""
         import obstore
 
-        _require_threads()
-        try:
+        with _explained(prefix):
             pages = obstore.list(self._store, self._name(prefix) or None)
             return [f"{self._url}/{found['path']}" for page in pages for found in page]
-        except Exception as error:
-            raise BadInput(explain(prefix, error)) from error
 
     def _name(self, path: str) -> str:
         return path.removeprefix(self._url).lstrip("/")
+
+
+def _stat(meta: Mapping[str, Any]) -> Stat:
+    return Stat(meta["size"], int(meta["last_modified"].timestamp()) * 10**9, meta["e_tag"])
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Translate what obstore raises: FileNotFoundError and BadInput with a line of ours."""
+    _require_threads()
+    try:
+        yield
+    except FileNotFoundError as error:
+        if "NoSuchBucket" in str(error):
+            raise BadInput(explain(path, error)) from error
+        raise FileNotFoundError(explain(path, error)) from error
+    except Exception as error:
+        raise BadInput(explain(path, error)) from error
 
 
 def _require_threads() -> None:

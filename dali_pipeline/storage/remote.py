@@ -73,6 +73,7 @@ class ImageReader:
     def __init__(self, client: Client, cache: Cache) -> None:
         self._client, self._cache = client, cache
         self._workers = Workers(self.in_flight)
+        self._versions: dict[str, str] = {}  # by URL: its ETag, or else its size and time
         self._coming: dict[Piece, Future] = {}
         self._waiting: dict[Piece, None] = {}  # announced, in order, and not asked for
         self._lock = threading.Lock()
@@ -108,10 +109,16 @@ class ImageReader:
         return data
 
     def _fetch(self, piece: Piece) -> memoryview:
-        try:
-            return self._client.fetch(*piece)
-        except FileNotFoundError as error:  # not the image is bad, which may be skipped
-            raise BadInput(str(error)) from error
+        """Ask for a piece; raises BadInput where its object is not the one of the first answer."""
+        data, stat = self._client.require(*piece)
+        version = stat.tag or f"{stat.size:,} bytes, {stat.mtime_ns // 10**9} s"
+        first = self._versions.setdefault(piece.path, version)  # whole, in any thread
+        if version != first:
+            raise BadInput(
+                f"{piece.path} was replaced while this job read it ({first} at first, now "
+                f"{version}): put the same file back, or prepare the data again and begin anew"
+            )
+        return data
 
 
 class BlockReader(ImageReader):

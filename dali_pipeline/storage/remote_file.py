@@ -60,10 +60,7 @@ class RemoteFile:
             near = begin <= self._at < begin + len(answer) + LEAST
         self._ahead = min(2 * self._ahead, MOST) if near else LEAST
         length = min(max(end - self._at, self._ahead), self._size - self._at)
-        try:
-            answer = self._client.fetch(self._url, self._at, length)
-        except FileNotFoundError as error:
-            raise BadInput(str(error)) from error
+        answer, _ = self._client.require(self._url, self._at, length)
         if len(answer) < length:
             raise BadInput(f"{self._url} changed while it was read: start again")
         self._answers.append((self._at, answer))

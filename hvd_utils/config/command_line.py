@@ -86,6 +86,11 @@ def check_effect(given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
                 f"{flag} has no effect with {other_flag} {value}: leave it out, or set "
                 f"{other_flag} {needed}"
             )
+    if "init" in given and values.get("eval_only"):  # a recipe's is of the run that is evaluated
+        raise BadInput(
+            "--init has no effect with --eval-only, which evaluates the checkpoint that it names: "
+            "leave one of them out"
+        )
 
 
 def validate(values: Mapping[str, Any], source: str) -> Settings:

@@ -51,6 +51,17 @@ def data(settings: Settings, place: Mapping[str, int], decode: int) -> dict[str,
     return facts
 
 
+def weights(settings: Settings, place: Mapping[str, int], classes: int) -> str:
+    """Read the weights of --init, match them with the model, and return what the job will say."""
+    from hvd_utils.nn.models import recipe_model
+    from hvd_utils.weights.initial import describe, match
+    from hvd_utils.weights.sources import digest, read_weights
+
+    found = read_weights(settings.init)
+    fits = match(recipe_model(settings, classes), found, settings.init, settings.model)
+    return describe(fits, settings.init, digest(found)).removeprefix("init: ")
+
+
 def compute(settings: Settings, place: Mapping[str, int], classes: int, seconds: float) -> Any:
     """Measure images/s of training alone; see ``throughput``."""
     from hvd_utils.preflight.checks.throughput import training_rate
@@ -151,6 +162,7 @@ TASKS: dict[str, Callable[..., Any]] = {
     "data": data,
     "decode": decode,
     "look": look,
+    "weights": weights,
     "compute": compute,
     "load": load,
     "device": device,

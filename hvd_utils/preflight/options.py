@@ -25,12 +25,16 @@ CHECKS = (
     "decode",
     "clock",
     "allreduce",
+    "weights",
+    "trackers",
     "compute",
     "input",
     "estimate",
 )
-NEED_A_CHILD = frozenset({"horovod", "data", "decode", "compute", "input", "estimate"})
-PASSED_ON = ("data", "workers", "recipe", "decode", "cache", "cache_size")  # as of the job
+NEED_A_CHILD = frozenset({"horovod", "data", "decode", "weights", "compute", "input", "estimate"})
+PASSED_ON = (  # as of the job
+    *("data", "workers", "recipe", "decode", "cache", "cache_size", "model", "init", "track"),
+)
 TIME_LIMIT, QUICK_TIME_LIMIT = 120, 30  # seconds
 
 
@@ -90,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--cache", metavar="DIR", help="as of the job, where --data is s3:// or https://")
     add("--cache-size", metavar="SIZE", help="as of the job, likewise: the index has to fit")
     add("--decode", choices=(*WAYS, "auto"), help="as of the job: probed unless cpu")
+    add("--model", metavar="NAME", help="as of the job, which --init has to fit")
+    add("--init", metavar="NAME", help="as of the job: can it be read, and does it fit the model?")
+    add("--track", metavar="NAME,NAME", help="as of the job: can they be used on rank 0's host?")
     add("--output", type=Path, metavar="DIR", help="as of the job: is it shared and writable?")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--quick", action="store_true", help="all checks, measured shorter: 64 MB at most")

@@ -93,13 +93,14 @@ def test_ranks_run_in_the_container_and_mpirun_outside(site, tiny_data, tmp_path
     hosts.write_text("localhost slots=2\n")
     staged = tmp_path / "local/data"
     variables = {"DATA": str(tiny_data), "STAGE_TO": str(staged), "JOB": str(program)}
-    done = start("mpirun_hosts.sh", hosts, "--epochs", 1, **site | variables)
+    cache = tmp_path / "local/cache"
+    done = start("mpirun_hosts.sh", hosts, "--epochs", 1, "--cache", cache, **site | variables)
     assert done.returncode == 0, done.stdout + done.stderr
     for rank in (0, 1):
-        given = f"--data {staged} --output {tmp_path / 'run'} --epochs 1"
+        given = f"--data {staged} --output {tmp_path / 'run'} --epochs 1 --cache {cache}"
         assert f"rank {rank} of 2 {given}" in done.stdout
     assert (staged / "train").is_dir()
-    bound = (REPOSITORY, tmp_path / "run", tiny_data, tmp_path, staged)
+    bound = (REPOSITORY, tmp_path / "run", tiny_data, tmp_path, staged, cache)
     binds = " ".join(f"--bind {folder}" for folder in bound)
     prefix = f"exec --nv --pwd {REPOSITORY} {binds} {site['CONTAINER']} "
     calls = (tmp_path / "calls").read_text().splitlines()

@@ -101,7 +101,7 @@ LAYERS["hvd_utils.preflight"] = {
     name
     for name in LAYERS
     if name.removeprefix("hvd_utils.")
-    not in ("run", "inspect", "report", "scaling", "reproduction", "weights")
+    not in ("run", "inspect", "report", "scaling", "reproduction")
 }
 # Its package is pure; the command is entered from outside and uses what lies above.
 COMMANDS = {"hvd_utils.paper.__main__"}

@@ -20,6 +20,18 @@ from hvd_utils.faults import in_flight
 READ_AHEAD = 4  # batches planned and read ahead of DALI
 
 
+class _Planned(NamedTuple):
+    """A place, its number, and its batch as planned when so many bad images were known.
+
+    The batch is None where the storage need not hear of it beforehand.
+    """
+
+    number: int
+    place: Any
+    batch: TrainingBatch | ValidationBatch | None = None
+    known_bad: int = 0
+
+
 class _Read(NamedTuple):
     """A planned batch with the bytes of its images, and which of the places it is at."""
 
@@ -70,7 +82,7 @@ class Feed:
         """Yield the inputs of the graph, from the first place that was not delivered."""
         self._pending.clear()
         places = itertools.islice(enumerate(self._places()), self._done, None)
-        reads = prefetched(itertools.starmap(self._read, self._announced(places)), READ_AHEAD)
+        reads = prefetched(map(self._read, self._announced(places)), READ_AHEAD)
         reads = (read for read in reads if len(read.batch.ids))
         while group := list(itertools.islice(reads, self._group)):
             self._pending.append(group)
@@ -79,30 +91,38 @@ class Feed:
             columns = zip(*(read.columns(self._on_gpu) for read in group), strict=True)
             yield encoded, *map(np.concatenate, columns)
 
-    def _announced(self, places: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    def _announced(self, places: Iterator[tuple[int, Any]]) -> Iterator[_Planned]:
         """Yield places, each after the storage heard of the images some batches ahead."""
-        ahead: deque[tuple[tuple[int, Any], int]] = deque()
+        if not self._index.storage.ahead:
+            yield from itertools.starmap(_Planned, places)
+            return
+        ahead: deque[tuple[_Planned, int]] = deque()
         images = 0
-        for place in places:
-            if self._index.storage.ahead:
-                ids = self._plan(place[1]).ids
-                self._index.expect(ids.tolist())
-                images += len(ids)
-            ahead.append((place, images))
+        for number, place in places:
+            known_bad = len(self._bad.reasons)
+            batch = self._plan(place)
+            self._index.expect(batch.ids.tolist())
+            images += len(batch.ids)
+            ahead.append((_Planned(number, place, batch, known_bad), images))
             while ahead and images - ahead[0][1] >= self._index.storage.ahead:
                 yield ahead.popleft()[0]
-        yield from (place for place, _ in ahead)
+        yield from (planned for planned, _ in ahead)
 
     def _pending_ids(self) -> list[int]:
         return [i for group in self._pending for read in group for i in read.batch.ids.tolist()]
 
-    def _read(self, number: int, place: Any) -> _Read:
+    def _read(self, planned: _Planned) -> _Read:
+        batch = planned.batch
+        if planned.known_bad != len(self._bad.reasons):  # some of its images may be replaced
+            batch = None
         while True:
-            batch = self._plan(place)
+            if batch is None:
+                batch = self._plan(planned.place)
             try:
-                return _Read(number, batch, self._reader.read(batch.ids))
+                return _Read(planned.number, batch, self._reader.read(batch.ids))
             except BadImage as error:
                 self._bad.add(error)
+                batch = None
 
     def rewind(self) -> None:
         """Begin at the first place again."""

@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import name_hosts
+from hvd_utils.config.settings import Settings
 from hvd_utils.preflight.checks import data as images
 from hvd_utils.preflight.checks import decode, gpu, node, software
 from hvd_utils.preflight.checks.allreduce import NetworkCheck
@@ -25,6 +27,7 @@ from hvd_utils.preflight.checks.throughput_verdicts import (
 from hvd_utils.preflight.coordinator import Answers, Coordinator
 from hvd_utils.preflight.this_rank import leaders
 from hvd_utils.preflight.verdict import FAIL, OK, SKIP, WARN, Verdict
+from hvd_utils.trackers.sender import check_trackers
 
 
 class Preflight:
@@ -62,6 +65,8 @@ class Preflight:
             "decode": self._decode,
             "clock": self._clock,
             "allreduce": self._allreduce,
+            "weights": self._weights,
+            "trackers": self._trackers,
             "compute": self._compute,
             "input": self._input,
             "estimate": self._estimate,
@@ -204,6 +209,17 @@ class Preflight:
             self.figures["training"] = {rank: fact["rate"] for rank, fact in answers.facts.items()}
             self.figures["parameters"] = next(iter(answers.facts.values()))["parameters"]
 
+    def _weights(self) -> None:
+        if self.settings.init is None:
+            return
+        answers = self._child("weights", "weights", 60, [self.lead.here.rank],
+                              classes=self._classes)  # fmt: skip
+        self._add(*(Verdict("weights", OK, seen) for seen in answers.facts.values()))
+
+    def _trackers(self) -> None:
+        if self.settings.track:
+            self._add(judge_trackers(self.settings))
+
     def _input(self) -> None:
         if self.settings.loader == "synthetic" or self.settings.data is None:
             self._add(Verdict("input alone", SKIP, "no images to load"))
@@ -237,6 +253,15 @@ class Preflight:
         )  # fmt: skip
         self._add(verdict)
         self.figures["estimate"] = figures
+
+
+def judge_trackers(settings: Settings) -> Verdict:
+    """Judge whether the trackers can be used here, on rank 0, which alone sends to them."""
+    try:
+        check_trackers(settings)
+    except BadInput as error:
+        return Verdict("trackers", FAIL, str(error), "or leave it out of --track")
+    return Verdict("trackers", OK, f"{', '.join(settings.track)} can be used")
 
 
 def judge_output(facts: dict[int, bool], hosts: dict[int, str], folder: Path) -> Verdict:

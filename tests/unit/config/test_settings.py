@@ -106,6 +106,7 @@ def test_every_recipe_loads_and_opens_with_its_command_and_expected_result(name)
         (["--profile-ranks", "0,7"], ["--profile-ranks has no effect without --profile"]),
         (["--eval-only", "x.pt", "--track", "wandb"], ["--track has no effect with --eval-only"]),
         (["--eval-only", "x.pt", "--profile", "1-2"], ["--profile has no effect with --eval-only"]),
+        (["--eval-only", "x.pt", "--init", "y.pt"], ["--init has no effect with --eval-only"]),
     ],
 )
 def test_bad_settings_are_refused_in_one_line_that_names_them(arguments, words):
@@ -192,3 +193,11 @@ def test_settings_that_travel_as_json_are_the_same(recipe):
     """As preflight's children are told them."""
     settings = load("--recipe", recipe, "--data", "/images")
     assert Settings.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_a_recipe_with_weights_to_start_from_is_evaluated(tmp_path):
+    """The checkpoint of its run is."""
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("init: torchvision/resnet50\n")
+    settings = load_settings(["--recipe", str(recipe), "--eval-only", "x.pt"], {})
+    assert (settings.init, str(settings.eval_only)) == ("torchvision/resnet50", "x.pt")

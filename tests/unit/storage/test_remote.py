@@ -12,7 +12,7 @@ from dali_pipeline.dataset.index_file import open_splits, save_index
 from dali_pipeline.dataset.open_data import check_data
 from dali_pipeline.dataset.open_remote import open_alone, open_remote
 from dali_pipeline.storage.cache import Cache
-from dali_pipeline.storage.client import Client
+from dali_pipeline.storage.client import Client, Stat
 from dali_pipeline.storage.interface import Piece
 from dali_pipeline.storage.range_server import Handler
 from dali_pipeline.storage.remote import AHEAD, BLOCK, BlockReader, cover
@@ -284,8 +284,9 @@ class Shards:
         self.data = os.urandom(length)
         self.there = length
 
-    def fetch(self, path, offset, length):
-        return memoryview(self.data[: self.there])[offset : offset + length]
+    def require(self, path, offset, length):
+        data = memoryview(self.data[: self.there])[offset : offset + length]
+        return data, Stat(self.there, 0, None)
 
 
 def test_a_block_that_was_kept_while_its_shard_was_shorter_makes_no_image_bad(tmp_path):
@@ -331,8 +332,8 @@ def test_a_forked_process_is_refused_instead_of_waiting_for_ever(data, monkeypat
 def test_a_piece_in_several_blocks_is_read_from_them(tmp_path, monkeypatch):
     monkeypatch.setattr("dali_pipeline.storage.remote.BLOCK", 1000)
     shards, asked = Shards(3000), []
-    fetch = shards.fetch
-    monkeypatch.setattr(shards, "fetch", lambda *part: asked.append(part) or fetch(*part))
+    require = shards.require
+    monkeypatch.setattr(shards, "require", lambda *part: asked.append(part) or require(*part))
     reader = BlockReader(shards, Cache(tmp_path, "a", 10**9, replaces=True))
     piece = Piece("a", 500, 2000)
     reader.expect([piece])
@@ -346,3 +347,26 @@ def test_blocks_cover_a_piece():
         (Piece("a", BLOCK, BLOCK), 0, BLOCK),
         (Piece("a", 2 * BLOCK, BLOCK), 0, 2),
     ]
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_a_shard_that_is_replaced_during_a_run_is_noticed(data, tmp_path, monkeypatch, tagged):
+    """By its ETag, or by size and time where its server has none; at no request more."""
+    send = Handler.send_header
+    monkeypatch.setattr(
+        Handler, "send_header", lambda *a: send(*a) if tagged or a[1] != "ETag" else None
+    )
+    served = shutil.copytree(data, tmp_path / "served")
+    with FaultyServer(served) as server:
+        train, _ = open_alone(settings_of(server.url, tmp_path / "cache"))
+        asked = server.requests
+        assert train.read(0) == open_splits(data)[0].read(0)
+        shard = served / "train/000000.tar"
+        os.utime(shard, (1, 1))  # the same bytes, for all we know, of other images
+        train.expect([1])
+        line = r"/train/000000.tar was replaced while this job read it \(.* at first, now .*\)"
+        with pytest.raises(BadInput, match=line) as caught:
+            train.read(1)
+        assert type(caught.value) is BadInput
+        assert train.read(0)  # it is in the cache, as it was
+        assert server.requests == asked + 2

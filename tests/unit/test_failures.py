@@ -44,7 +44,9 @@ def test_a_run_of_tests_ends_with_what_failed(tmp_path):
     (tmp_path / "test_it.py").write_text(
         "from support.launching import launch\n"
         "def test_it(tmp_path):\n"
-        "    ended = launch(['-c', 'import sys; print(5); sys.exit(3)'], ranks=2)\n"
+        "    program = 'import os, sys; print(5); '\\\n"
+        "        'sys.exit(3 * int(os.environ[\"OMPI_COMM_WORLD_RANK\"]))'\n"
+        "    ended = launch(['-c', program], ranks=2)\n"
         "    assert ended.code == 0\n"
     )
     paths = f"{REPOSITORY / 'tests'}:{REPOSITORY}"

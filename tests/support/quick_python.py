@@ -18,6 +18,8 @@ START_LIMIT = 120  # seconds, on a busy machine
 # Read by the interpreter or a library when it starts, which is over by then.
 READ_AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "OPENBLAS_", "MKL_", "LD_")
 READ_AT_START += ("TORCH", "CUDA_", "HOROVOD_")
+# A forked process cannot use a GPU that the process it comes from has opened.
+GPU = Path("/dev/nvidiactl")
 
 
 def quick_python(variables: Iterable[str] = ()) -> list[str]:
@@ -25,7 +27,7 @@ def quick_python(variables: Iterable[str] = ()) -> list[str]:
     needs_a_start = [
         name for name in variables if name.startswith(READ_AT_START) and name != "PYTHONPATH"
     ]
-    if needs_a_start:
+    if needs_a_start or GPU.exists():
         return [sys.executable]
     os.environ["PYTHON_SERVER"] = _server()
     return [sys.executable, "-IS", str(HERE / "python_client.py")]

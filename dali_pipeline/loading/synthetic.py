@@ -30,26 +30,30 @@ class SyntheticLoader:
             pool = self._pool(self._plan.training_side(step))
             noise = [pool[(step * settings.workers + worker) % POOL] for worker in fused]
             images = noise[0] if len(fused) == 1 else torch.stack(noise, dim=1).flatten(0, 1)
-            yield images, self._labels(self._plan.train.labels[ids])
+            yield _channels_first(images), self._labels(self._plan.train.labels[ids])
 
     def validation(self) -> Iterator[Batch]:
         """Yield validation batches; see ``Loader``."""
         noise = self._pool(self._plan.validation_side).flatten(0, 1)
         for ids in self._plan.validation_ids():
-            yield noise[ids % len(noise)], self._labels(self._plan.val.labels[ids])
+            yield _channels_first(noise[ids % len(noise)]), self._labels(self._plan.val.labels[ids])
 
     def _pool(self, side: int) -> torch.Tensor:
-        """Return noise of this side, (POOL, n, 3, side, side)."""
+        """Return noise of this side, (POOL, n, side, side, 3)."""
         if side not in self._pools:
             settings = self._plan.settings
             noise = torch.Generator().manual_seed(settings.seed)
-            shape = (POOL, settings.batch_per_worker, side, side, 3)  # channels-last in memory
+            shape = (POOL, settings.batch_per_worker, side, side, 3)
             half = self._device.type == "cuda" and in_16_bits(settings)  # as of images
-            made = torch.randn(shape, generator=noise).to(
+            self._pools[side] = torch.randn(shape, generator=noise).to(
                 self._device, torch.float16 if half else torch.float32
             )
-            self._pools[side] = made.permute(0, 1, 4, 2, 3)
         return self._pools[side]
 
     def _labels(self, labels: np.ndarray) -> torch.Tensor:
         return upload(labels.astype(np.int64), self._device)
+
+
+def _channels_first(images: torch.Tensor) -> torch.Tensor:
+    """Return a view (batch, 3, side, side), which is channels-last in memory as DALI's images."""
+    return images.permute(0, 3, 1, 2)

@@ -164,6 +164,11 @@ def test_synthetic_images_need_no_files_and_are_planned_like_others():
     assert training[0][0].shape == (4, 3, 32, 32)
     assert np.array_equal(training[0][1], index.labels[plan.training_ids(0, range(1))[1]])
     assert sum(len(labels) for _, labels in validation) == 1000
+    fused = Plan(index, index, SETTINGS, passes(range(2), 2), 0, 1)
+    ((images, _), *_), _ = load("synthetic", fused)
+    assert torch.equal(images, torch.stack([training[0][0], training[1][0]], 1).flatten(0, 1))
+    for batch in (images, training[0][0], validation[0][0]):  # as DALI's on a GPU
+        assert batch.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_packed_set_is_read_like_the_files_it_was_made_of(tiny_data, both, tmp_path):

@@ -60,7 +60,7 @@ class SpeedSettings(Section):
     batch_norm: Literal["auto", "triton", "torch"] = Field(
         "auto",
         description="kernels of batch norm: triton (on GPUs, with ReLU and the shortcut's sum), "
-        "torch, or auto: triton where it can run",
+        "torch, or auto: triton with --compile and for passes of several workers",
     )
     cudnn_benchmark: bool = Field(
         True,

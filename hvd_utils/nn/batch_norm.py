@@ -27,7 +27,8 @@ class WorkerBatchNorm2d(nn.BatchNorm2d):
     """
 
     batch_per_worker: int  # n
-    fused_kernel: Callable | None = None  # a GPU's, set by ``use_fused_kernels``
+    fused_kernel: Callable | None = None  # a GPU's, set by ``use_fused_kernel``
+    fewest_workers: int = 1  # of a pass that it computes where nothing compiles the model
 
     @classmethod
     def like(cls, norm: nn.BatchNorm2d, batch_per_worker: int) -> WorkerBatchNorm2d:
@@ -48,7 +49,8 @@ class WorkerBatchNorm2d(nn.BatchNorm2d):
         """
         workers = len(images) // self.batch_per_worker
         affine = self.weight, self.bias
-        if self.training and self.fused_kernel:
+        compiled = torch.compiler.is_compiling()
+        if self.training and self.fused_kernel and (compiled or workers >= self.fewest_workers):
             output, mean, var = self.fused_kernel(
                 images, workers, *affine, self.eps, shortcut, relu
             )
@@ -56,7 +58,6 @@ class WorkerBatchNorm2d(nn.BatchNorm2d):
             return output
         if self.training and workers > 1:
             # A compiler fuses plain operations, also with their neighbours; else one kernel is best
-            compiled = torch.compiler.is_compiling()
             normalise = traceable_batch_norm if compiled else fused_batch_norm
             output, mean, var = normalise(images, workers, *affine, self.eps)
             self._update_averages(mean, var)

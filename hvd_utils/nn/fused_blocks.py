@@ -66,15 +66,16 @@ FUSED: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-def use_fused_kernel(model: nn.Module, kernel: Callable) -> None:
+def use_fused_kernel(model: nn.Module, kernel: Callable, fewest_workers: int = 1) -> None:
     """Have the model's ``WorkerBatchNorm2d`` computed by ``kernel``, in place.
 
-    ``kernel`` is called as ``triton_batch_norm.batch_norm``. Networks and blocks that are not
+    ``kernel`` is called as ``triton_batch_norm.batch_norm``. Passes of less than ``fewest_workers``
+    are left to PyTorch's kernels, unless the model is compiled. Networks and blocks that are not
     torchvision's or ``SmallResNet``, or have another activation than ReLU, leave it at the norm.
     """
     for norm in batch_norms(model):
         if isinstance(norm, WorkerBatchNorm2d):
-            norm.fused_kernel = kernel
+            norm.fused_kernel, norm.fewest_workers = kernel, fewest_workers
     for module in model.modules():
         if type(module) in FUSED and _can_be_fused(module):
             module.__class__ = FUSED[type(module)]

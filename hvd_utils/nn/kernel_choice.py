@@ -19,6 +19,9 @@ from hvd_utils.nn.batch_norm import traceable_batch_norm
 from hvd_utils.nn.fused_blocks import use_fused_kernel
 
 CAPABILITY = (8, 0)  # from which on Triton supports a GPU: https://github.com/triton-lang/triton
+# Starting its six kernels from Python takes longer than PyTorch's: on an H100, by which eager
+# ResNet-50 waits for the host even with 256 images. Several workers take PyTorch 2.4 times as long.
+FEWEST_WORKERS = 2
 
 
 def choose_batch_norm(
@@ -31,9 +34,10 @@ def choose_batch_norm(
 ) -> None:
     """Have the model's batch norms computed as ``choice`` says, in place; collective.
 
-    ``auto`` takes Triton's kernel where it computes on all ranks what it should, and PyTorch's
-    elsewhere; where a GPU could do better, one line warns. ``gather`` returns every rank's value on
-    every rank. Raises BadInput, on all ranks, where ``triton`` cannot be had.
+    ``auto`` takes Triton's kernel for compiled models and passes of several workers, where it
+    computes on all ranks what it should, and PyTorch's elsewhere; where a GPU could do better, one
+    line warns. ``gather`` returns every rank's value on every rank. Raises BadInput, on all ranks,
+    where ``triton`` cannot be had.
     """
     if choice == "torch" or (choice == "auto" and (device.type != "cuda" or not channels_last)):
         return  # the same on all ranks, which have the same settings and kind of device
@@ -41,7 +45,7 @@ def choose_batch_norm(
     if not reasons:
         from hvd_utils.nn.triton_batch_norm import batch_norm
 
-        use_fused_kernel(model, batch_norm)
+        use_fused_kernel(model, batch_norm, FEWEST_WORKERS if choice == "auto" else 1)
     elif choice == "triton":
         raise BadInput(f"--batch-norm triton: {reasons[0]}, or set --batch-norm torch")
     elif launched_rank() == 0:

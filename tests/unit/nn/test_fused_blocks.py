@@ -67,6 +67,21 @@ def test_a_fused_network_computes_what_torchvisions_does(name, norms, relus, sum
     assert kernel.calls == norms  # validation takes PyTorch's
 
 
+@pytest.mark.parametrize(
+    ("fewest", "compiled", "calls"), [(2, False, 9), (3, False, 0), (3, True, 9)]
+)
+def test_few_workers_take_the_kernel_only_where_the_model_is_compiled(
+    monkeypatch, fewest, compiled, calls
+):
+    """And compute the same without it, the shortcut's sum and ReLU too."""
+    plain, fused, kernel = network("resnet8"), network("resnet8"), Spelled()
+    use_fused_kernel(fused, kernel, fewest)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiled)
+    for ours, theirs in zip(pass_of(fused), pass_of(plain), strict=True):
+        assert (ours - theirs).norm() < 1e-7 * theirs.norm()
+    assert kernel.calls == calls
+
+
 def test_checkpoints_are_torchvisions_strictly():
     """Those written before too, and a fused network's load there."""
     theirs = torchvision.models.resnet18(num_classes=5)
@@ -120,22 +135,24 @@ def pretended(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("choice", "device", "channels_last", "fused"),
+    ("choice", "device", "channels_last", "fewest"),
     [
-        ("auto", "cuda", True, True),
-        ("triton", "cuda", True, True),
-        ("torch", "cuda", True, False),
-        ("auto", "cuda", False, False),
-        ("auto", "cpu", True, False),
+        ("auto", "cuda", True, 2),
+        ("triton", "cuda", True, 1),
+        ("torch", "cuda", True, None),
+        ("auto", "cuda", False, None),
+        ("auto", "cpu", True, None),
     ],
 )
 def test_tritons_kernel_is_for_gpus_and_channels_last(
-    pretended, choice, device, channels_last, fused
+    pretended, choice, device, channels_last, fewest
 ):
+    """``auto`` takes it for passes of several workers."""
     model = network("resnet8")
     choose_batch_norm(model, choice, torch.device(device), channels_last=channels_last)
-    assert (model.stem[1].fused_kernel is not None) == fused
-    assert (type(model) in FUSED.values()) == fused
+    norm = model.stem[1]
+    assert (norm.fewest_workers if norm.fused_kernel else None) == fewest
+    assert (type(model) in FUSED.values()) == (fewest is not None)
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,13 @@ def main() -> None:
     from dali_pipeline.benchmarking.measure import machine
 
     _require_device(options.device)
-    no_choice = {}
-    if options.device != "cuda":
-        no_choice = {name: [{}] for name in ("decode", "batch_norm", "stem")}
     found = cases(
         options.batch_per_worker, options.workers, options.precisions, options.compiled,
-        jpegs=options.jpegs, **no_choice,
+        jpegs=options.jpegs, ways=options.device == "cuda",
     )  # fmt: skip
+    found = [case for case in found if options.only in case.name]
+    if not found:
+        raise BadInput(f"--only {options.only}: no case has that in its name")
     print(f"{machine()}; {options.model} at {options.resolution} pixels", flush=True)
     print(f"{'':36} images/s  ms a step  of peak  memory  data  compute  SM clock  power")
     with tempfile.TemporaryDirectory() as scratch:
@@ -211,6 +211,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--compiled", type=_listed, default=["default", "cudagraphs"], metavar="MODE,MODE"
+    )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help='cases with this in their names, as "JPEGs"'
     )
     parser.add_argument("--data", type=Path, help="JPEGs in class folders; none: made up")
     parser.add_argument("--images", type=int, default=2048, help="JPEGs to make up")

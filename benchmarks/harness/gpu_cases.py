@@ -7,13 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hvd_utils.config.settings import Settings
-
-# Settings of the job that choose one of several ways, each a case of its own; a way is measured
-# where the job has the setting. The first way of each is what the other cases take, by default.
-DECODE = "decode", ("cpu", "gpu", "hardware")  # of cases with JPEGs
-BATCH_NORM = "batch_norm", ("triton", "torch")  # of cases without
-STEM = "pad_stem", ("off", "on")  # likewise
+DECODE = ("cpu", "gpu", "hardware")  # of --decode; the job's default first
 
 
 @dataclass
@@ -56,14 +50,6 @@ class Case:
         }
 
 
-def ways(
-    setting: tuple[str, Sequence[str]], known: Mapping[str, object] = Settings.model_fields
-) -> list[dict[str, str]]:
-    """Return each way of a setting, as ``Case.ways``; nothing to set where the job lacks it."""
-    name, values = setting
-    return [{name: value} for value in values] if name in known else [{}]
-
-
 def cases(
     n: int,
     workers: int,
@@ -71,35 +57,34 @@ def cases(
     compiled: Sequence[str],
     *,
     jpegs: bool = True,
-    decode: Sequence[Mapping[str, str]] | None = None,
-    batch_norm: Sequence[Mapping[str, str]] | None = None,
-    stem: Sequence[Mapping[str, str]] | None = None,
+    ways: bool = True,
 ) -> list[Case]:
-    """Return what to measure: what is ready soonest first, then the most telling; time may run out.
+    """Return what to measure, the most telling first; time may run out.
 
-    ``compiled`` are modes of --compile, the quickest last; ``decode``, ``batch_norm`` and ``stem``
-    the ways of the job, the first of each taken where nothing else is said.
+    ``compiled`` are modes of --compile, the quickest last. Without ``ways`` nothing is measured in
+    more ways than the job's default: a CPU has no others.
     """
-    decode = ways(DECODE) if decode is None else decode
-    batch_norm = ways(BATCH_NORM) if batch_norm is None else batch_norm
-    stem = ways(STEM) if stem is None else stem
     first, *others = precisions
+    quickest = ("none", *compiled)[-1]
     whole, fused = (n * workers, 1), (n, workers)
-    found = [Case(*whole, first), Case(*fused, first)]
-    if jpegs:
-        found += [Case(*whole, first, loader="dali", ways=way) for way in decode]
-    found += [Case(*size, first, ways=way) for way in batch_norm[1:] for size in (whole, fused)]
-    halves = [p for p in others if p in ("bf16", "fp16")]
-    found += [Case(*whole, p) for p in halves]
-    # PyTorch has cuDNN's batch norm in fp16, and another in bf16.
-    found += [Case(*whole, p, ways=way) for p in halves for way in batch_norm[1:]]
-    found += [Case(*whole, first, ways=way) for way in stem[1:]]
-    for mode in reversed(compiled):
-        found += [Case(*whole, first, mode), Case(*fused, first, mode)]
-        if jpegs:
-            found.append(Case(*whole, first, mode, "dali", decode[0]))
-    found += [Case(*whole, p) for p in others if p not in ("bf16", "fp16")]
-    return found
+    decode = [{"decode": way} for way in DECODE] if ways else [{}]
+    eager = [Case(*size, first) for size in (whole, fused)]
+    quick = [Case(*size, first, quickest) for size in (whole, fused)]
+    read = [Case(*whole, first, quickest, "dali", decode[0])] if jpegs else []
+    read += [Case(*whole, first, loader="dali", ways=decode[0])] if jpegs else []
+    read += [Case(*whole, first, quickest, "dali", way) for way in decode[1:]] if jpegs else []
+    # The batch norm that the job does not take: see kernel_choice.
+    norms = [
+        Case(*whole, first, ways={"batch_norm": "triton"}),
+        Case(*fused, first, ways={"batch_norm": "torch"}),
+        Case(*whole, first, quickest, ways={"batch_norm": "torch"}),
+        Case(*whole, first, quickest, ways={"pad_stem": "on"}),
+    ]
+    # PyTorch has cuDNN's batch norm in fp16 and tf32, and another in bf16.
+    further = [Case(*whole, one, mode) for one in others for mode in ("none", quickest)]
+    modes = [Case(*size, first, mode) for mode in compiled[:-1] for size in (whole, fused)]
+    found = {case.name: case for case in (*eager, *quick, *read, *norms * ways, *further, *modes)}
+    return list(found.values())
 
 
 def ratios(done: Sequence[Case]) -> dict[str, float]:

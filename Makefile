@@ -5,6 +5,7 @@
 # make lint     ruff, the type checker, and the links of the pages
 # make study    the paper's tables and figures in miniature: an hour on 2 cores, alone
 # make test-busy    every test while a loop keeps each core busy: none may depend on how long things take
+# make test-gpu the tests of the GPU, on a machine that has one
 # make nightly  a run killed 200 times, at other moments each time
 # make distributions    as root: the demo and the fast tests on three Debians, an hour
 # make container    as root: the container's root and the demo in it, 6 minutes and 10 GB
@@ -21,13 +22,14 @@ SEED := $(or $(SEED),$(shell date +%s))
 STUDY ?= runs/study
 TEST := python -m pytest -n 2 --by-file
 
-.PHONY: setup demo test test-quick test-busy check study nightly distributions container lint wheel patches clean
+.PHONY: setup demo test test-quick test-busy test-gpu check study nightly distributions container lint wheel patches clean
 
 setup:
 	@PYTHON=$(PYTHON) tools/setup.sh
 
+# On CPUs: two processes cannot share the one GPU that a workstation has.
 demo: setup
-	@$(ACTIVATE) && horovodrun -np $(NP) python train_imagenet.py --recipe demo $(ARGS)
+	@$(ACTIVATE) && horovodrun -np $(NP) python train_imagenet.py --recipe demo --device cpu $(ARGS)
 
 test: setup lint
 	@tools/install_test_packages.sh
@@ -40,6 +42,10 @@ test-busy: setup
 	@tools/install_test_packages.sh
 	@$(ACTIVATE) && trap 'kill $$(jobs -p)' EXIT && \
 		for core in $$(seq $$(nproc)); do while :; do :; done & done; $(TEST) $(ARGS)
+
+# -v tells each test when it ends: a decoder or a compiler may hang.
+test-gpu: setup
+	@$(ACTIVATE) && python -m pytest -n 4 -v --durations=0 tests/gpu $(ARGS)
 
 check: setup lint
 	@$(ACTIVATE) && python -m pytest -n 2 tests/unit $(ARGS)

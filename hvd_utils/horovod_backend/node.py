@@ -6,7 +6,8 @@ import itertools
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hvd_utils.cli.errors import BadInput
@@ -118,3 +119,22 @@ def gpu_index(local_rank: int, local_size: int, visible: int, first: int = 0) ->
     if local_rank == first:
         return 0
     return local_rank + (local_rank < first)
+
+
+def require_own_gpus(
+    gpus: Sequence[tuple[str, str | None]], environment: Mapping[str, str]
+) -> None:
+    """Raise BadInput where two processes have one GPU, which NCCL refuses when it first sums.
+
+    ``gpus`` are host and PCI address of each process. NCCL from 2.30 on allows it where a variable
+    says so: https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html
+    """
+    if environment.get("NCCL_MULTI_RANK_GPU_ENABLE") == "1":
+        return
+    counts = Counter((host, address) for host, address in gpus if address)
+    for (host, address), processes in counts.items():
+        if processes > 1:
+            raise BadInput(
+                f"{processes} processes share one GPU of {host} ({address}): start one process a "
+                "GPU, which can train several workers (--workers), or set --device cpu"
+            )

@@ -18,7 +18,13 @@ from hvd_utils.cli.errors import BadInput
 from hvd_utils.horovod_backend import affinity
 from hvd_utils.horovod_backend.broadcast import broadcast_object
 from hvd_utils.horovod_backend.consistency import require_equal
-from hvd_utils.horovod_backend.node import UNSEEN_REMEDY, binding_hint, own_gpu_index, unused_gpu
+from hvd_utils.horovod_backend.node import (
+    UNSEEN_REMEDY,
+    binding_hint,
+    own_gpu_index,
+    require_own_gpus,
+    unused_gpu,
+)
 from hvd_utils.nn.cpu import compute_on, keep_freed_memory
 
 # Open MPI spins while it waits and would take the cores from the decoding threads.
@@ -94,7 +100,7 @@ def start_world(
 
     Horovod itself ends a sum that some rank does not join for twice ``stall_timeout`` seconds: the
     watchdog, which reports more, comes first. Raises BadInput where the requested device is not
-    there, or not for every rank, and where facts differ.
+    there, or not for every rank, where ranks share a GPU, and where facts differ.
     """
     if 2 * stall_timeout > HOROVOD_WARNS_AFTER:
         limit = str(math.ceil(2 * stall_timeout))
@@ -125,6 +131,8 @@ def start_world(
         )
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
+        gpus = world.gather((world.host, affinity.pci_address(world.device)))
+        require_own_gpus(gpus, os.environ)
         if world.size > 1 and not world.nccl_built:
             raise BadInput(
                 "Horovod was built without NCCL: build it anew by "

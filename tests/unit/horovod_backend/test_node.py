@@ -13,6 +13,7 @@ from hvd_utils.horovod_backend.node import (
     gpu_index,
     own_gpu_first,
     own_gpu_index,
+    require_own_gpus,
     see_own_gpu_first,
     unused_gpu,
 )
@@ -120,3 +121,25 @@ def test_a_second_call_leaves_each_rank_its_gpu(node, environment):
         see_own_gpu_first(2, node)
         assert environment["CUDA_VISIBLE_DEVICES"] == "6,4,5"
         assert own_gpu_index(2, 3, 3) == 0
+
+
+def test_two_processes_on_one_gpu_are_told_before_nccl_refuses_them():
+    """As of ``horovodrun -np 2`` on a workstation; a scheduler may show each its own as the one."""
+    apart = [("a", "0000:01:00.0"), ("b", "0000:01:00.0"), ("a", "0000:02:00.0")]
+    require_own_gpus(apart, {})
+    require_own_gpus([("a", None)] * 2, {})  # a PyTorch that does not know
+    shared = [*apart, ("a", "0000:02:00.0")]
+    with pytest.raises(
+        BadInput, match=r"2 processes share one GPU of a \(0000:02:00.0\): start one"
+    ):
+        require_own_gpus(shared, {})
+    require_own_gpus(shared, {"NCCL_MULTI_RANK_GPU_ENABLE": "1"})
+
+
+def test_the_job_looks_whether_each_process_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(world, "_choose_device", lambda *_: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(world.affinity, "pci_address", lambda device: "0000:01:00.0")
+    monkeypatch.setattr(world.World, "gather", lambda self, value: [value, value])
+    with pytest.raises(BadInput, match="2 processes share one GPU"):
+        world.start_world("auto")

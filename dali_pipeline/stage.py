@@ -11,12 +11,13 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from dali_pipeline.dataset.index_file import url_of_shards
 from dali_pipeline.staging.files import File
 from dali_pipeline.staging.node import Staged, stage
 from dali_pipeline.staging.nodes import Nodes
 from dali_pipeline.staging.options import read_options
 from dali_pipeline.staging.progress import gigabytes
-from dali_pipeline.staging.sources import Folder, ObjectStore, Source
+from dali_pipeline.staging.sources import Folder, IndexedTars, ObjectStore, Source
 from dali_pipeline.storage.address import is_remote
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.run_main import run_main
@@ -25,9 +26,7 @@ from hvd_utils.cli.run_main import run_main
 def main(arguments: Sequence[str] | None = None) -> None:
     """Stage on every node at once, then print what was done, or which nodes failed."""
     options = read_options(arguments)
-    source: Source = (
-        ObjectStore(options.source) if is_remote(options.source) else Folder(options.source)
-    )
+    source = _source(options.source)
     nodes = Nodes()
     done = None
     if nodes.works:
@@ -44,6 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise BadInput(f"{failed[0].host}: {failed[0].error}{others}")
     if nodes.is_root:
         print(f"staged: train with --data {options.destination}", flush=True)
+
+
+def _source(source: str | Path) -> Source:
+    if is_remote(source):
+        return ObjectStore(source)
+    return IndexedTars(source) if url_of_shards(source) else Folder(source)
 
 
 def summary(results: Sequence[Staged]) -> list[str]:

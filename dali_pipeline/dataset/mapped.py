@@ -111,7 +111,7 @@ class ArrayWriter:
 
     def array(self, name: str, value: Any) -> None:
         """Write a small array."""
-        with self._archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        with self._archive.open(_member(name), "w", force_zip64=True) as member:
             npy.write_array(member, np.asarray(value), allow_pickle=False)
 
     def column(
@@ -120,7 +120,7 @@ class ArrayWriter:
         """Write a long one of ``parts``; yield each as written. Raises ValueError by its length."""
         header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
         written = 0
-        with self._archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        with self._archive.open(_member(name), "w", force_zip64=True) as member:
             npy.write_array_header_1_0(member, header)
             for part in parts:
                 part = np.ascontiguousarray(part, dtype)
@@ -129,6 +129,11 @@ class ArrayWriter:
                 yield part
         if written != length:
             raise ValueError(f"{name} has {written} entries instead of {length}")
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    """Return the head of an array in the file, without the time: the same arrays, the same file."""
+    return zipfile.ZipInfo(f"{name}.npy")
 
 
 def pieces(column: np.ndarray) -> Iterator[np.ndarray]:

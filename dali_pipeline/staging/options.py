@@ -74,20 +74,18 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     except RuntimeError as error:  # ~nobody: no such user
         parser.error(f"folder {options.source} or {options.destination} cannot be: {error}")
     if not remote:
-        _check_folders(options.source, options.destination)
+        _check_folders(options.source, options.destination, options.pack)
     return options
 
 
-def _check_folders(source: Path, destination: Path) -> None:
+def _check_folders(source: Path, destination: Path, pack: bool) -> None:
     if (source / UNFINISHED).exists():
         raise BadInput(f"{source} is not whole: its own staging is not finished; start that again")
-    if url := url_of_shards(source):
-        raise BadInput(
-            f"{source} is the index of tars at {url}, which cannot be staged: train with --data "
-            f"{source}, through --cache"
-        )
+    url = url_of_shards(source)
+    if url and pack:
+        raise BadInput(f"{source} is the index of tars at {url}: leave out --pack")
     for split in SPLITS:
-        if not (source / split).is_dir():
+        if not (url or (source / split).is_dir()):
             raise BadInput(
                 f"{source} has no {split}/: give a folder with train/ and val/ in class folders "
                 "or shards; python -m dali_pipeline.prepare makes one"

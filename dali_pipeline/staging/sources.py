@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from dali_pipeline.dataset.index import AGAIN
-from dali_pipeline.dataset.index_file import SPLITS, index_path, open_splits
+from dali_pipeline.dataset.index_file import (
+    SPLITS,
+    index_path,
+    load_index,
+    open_splits,
+    save_index,
+)
 from dali_pipeline.dataset.open_remote import open_alone
 from dali_pipeline.staging.files import File, list_files
 from dali_pipeline.storage.client import Client
@@ -82,8 +89,8 @@ class ObjectStore:
             for split, index in splits.items():
                 if index.root != f"{self._url}/{split}":
                     raise BadInput(
-                        f"{self._url} is the index of tars at {index.root}, which cannot be "
-                        f"staged: train with --data {self._url}, through --cache"
+                        f"{self._url} is the index of tars at {index.root}: copy its two files "
+                        "to a folder and stage that"
                     )
             names = [f"{split}/{shard}" for split, own in splits.items() for shard in own.shards]
         names += [index_path(Path(), split).name for split in SPLITS]
@@ -113,3 +120,51 @@ class ObjectStore:
     def where(self, name: str) -> str:
         """Return an object's URL."""
         return f"{self._url}/{name}"
+
+
+class IndexedTars:
+    """Tars at a URL, of which a folder has the index; see ``Source``.
+
+    The copy's index is the same but for the URL: its tars lie in train/ and val/ beside it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._splits = {s: load_index(index_path(folder, s), folder / s) for s in SPLITS}
+        self._stores = {split: ObjectStore(index.root) for split, index in self._splits.items()}
+        self._written = tempfile.TemporaryDirectory(prefix="stage-index-")
+        self._writing = threading.Lock()
+
+    def files(self, threads: int) -> list[File]:
+        """Return the tars that the index names, and both indexes."""
+        names = [f"{split}/{tar}" for split, own in self._splits.items() for tar in own.shards]
+        names += [index_path(Path(), split).name for split in SPLITS]
+        workers = Workers(threads)
+        return [look.result() for look in [workers.submit(self.look, n) for n in sorted(names)]]
+
+    def look(self, name: str) -> File:
+        """Return a tar as it is now, or an index as it will be, with the time of the given one."""
+        split, _, tar = name.partition("/")
+        if tar:
+            return self._stores[split].look(tar)._replace(name=name)
+        changed = os.stat(self._folder / name).st_mtime_ns
+        return File(name, self._index(name).stat().st_size, changed)
+
+    def chunks(self, name: str) -> Iterator[bytes | memoryview]:
+        """Yield a file's bytes."""
+        split, _, tar = name.partition("/")
+        if tar:
+            return self._stores[split].chunks(tar)
+        return Folder(self._index(name).parent).chunks(name)
+
+    def where(self, name: str) -> str:
+        """Return a tar's URL, or an index's path."""
+        split, _, tar = name.partition("/")
+        return self._stores[split].where(tar) if tar else str(self._folder / name)
+
+    def _index(self, name: str) -> Path:
+        path = Path(self._written.name, name)
+        with self._writing:
+            if not path.exists():
+                save_index(path, self._splits[name.partition(".")[0]])
+        return path

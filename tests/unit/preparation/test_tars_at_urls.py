@@ -141,7 +141,7 @@ def test_an_index_of_urls_may_lie_at_a_url_of_its_own(data, tmp_path):
         settings = SETTINGS.model_copy(update={"data": server.url, "cache": tmp_path / "cache"})
         train, _ = open_alone(settings)
         assert train.read(9) == jpeg(9) + bytes(LARGE)
-        with pytest.raises(BadInput, match="is the index of tars at .*, which cannot be staged"):
+        with pytest.raises(BadInput, match="is the index of tars at .*: copy its two files to a"):
             stage.main([server.url, str(tmp_path / "copy")])
 
 
@@ -238,8 +238,26 @@ def test_what_reads_folders_alone_refuses_an_index_of_urls(data, tmp_path):
         run(*of(server), "--output", output)
     with pytest.raises(BadInput, match="is the index of tars at http.*/train, which training"):
         open_splits(output)
-    with pytest.raises(BadInput, match="is the index of tars at http.*, which cannot be staged"):
-        stage.main([str(output), str(tmp_path / "copy")])
+    with pytest.raises(BadInput, match="is the index of tars at http.*: leave out --pack"):
+        stage.main([str(output), str(tmp_path / "copy"), "--pack"])
+
+
+def test_an_index_of_urls_is_staged_with_its_tars(data, tmp_path, capsys):
+    """The copy trains alone: its images are those of the URL, in the same order."""
+    output, copy = tmp_path / "index", tmp_path / "copy"
+    with Store(data) as server:
+        run(*of(server), "--output", output)
+        stage.main([str(output), str(copy), "--verify"])
+        assert "6 of 6 files" in capsys.readouterr().out
+        stage.main([str(output), str(copy), "--verify"])  # bytes of the index are the same again
+        assert "nothing to copy" in capsys.readouterr().out
+    assert_same(copy, output)
+    for split in open_splits(copy):
+        for number in range(len(split)):
+            assert split.read(number).startswith(jpeg(int(split.names[number].decode()[:4])))
+    assert sorted(path.name for path in copy.glob("*/*.tar")) == sorted(
+        path.name for path in data.glob("*/*.tar")
+    )
 
 
 def test_braces_are_those_of_a_shell():

@@ -26,7 +26,7 @@ from hvd_utils.cli.run_main import run_main
 def main(arguments: Sequence[str] | None = None) -> None:
     """Stage on every node at once, then print what was done, or which nodes failed."""
     options = read_options(arguments)
-    source = _source(options.source)
+    source = _source(options)
     nodes = Nodes()
     done = None
     if nodes.works:
@@ -45,10 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"staged: train with --data {options.destination}", flush=True)
 
 
-def _source(source: str | Path) -> Source:
-    if is_remote(source):
-        return ObjectStore(source)
-    return IndexedTars(source) if url_of_shards(source) else Folder(source)
+def _source(options: Namespace) -> Source:
+    if is_remote(options.source):
+        return ObjectStore(options.source)
+    kind = IndexedTars if url_of_shards(options.source) else Folder
+    return kind(options.source)
 
 
 def summary(results: Sequence[Staged]) -> list[str]:

@@ -256,9 +256,10 @@ start() {
     data=$STAGE_TO
   fi
   if ((code == 0 && ${PREFLIGHT:-1})); then
-    local known=() previous=''
+    local known=() previous='' shared='^--(recipe|workers|device|decode|cache|cache-size|model|init|track)'
     for argument in "$@"; do # those of the job's settings that preflight has too
-      [[ ! $previous =~ ^--(recipe|workers|device|decode|cache|cache-size|model|init|track)$ ]] || known+=("$previous" "$argument")
+      [[ ! $previous =~ $shared$ ]] || known+=("$previous" "$argument")
+      [[ ! $argument =~ $shared= ]] || known+=("$argument")
       previous=$argument
     done
     run "${mpi[@]}" "${on_all[@]}" \

@@ -68,6 +68,23 @@ def test_the_hosts_of_another_scheduler_become_mpiruns(site, tmp_path, variables
     assert "\n".join(lines) in done.stdout  # mpirun was given this file
 
 
+def test_preflight_is_given_the_settings_that_it_looks_at(site, tmp_path):
+    """However they are written; the job is given all."""
+    stand_in(tmp_path / "bin", "mpirun", MPIRUN.replace("while", 'echo "$@"; while', 1))
+    (tmp_path / "hosts").write_text("a slots=1\n")
+    given = ("--model", "resnet18", "--init=w.pt", "--epochs=2", "--cache-size", "1GB")
+    done = start(
+        "mpirun_hosts.sh", *given, PREFLIGHT="1", PBS_NODEFILE=str(tmp_path / "hosts"), **site
+    )
+    assert done.returncode == 0, done.stderr
+    preflight, job = (
+        next(line for line in done.stdout.splitlines() if program in line)
+        for program in ("hvd_utils.preflight", "train_imagenet.py")
+    )
+    assert preflight.endswith(" --model resnet18 --init=w.pt --cache-size 1GB")
+    assert job.endswith(" ".join(given))
+
+
 def test_what_is_set_for_the_libraries_reaches_the_ranks_of_every_node(site, tmp_path):
     """Not what a container's runtime says of this node alone."""
     stand_in(tmp_path / "bin", "mpirun", MPIRUN.replace("while", 'echo "$@"; while', 1))

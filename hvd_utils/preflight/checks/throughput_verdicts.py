@@ -37,11 +37,14 @@ def judge_training(facts: Mapping[int, Mapping], hosts: Mapping[int, str], model
 
 
 def judge_loading(
-    facts: Mapping[int, Mapping], hosts: Mapping[int, str], eaten: Mapping[int, float]
+    facts: Mapping[int, Mapping],
+    hosts: Mapping[int, str],
+    eaten: Mapping[int, float],
+    worst: str = FAIL,
 ) -> Verdict:
     """Judge each node's images/s against what its ranks train; ``eaten`` is by rank, if known.
 
-    Facts of ranks with a GPU name the way of decoding.
+    Facts of ranks with a GPU name the way of decoding. ``worst`` is the verdict on a starved node.
     """
     loaded, wanted, first = {}, {}, {}
     for rank in sorted(facts):
@@ -68,7 +71,7 @@ def judge_loading(
         f"more cores a rank, {other}data on local disks, packed (dali_pipeline.prepare --pack) or "
         "with smaller images (--max-side)"
     )
-    return Verdict("input alone", WARN if share >= STARVED else FAIL, seen, remedy)
+    return Verdict("input alone", WARN if share >= STARVED else worst, seen, remedy)
 
 
 def reduce_seconds(sums: Sequence[Timed], size: float) -> float | None:

@@ -239,6 +239,8 @@ def test_a_node_that_loads_too_slowly_is_named(rate, verdict):
     assert judged.verdict == verdict
     assert f"{8 * rate:,} images/s of node03" in judged.seen
     assert judge_loading(facts, HOSTS, {}).verdict == "ok"  # nobody knows what is needed
+    demo = judge_loading(facts, HOSTS, dict.fromkeys(RANKS, 1000.0), worst="warn")
+    assert demo.verdict == verdict.replace("fail", "warn")
 
 
 def test_gradients_are_summed_in_a_time_between_two_measured():

@@ -33,6 +33,17 @@ def load(kind, plan, first=0, last=3):
     return list(loader.training(first, last)), list(loader.validation())
 
 
+def images_by_worker(plan, device=CPU, threads=1):
+    """Return the first step's images by DALI on the CPU, (workers, n, 3, side, side).
+
+    In a pass they alternate: see ``pass_images``.
+    """
+    loader, found = make_loader("dali", plan, device=device, threads=threads), []
+    for fused, (images, _) in zip(plan.passes, loader.training(0, 1), strict=True):
+        found.append(images.cpu().unflatten(0, (-1, len(fused))).transpose(0, 1))
+    return torch.cat(found)
+
+
 def assert_alike(ours, theirs, mean, most):
     """Compare training and validation batches; differences are in units of 0 to 255."""
     deviation = torch.tensor(STD).view(3, 1, 1) * 255

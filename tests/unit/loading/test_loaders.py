@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 from support.images import write_jpegs
-from support.loaders import CPU, GROWING, SETTINGS, STEPS, assert_alike, load, plan_for
+from support.loaders import (
+    CPU,
+    GROWING,
+    SETTINGS,
+    STEPS,
+    assert_alike,
+    images_by_worker,
+    load,
+    plan_for,
+)
 
 from dali_pipeline import prepare
 from dali_pipeline.dataset.index import synthetic_index
@@ -66,6 +75,14 @@ def test_a_run_can_begin_at_any_step(tiny_data, both, kind):
     for (images, labels), (expected, expected_labels) in zip(part, whole[0][2:4], strict=True):
         assert torch.equal(labels, expected_labels)
         assert torch.equal(images, expected)
+
+
+def test_images_are_the_same_in_one_large_batch_or_several(tiny_data):
+    """Held to it on a GPU too, by each way of decoding: ``tests/gpu/test_decoding.py``."""
+    plans = [plan_for(tiny_data, workers=3, mine=range(3), fuse=fuse) for fuse in (1, 3)]
+    made = [images_by_worker(plan) for plan in plans]
+    assert made[0].shape == (3, 4, 3, 32, 32)
+    assert torch.equal(*made)
 
 
 @pytest.mark.parametrize("kind", ["dali", "torchvision", "synthetic"])

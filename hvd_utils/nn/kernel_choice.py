@@ -19,8 +19,8 @@ from hvd_utils.nn.batch_norm import traceable_batch_norm
 from hvd_utils.nn.fused_blocks import use_fused_kernel
 
 CAPABILITY = (8, 0)  # from which on Triton supports a GPU: https://github.com/triton-lang/triton
-# Starting its six kernels from Python takes longer than PyTorch's: on an H100, by which eager
-# ResNet-50 waits for the host even with 256 images. Several workers take PyTorch 2.4 times as long.
+# Python takes longer to start its six kernels than PyTorch's two: on an H100, eager ResNet-50 waits
+# for that even with 256 images. For several workers, PyTorch's take 2.4 times as long.
 FEWEST_WORKERS = 2
 
 

@@ -7,7 +7,7 @@
 # make test-busy    every test while a loop keeps each core busy: none may depend on how long things take
 # make test-gpu the tests of the GPU, on a machine that has one
 # make nightly  a run killed 200 times, at other moments each time
-# make distributions    as root: the demo and the fast tests on three Debians, an hour
+# make distributions    as root: the demo and the fast tests on three Debians and four Ubuntus, two hours
 # make container    as root: the container's root and the demo in it, 6 minutes and 10 GB
 # make patches  Horovod built after each of its patches; installs nothing
 # make wheel    this project and its Horovod as two wheels in dist/, for nodes that build nothing
@@ -17,6 +17,7 @@ SHELL := /bin/bash
 ACTIVATE := source .venv/bin/activate
 NP ?= 2
 KILLS ?= 200
+SUITES ?= bookworm trixie testing jammy noble questing resolute
 SEED := $(or $(SEED),$(shell date +%s))
 
 STUDY ?= runs/study
@@ -60,7 +61,7 @@ nightly: setup
 	@$(ACTIVATE) && KILLS=$(KILLS) SEED=$(SEED) python -m pytest -s tests/parallel/run/test_kills.py $(ARGS)
 
 distributions:
-	@for suite in bookworm trixie testing; do tools/try_distribution.sh $$suite || exit; done
+	@for suite in $(SUITES); do tools/try_distribution.sh $$suite || exit; done
 
 container: setup
 	@tools/try_container.sh

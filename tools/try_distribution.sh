@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Try the project on another Debian: a fresh root, an ordinary user, `make demo` and `make check`.
+# Try the project on another Debian or Ubuntu: a fresh root, an ordinary user, `make demo`, `make check`.
 #
-#   tools/try_distribution.sh SUITE [MPI]    SUITE: bookworm, trixie, testing, ...
-#                                            MPI: wheel (default), openmpi or mpich (Debian's)
+#   tools/try_distribution.sh SUITE [MPI]    SUITE: bookworm, trixie, testing, ... of Debian;
+#                                            jammy, noble, questing or resolute of Ubuntu
+#                                            MPI: wheel (default), openmpi or mpich (the suite's)
 #
-# Needs root, debootstrap and 15 GB. The last line it prints is a row of the README's table. The
-# root stays (below $ROOTS, default /var/tmp/imagenet-roots) with the logs, and is made anew by the
-# next call. Environment: MIRROR (default: the machine's own), ROOTS, CHECK=0 leaves `make check` out.
+# Needs root, debootstrap and 15 GB; for Ubuntu also its keys (Debian 13's package ubuntu-keyring). The
+# last line it prints is a row of the README's table. The log stays (below $ROOTS, default
+# /var/tmp/imagenet-roots), and so does a root in which something failed. Environment: MIRROR (default:
+# the machine's own of Debian, archive.ubuntu.com of Ubuntu), ROOTS, CHECK=0 leaves `make check` out.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tools/fresh_root.sh
@@ -28,7 +30,20 @@ esac
 [[ $(id -u) == 0 ]] || die "a root of another system needs root: run it by sudo"
 command -v debootstrap >/dev/null || die "no debootstrap: apt-get install debootstrap"
 
-mirror=${MIRROR:-$(debian_mirror)}
+case $suite in
+  jammy | noble | questing | resolute)
+    mirror=${MIRROR:-http://archive.ubuntu.com/ubuntu}
+    keys=/usr/share/keyrings/ubuntu-archive-keyring.gpg
+    [[ -f $keys ]] || die "no $keys: apt-get install ubuntu-keyring, or on Debian 12 the .deb of Debian 13"
+    options=("--components=main,universe" "--keyring=$keys") # python3-venv is in universe
+    script=/usr/share/debootstrap/scripts/gutsy            # of every Ubuntu; older debootstraps lack the new names
+    ;;
+  *)
+    mirror=${MIRROR:-$(debian_mirror)}
+    options=()
+    script=/usr/share/debootstrap/scripts/sid
+    ;;
+esac
 roots=${ROOTS:-/var/tmp/imagenet-roots}
 root=$roots/$suite-$mpi
 cache=$roots/pip-cache # wheels are downloaded once for all roots
@@ -38,7 +53,7 @@ packages=python3,python3-venv,python3-dev,g++,make,ca-certificates,git,procps
 printf '==> %s with MPI %s: %s from %s\n' "$suite" "$mpi" "$root" "$mirror"
 rm -rf --one-file-system "$root"
 mkdir -p "$root" "$cache"
-debootstrap --variant=minbase --include="$packages" "$suite" "$root" "$mirror" \
+debootstrap --variant=minbase --include="$packages" "${options[@]}" "$suite" "$root" "$mirror" "$script" \
   >"$roots/$suite-$mpi.debootstrap.log" 2>&1 ||
   die "no root of $suite: see $roots/$suite-$mpi.debootstrap.log"
 if [[ $mpi_packages ]]; then # by apt-get: debootstrap does not choose among what can stand for a package
@@ -81,4 +96,5 @@ if [[ ${CHECK:-1} != 0 ]]; then
   tests=$(grep -aoE '[0-9]+ (passed|failed|error)[^=]*' "$log" | tail -n 1 | sed 's/ in [0-9].*//')
 fi
 printf '| %s | %s s | %s | %s |\n' "$(facts)" "$seconds" "$error" "$tests"
+((code != 0)) || rm -rf --one-file-system "$root"
 exit "$code"

@@ -33,7 +33,7 @@ class Stream:
     """
 
     def __init__(self, seed: int, epochs: np.ndarray, ids: np.ndarray) -> None:
-        key = np.uint64(seed)
+        key: np.ndarray = np.array(seed, np.uint64)
         for part in (epochs, ids):
             key = mix(key + np.asarray(part, dtype=np.uint64) * np.uint64(0xD1342543DE82EF95))
         self._key = mix(key)

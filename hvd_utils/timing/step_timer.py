@@ -28,7 +28,7 @@ class StepTimer:
         self._ranks = Stragglers(self._hosts, loads)
         self._is_root = world.is_root
         self._steps = 0  # since the last time that this rank sent
-        self._sent = np.zeros(3)  # seconds in all that it has sent
+        self._sent: np.ndarray = np.zeros(3)  # seconds in all that it has sent
 
     def switch_to(self, doing: str) -> None:
         """Tell what this rank turns to, by one of rank_files' names."""

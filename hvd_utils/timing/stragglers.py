@@ -41,7 +41,8 @@ class Stragglers:
         size = len(hosts)
         self._slow = np.zeros(size, bool)  # for long
         # Windows in a row in which a rank was otherwise, and the steps in them.
-        self._windows, self._steps = np.zeros(size, int), np.zeros(size, int)
+        self._windows: np.ndarray = np.zeros(size, int)
+        self._steps: np.ndarray = np.zeros(size, int)
         self._since = np.zeros(size, int)
         # Seconds beyond the median over the ranks, of the last windows: one alone may mislead.
         self._beyond: deque[np.ndarray] = deque(maxlen=LONG)

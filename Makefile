@@ -3,7 +3,7 @@
 # make test-quick   five minutes of them, which notice most mistakes
 # make check    the fast tier: lint and unit tests
 # make lint     ruff, the type checker, and the links of the pages
-# make study    the paper's tables and figures in miniature: an hour on 2 cores, alone
+# make study    the paper's tables and figures in miniature: 71 minutes on 2 cores, alone
 # make test-busy    every test while a loop keeps each core busy: none may depend on how long things take
 # make test-gpu the tests of the GPU, on a machine that has one
 # make nightly  a run killed 200 times, at other moments each time

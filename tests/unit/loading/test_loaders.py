@@ -78,7 +78,7 @@ def test_a_run_can_begin_at_any_step(tiny_data, both, kind):
 
 
 def test_images_are_the_same_in_one_large_batch_or_several(tiny_data):
-    """Held to it on a GPU too, by each way of decoding: ``tests/gpu/test_decoding.py``."""
+    """Held to it on a GPU too, by each way of decoding: ``tests/gpu/test_gpu_decoding.py``."""
     plans = [plan_for(tiny_data, workers=3, mine=range(3), fuse=fuse) for fuse in (1, 3)]
     made = [images_by_worker(plan) for plan in plans]
     assert made[0].shape == (3, 4, 3, 32, 32)

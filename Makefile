@@ -7,7 +7,7 @@
 # make test-busy    every test while a loop keeps each core busy: none may depend on how long things take
 # make test-gpu the tests of the GPU, on a machine that has one
 # make nightly  a run killed 200 times, at other moments each time
-# make distributions    as root: the demo and the fast tests on three Debians and four Ubuntus, two hours
+# make distributions    as root: the demo and the fast tests on three Debians, half an hour alone; SUITES="jammy noble" are others
 # make container    as root: the container's root and the demo in it, 6 minutes and 10 GB
 # make patches  Horovod built after each of its patches; installs nothing
 # make wheel    this project and its Horovod as two wheels in dist/, for nodes that build nothing
@@ -17,7 +17,7 @@ SHELL := /bin/bash
 ACTIVATE := source .venv/bin/activate
 NP ?= 2
 KILLS ?= 200
-SUITES ?= bookworm trixie testing jammy noble questing resolute
+SUITES ?= bookworm trixie testing
 SEED := $(or $(SEED),$(shell date +%s))
 
 STUDY ?= runs/study

@@ -70,9 +70,11 @@ def cases(
     decode = [{"decode": way} for way in DECODE] if ways else [{}]
     eager = [Case(*size, first) for size in (whole, fused)]
     quick = [Case(*size, first, quickest) for size in (whole, fused)]
-    read = [Case(*whole, first, quickest, "dali", decode[0])] if jpegs else []
-    read += [Case(*whole, first, loader="dali", ways=decode[0])] if jpegs else []
-    read += [Case(*whole, first, quickest, "dali", way) for way in decode[1:]] if jpegs else []
+    read = [
+        Case(*whole, first, quickest, "dali", decode[0]),
+        Case(*whole, first, "none", "dali", decode[0]),
+        *(Case(*whole, first, quickest, "dali", way) for way in decode[1:]),
+    ]
     # The batch norm that the job does not take: see kernel_choice.
     norms = [
         Case(*whole, first, ways={"batch_norm": "triton"}),
@@ -83,7 +85,9 @@ def cases(
     # PyTorch has cuDNN's batch norm in fp16 and tf32, and another in bf16.
     further = [Case(*whole, one, mode) for one in others for mode in ("none", quickest)]
     modes = [Case(*size, first, mode) for mode in compiled[:-1] for size in (whole, fused)]
-    found = {case.name: case for case in (*eager, *quick, *read, *norms * ways, *further, *modes)}
+    found = {
+        case.name: case for case in (*eager, *quick, *read * jpegs, *norms * ways, *further, *modes)
+    }
     return list(found.values())
 
 

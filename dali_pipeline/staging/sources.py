@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -72,6 +72,12 @@ class Folder:
         return str(self._path / name)
 
 
+def _look_at_all(source: Source, names: Sequence[str], threads: int) -> list[File]:
+    """Return files as they are now, in the order of names; many looks are under way at once."""
+    workers = Workers(threads)
+    return [look.result() for look in [workers.submit(source.look, n) for n in sorted(names)]]
+
+
 class ObjectStore:
     """Shards at a URL with their index, which names them; see ``Source``."""
 
@@ -94,8 +100,7 @@ class ObjectStore:
                     )
             names = [f"{split}/{shard}" for split, own in splits.items() for shard in own.shards]
         names += [index_path(Path(), split).name for split in SPLITS]
-        workers = Workers(threads)
-        return [look.result() for look in [workers.submit(self.look, n) for n in sorted(names)]]
+        return _look_at_all(self, names, threads)
 
     def look(self, name: str) -> File:
         """Return an object as it is now; raises BadInput where there is none."""
@@ -139,8 +144,7 @@ class IndexedTars:
         """Return the tars that the index names, and both indexes."""
         names = [f"{split}/{tar}" for split, own in self._splits.items() for tar in own.shards]
         names += [index_path(Path(), split).name for split in SPLITS]
-        workers = Workers(threads)
-        return [look.result() for look in [workers.submit(self.look, n) for n in sorted(names)]]
+        return _look_at_all(self, names, threads)
 
     def look(self, name: str) -> File:
         """Return a tar as it is now, or an index as it will be, with the time of the given one."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 from support.launching import TINY, train
-from support.loaders import images_by_worker
+from support.loaders import GROWING, SETTINGS, images_by_worker
 
 from dali_pipeline.benchmarking.jpegs import make_jpegs
 from dali_pipeline.dataset.scan import scan_splits
@@ -18,17 +18,9 @@ from dali_pipeline.loading.decoding.verdict import WAYS, describe
 from dali_pipeline.loading.interface import STD
 from dali_pipeline.loading.loader import make_loader
 from dali_pipeline.sampling.plan import Plan
-from hvd_utils.config.settings import Settings
 from hvd_utils.paper.logical_workers import passes
 
 pytestmark = pytest.mark.gpu
-SETTINGS = Settings(
-    recipe="demo", workers=2, batch_per_worker=4, resolution=32, val_resize=36, val_batch=3
-)
-GROWING = {
-    "resolution": 96, "resolution_from": 32, "resolution_ramp": (0, 2),
-    "val_resolution": 40, "val_resize": 44,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

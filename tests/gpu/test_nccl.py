@@ -5,15 +5,12 @@ from __future__ import annotations
 import horovod.torch as hvd
 import pytest
 import torch
+from support.loaders import SETTINGS
 
-from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.environment import horovod_variables
 from hvd_utils.preflight.child import Child
 
 pytestmark = pytest.mark.gpu
-SETTINGS = Settings(
-    recipe="demo", workers=2, batch_per_worker=4, resolution=32, val_resize=36, val_batch=3
-)
 
 
 @pytest.mark.parametrize("grouped", [False, True])

@@ -6,9 +6,9 @@ import horovod.torch as hvd
 import pytest
 import torch
 from support.launching import TINY, train
+from support.loaders import SETTINGS
 
 from benchmarks.harness.loop import Loop
-from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.world import World
 from hvd_utils.inspect.compare import differences, newest
 from hvd_utils.nn.ema import AveragedWeights
@@ -17,9 +17,6 @@ from hvd_utils.run.event_log import read_events
 
 pytestmark = pytest.mark.gpu
 COMPILES = 400  # seconds that a run may take which compiles, cold
-SETTINGS = Settings(
-    recipe="demo", workers=2, batch_per_worker=4, resolution=32, val_resize=36, val_batch=3
-)
 WORLD = World(0, 1, 0, 1, "here", torch.device("cuda", 0), 2)
 
 

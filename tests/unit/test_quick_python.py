@@ -21,6 +21,12 @@ print(json.dumps([sys.argv, sys.path[:2], __name__, os.getcwd(), dict(os.environ
 """
 
 
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    """Have processes forked on a machine with a GPU too: none of these uses it."""
+    monkeypatch.setattr("support.quick_python.GPU", Path("/nowhere"))
+
+
 def facts(*command: object, **options) -> list:
     printed = []
     for quick in (True, False):
@@ -144,6 +150,12 @@ os.kill(os.getpid(), 9)
     assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == -9
     pid = int(note.read_text())
     await_(lambda: ended(pid))
+
+
+def test_where_there_is_a_gpu_each_python_is_started(monkeypatch, tmp_path):
+    """A forked process could not use a GPU that the server had opened."""
+    monkeypatch.setattr("support.quick_python.GPU", tmp_path)
+    assert quick_python() == [sys.executable]
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "HOROVOD_CYCLE_TIME", "LC_ALL"])

@@ -38,13 +38,15 @@ def logged(run: Path) -> dict[int, dict]:
 
 @pytest.fixture(scope="module")
 def slowed(tmp_path_factory) -> Slowed:
-    run = tmp_path_factory.mktemp("slowed") / "run"
-    command = [PROGRAM, SCHEDULE, *SMALL, "--output", str(run)]
+    folder = tmp_path_factory.mktemp("slowed")
+    run, looked = folder / "run", folder / "looked"
+    command = [PROGRAM, SCHEDULE, f"75:{looked}", *SMALL, "--output", str(run)]
     with ThreadPoolExecutor(1) as thread:
         job = thread.submit(launch, command, ranks=2, PYTHONPATH=str(REPOSITORY))
         while not job.done() and 60 not in logged(run):
             time.sleep(0.02)
         status = show(read_state(run, time.time())) if (run / METRICS).exists() else ""
+        looked.touch()
         ended = job.result()
     assert ended.code == 0, ended.output
     return Slowed(logged(run), ended.output, status, show(read_state(run, time.time())))

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Mapping
 
 from benchmarks.study.significance import LEVEL, MOST_SEEDS, seeds_needed
-from benchmarks.study.verdicts import CLAIMS, Claim, Outcomes, final_errors
+from benchmarks.study.verdicts import CLAIMS, TESTS, Claim, Outcomes, final_errors
 
 POWER = 0.9
 # Standard deviations of the error, percentage points, of 5 seeds of the earlier study at ed45def,
@@ -35,7 +35,8 @@ PILOT: Mapping[str, float] = {
 def design(outcomes: Outcomes) -> list[str]:
     """Return a table of the claims with the seeds of each setting that they need, as Markdown."""
     lines = [
-        f"{len(CLAIMS)} claims, {LEVEL:.0%} chance of any false verdict, {POWER:.0%} power:",
+        f"{len(CLAIMS)} claims by {TESTS} tests, {LEVEL:.0%} chance of any false verdict, "
+        f"{POWER:.0%} power:",
         "",
         "| claim | to be told | standard deviations | correlation by seed | seeds |",
         "|---|---|---|---|---|",
@@ -50,9 +51,7 @@ def _line(claim: Claim, outcomes: Outcomes) -> str:
     known = [spread for spread in spreads if spread is not None]
     seeds = "no pilot"
     if len(known) == 2:
-        needed = seeds_needed(
-            (known[0], known[1]), effect, LEVEL / len(CLAIMS), POWER, claim.margin
-        )
+        needed = seeds_needed((known[0], known[1]), effect, LEVEL / TESTS, POWER, claim.margin)
         seeds = str(needed or f"over {MOST_SEEDS}")
     shown = ", ".join(f"{spread:.2f}" for spread in known)
     return f"| {claim.text} | {told} | {shown} | {_correlation(claim, outcomes)} | {seeds} |"

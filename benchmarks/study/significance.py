@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from scipy import stats
 
@@ -19,6 +19,7 @@ LEVEL = 0.05  # most that the chance of any false verdict of a family may be
 MOST_SEEDS = 200
 
 Sample = Sequence[float]
+Name = TypeVar("Name")  # of a test
 
 
 class Comparison(NamedTuple):
@@ -31,11 +32,14 @@ class Comparison(NamedTuple):
     claimed: bool  # the difference is on the claim's side of the bound
 
 
-def lower(one: Sample, other: Sample) -> Comparison:
-    """Return whether ``one`` has a lower mean than ``other``: the difference is other less one."""
-    p = _p(one, other, 0, "two-sided")
+def lower(one: Sample, other: Sample, by: float = 0) -> Comparison:
+    """Return whether the mean of ``one`` is lower than that of ``other`` by more than ``by``.
+
+    The difference is other less one.
+    """
+    p = _p(one, other, by, "two-sided")
     difference, low, high = _interval(one, other)
-    return Comparison(difference, low, high, p, difference > 0)
+    return Comparison(difference, low, high, p, difference > by)
 
 
 def equal(one: Sample, other: Sample, margin: float) -> Comparison:
@@ -48,13 +52,14 @@ def equal(one: Sample, other: Sample, margin: float) -> Comparison:
     )
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
     """Return the p values of a family of tests corrected for their number (Holm 1979).
 
     Where those of at most LEVEL count as found, the chance of any false finding is at most LEVEL,
     however the tests depend on each other.
     """
-    corrected, most = {}, 0.0
+    corrected: dict[Name, float] = {}
+    most = 0.0
     for place, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
         most = max(most, min(1.0, (len(p_values) - place) * p_values[name]))
         corrected[name] = most

@@ -50,8 +50,9 @@ def choose_batch_norm(
         raise BadInput(f"--batch-norm triton: {reasons[0]}, or set --batch-norm torch")
     elif launched_rank() == 0:
         print(
-            "warning: batch norm is computed by PyTorch's kernels on all ranks, which is slower: "
-            f"{reasons[0]} (--batch-norm torch leaves this line out)",
+            "warning: batch norm is computed by PyTorch's kernels on all ranks, which is slower in "
+            f"compiled models and passes of several workers: {reasons[0]} "
+            "(--batch-norm torch leaves this line out)",
             flush=True,
         )
 

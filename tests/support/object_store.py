@@ -16,6 +16,7 @@ from dali_pipeline.preparation.pack import pack
 from dali_pipeline.preparation.shard import Encoding
 from dali_pipeline.preparation.verify import verify
 from dali_pipeline.storage.range_server import Handler, RangeServer
+from hvd_utils.config.settings import Settings
 from support.images import write_jpegs
 
 CLOSED = "http://127.0.0.1:9"  # nobody listens
@@ -84,3 +85,14 @@ def packed_jpegs(folder: Path, train: dict[str, int], val: dict[str, int]) -> Pa
 def some_ids(index: Index) -> np.ndarray:
     """Return all images of an index, in an order of their own."""
     return np.random.default_rng(1).permutation(len(index))
+
+
+def settings_of(url, cache, **changes):
+    """Return the settings of a job that reads from ``url``."""
+    given = {"storage_patience": 120, **changes}
+    return Settings(recipe="test", data=url, cache=cache, **given)
+
+
+def is_tar(path):
+    """Return whether a path is a shard's."""
+    return path.endswith(".tar")

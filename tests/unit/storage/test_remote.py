@@ -6,34 +6,15 @@ import threading
 from dataclasses import replace
 
 import pytest
-from support.object_store import CLOSED, FaultyServer, packed_jpegs, some_ids
+from support.object_store import FaultyServer, is_tar, settings_of, some_ids
 
-from dali_pipeline.dataset.index_file import open_splits, save_index
+from dali_pipeline.dataset.index_file import open_splits
 from dali_pipeline.dataset.open_data import check_data
-from dali_pipeline.dataset.open_remote import open_alone, open_remote
-from dali_pipeline.storage.cache import Cache
-from dali_pipeline.storage.client import Client, Stat
-from dali_pipeline.storage.interface import Piece
+from dali_pipeline.dataset.open_remote import open_alone
+from dali_pipeline.storage.client import Client
 from dali_pipeline.storage.range_server import Handler
-from dali_pipeline.storage.remote import AHEAD, BLOCK, BlockReader, cover
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return packed_jpegs(
-        tmp_path_factory.mktemp("data"), {"ant": 30, "bee": 31}, {"ant": 5, "bee": 6}
-    )
-
-
-def settings_of(url, cache, **changes):
-    given = {"storage_patience": 120, **changes}
-    return Settings(recipe="test", data=url, cache=cache, **given)
-
-
-def is_tar(path):
-    return path.endswith(".tar")
 
 
 @pytest.mark.parametrize("shuffle", ["global", "window"])
@@ -150,119 +131,6 @@ def test_a_cache_of_a_local_folder_is_refused(tmp_path):
         check_data(Settings(recipe="test", data=str(tmp_path), cache=tmp_path))
 
 
-def test_a_host_that_does_not_answer_and_an_index_that_is_not_there(data, tmp_path):
-    with pytest.raises(BadInput, match=r"Connection refused.*check the address"):
-        open_alone(settings_of(CLOSED, tmp_path, storage_patience=0.3))
-    with (
-        FaultyServer(data / "train") as server,
-        pytest.raises(BadInput, match=r"no train.index.npz at http.*prepare FOLDER --pack"),
-    ):
-        open_alone(settings_of(server.url, tmp_path))
-
-
-def test_an_index_that_does_not_fit_the_shards_is_refused(data, tmp_path):
-    def fault(path, number):
-        return 404 if is_tar(path) else None
-
-    with (
-        FaultyServer(data, fault) as server,
-        pytest.raises(BadInput, match=r"000000.tar is missing since its index was made"),
-    ):
-        open_alone(settings_of(server.url, tmp_path))
-    with (
-        FaultyServer(data) as server,
-        pytest.raises(BadInput, match="for which --cache has no room: raise --cache-size"),
-    ):
-        open_alone(settings_of(server.url, tmp_path / "small", cache_size="1KB"))
-
-
-@pytest.mark.parametrize("damage", ["cut off", "a byte"])
-def test_an_index_that_a_power_cut_damaged_is_brought_anew(data, tmp_path, damage):
-    with FaultyServer(data) as server:
-        settings = settings_of(server.url, tmp_path)
-        open_alone(settings)
-        (path,) = tmp_path.glob("*/index/train.index.npz")
-        content = path.read_bytes()
-        half = len(content) // 2
-        path.unlink()  # else what is mapped of it would change
-        path.write_bytes(
-            content[:half]
-            if damage == "cut off"
-            else content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
-        )
-        train, _ = open_alone(settings)
-        assert train.digest() == open_splits(data)[0].digest()
-        assert path.read_bytes() == content
-
-
-def test_another_index_is_noticed_where_the_server_tells_no_time(data, tmp_path, monkeypatch):
-    """Of the same length: two images changed their labels."""
-    send = Handler.send_header
-    monkeypatch.setattr(
-        Handler,
-        "send_header",
-        lambda self, name, value: name in ("ETag", "Last-Modified") or send(self, name, value),
-    )
-    folder = tmp_path / "data"
-    shutil.copytree(data, folder)
-    with FaultyServer(folder) as server:
-        settings = settings_of(server.url, tmp_path / "cache")
-        before, _ = open_alone(settings)
-        labels = before.labels.copy()
-        labels[[0, -1]] = labels[[-1, 0]]
-        save_index(folder / "train.index.npz", replace(before, labels=labels))
-        after, _ = open_alone(settings)
-    assert after.labels.tolist() == labels.tolist() != before.labels.tolist()
-
-
-def test_an_index_that_nodes_see_differently_is_told(data, tmp_path):
-    class World:
-        local_rank, is_root = 0, True
-
-        def broadcast(self, value):
-            return value
-
-        def gather(self, value):
-            return [value, "", "of another node", ""]
-
-    with (
-        FaultyServer(data) as server,
-        pytest.raises(BadInput, match="is not the same for all nodes: it changed just now"),
-    ):
-        open_remote(settings_of(server.url, tmp_path), World())
-
-
-def test_the_index_is_brought_with_the_patience_that_is_set(data, tmp_path, monkeypatch):
-    """The first look alone is short of it: a large index takes longer."""
-    patience = {}
-
-    class Noted(Client):
-        def __init__(self, url, seconds):
-            super().__init__(url, seconds)
-            self.seconds = seconds
-
-        def fetch(self, path, *part):
-            patience[path.rpartition("/")[2]] = self.seconds
-            return super().fetch(path, *part)
-
-    monkeypatch.setattr("dali_pipeline.dataset.open_remote.Client", Noted)
-    with FaultyServer(data) as server:
-        open_alone(settings_of(server.url, tmp_path, storage_patience=500))
-    assert patience == {"train.index.npz": 500, "val.index.npz": 500}
-
-
-def test_a_cache_that_cannot_be_used_is_one_line(data, tmp_path, monkeypatch):
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr("dali_pipeline.dataset.open_remote.locked", refuse)
-    with (
-        FaultyServer(data) as server,
-        pytest.raises(BadInput, match=r"cannot use --cache .*index.lock: Permission denied; make"),
-    ):
-        open_alone(settings_of(server.url, tmp_path))
-
-
 def test_s3_by_its_endpoint_unsigned(data, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
     (tmp_path / "bucket").mkdir()
@@ -277,46 +145,6 @@ def test_s3_by_its_endpoint_unsigned(data, tmp_path, monkeypatch):
             open_alone(settings_of("s3://nothing/prefix", tmp_path / "cache"))
 
 
-class Shards:
-    """A client of one shard, of which so many bytes are there."""
-
-    def __init__(self, length):
-        self.data = os.urandom(length)
-        self.there = length
-
-    def require(self, path, offset, length):
-        data = memoryview(self.data[: self.there])[offset : offset + length]
-        return data, Stat(self.there, 0, None)
-
-
-def test_a_block_that_was_kept_while_its_shard_was_shorter_makes_no_image_bad(tmp_path):
-    shards = Shards(3000)
-    shards.there = 1500  # as while it is uploaded to a web server
-    pieces = [Piece("a", 1000 * i, 1000) for i in range(3)]
-    reader = BlockReader(shards, Cache(tmp_path, "a", 10**9, replaces=True))
-    reader.expect(pieces)
-    assert [len(reader.read(piece)) for piece in pieces] == [1000, 500, 0]
-    shards.there = 3000
-    again = BlockReader(shards, Cache(tmp_path, "a", 10**9, replaces=True))
-    assert b"".join(map(again.read, pieces)) == shards.data
-
-
-def test_announced_images_take_bounded_memory_where_no_block_is_kept(tmp_path):
-    count = 3 * AHEAD
-    shards = Shards(count * 10)
-    reader = BlockReader(shards, Cache(tmp_path, "a", 1, replaces=True))
-    reader._cache.full = True
-    pieces = [Piece("a", 10 * i, 10) for i in range(count)]
-    reader.expect(pieces)
-    data = []
-    for piece in pieces:
-        assert len(reader._coming) <= AHEAD
-        data.append(reader.read(piece))
-    assert b"".join(data) == shards.data
-    assert not reader._coming
-    assert not reader._waiting
-
-
 def test_a_forked_process_is_refused_instead_of_waiting_for_ever(data, monkeypatch):
     with FaultyServer(data) as server:
         path = f"{server.url}/train.index.npz"
@@ -327,26 +155,6 @@ def test_a_forked_process_is_refused_instead_of_waiting_for_ever(data, monkeypat
         for read in (*reads, lambda: client.list(server.url)):
             with pytest.raises(BadInput, match="forked cannot read .* start processes by 'spawn'"):
                 read()
-
-
-def test_a_piece_in_several_blocks_is_read_from_them(tmp_path, monkeypatch):
-    monkeypatch.setattr("dali_pipeline.storage.remote.BLOCK", 1000)
-    shards, asked = Shards(3000), []
-    require = shards.require
-    monkeypatch.setattr(shards, "require", lambda *part: asked.append(part) or require(*part))
-    reader = BlockReader(shards, Cache(tmp_path, "a", 10**9, replaces=True))
-    piece = Piece("a", 500, 2000)
-    reader.expect([piece])
-    assert reader.read(piece) == shards.data[500:2500]
-    assert sorted(asked) == [("a", start, 1000) for start in (0, 1000, 2000)]
-
-
-def test_blocks_cover_a_piece():
-    assert list(cover(Piece("a", BLOCK - 3, BLOCK + 5))) == [
-        (Piece("a", 0, BLOCK), BLOCK - 3, 3),
-        (Piece("a", BLOCK, BLOCK), 0, BLOCK),
-        (Piece("a", 2 * BLOCK, BLOCK), 0, 2),
-    ]
 
 
 @pytest.mark.parametrize("tagged", [True, False])

@@ -16,10 +16,10 @@ from support.images import write_jpegs
 # cores a job takes seven times as long. Read when PyTorch is loaded, here and in what tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")  # likewise the ranks of MPI
-# Tests run two at a time on two cores: more threads would wait for one another.
+# Several tests run at a time: more threads would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["support.failures", "support.by_file", "support.two_at_a_time"]
+pytest_plugins = ["support.failures", "support.by_file", "support.side_by_side"]
 
 
 @pytest.fixture(autouse=True)

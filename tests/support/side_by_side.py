@@ -1,4 +1,4 @@
-"""Run the tests on two processes (``pytest -n 2``), the longest first.
+"""Run the tests on several processes (``pytest -n 3``), the longest first.
 
 Tests of a file run on one process, in their order, as do those that share what is costly to make.
 """
@@ -10,7 +10,7 @@ import pytest
 # Folders whose tests share something costly: a Slurm cluster, the trajectory on one process.
 SHARED = ("tests/slurm/", "tests/docs/", "tests/parallel/training/")
 
-# The longest first, so that both processes end at about the same time; the others as they come.
+# The longest first, so that all processes end at about the same time; the others as they come.
 FIRST = (
     "tests/slurm/",
     "tests/parallel/run/test_kills.py",

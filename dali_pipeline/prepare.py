@@ -18,7 +18,7 @@ import numpy as np
 from dali_pipeline.dataset.index import Index
 from dali_pipeline.dataset.index_file import SPLITS, Columns, index_path, load_index, write_index
 from dali_pipeline.dataset.scan import scan_splits
-from dali_pipeline.preparation.class_folders import arrange_folders
+from dali_pipeline.preparation.class_folders import arrange_folders, check_source
 from dali_pipeline.preparation.counts import count_classes, differences
 from dali_pipeline.preparation.devkit import DEVKIT, read_devkit
 from dali_pipeline.preparation.image_check import UNDECODABLE
@@ -33,6 +33,7 @@ from dali_pipeline.preparation.verify import Verified, verify
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.progress_bar import tqdm
 from hvd_utils.cli.run_main import run_main
+from hvd_utils.faults.folder_lock import locked_folder
 
 WORK = ".prepare"  # folder of what is unfinished or remembered
 SHOWN = 20  # lines of differences
@@ -46,29 +47,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     try:
         source, dest = options.source.expanduser(), (options.dest or options.source).expanduser()
+        options.pack = options.pack and options.pack.expanduser()
     except RuntimeError as error:  # ~nobody: no such user
         raise BadInput(f"folder {options.source} or its copy cannot be: {error}") from error
     if options.pack:
-        check_folder(options.pack.expanduser(), dest)
+        check_folder(options.pack, dest)
     try:
-        arrange_folders(source, dest, dest / WORK / "partial")
-        train, val = scan_splits(dest, lambda folder: scan_to_disk(folder, dest / WORK))
-        _check_counts(train, val, source / DEVKIT, options.any_count)
-
-        splits = verify((train, val), dest / WORK / "verified", options.processes)
-        if options.repair and _repair(splits, dest):
-            splits = verify((train, val), dest / WORK / "verified", options.processes)
-        _report(splits, dest / REPORT)
-        for verified in splits:
-            _check_bad(verified, dest / REPORT, options.drop_bad)
-
-        for split, verified in zip(SPLITS, splits, strict=True):
-            _write_index(index_path(dest, split), verified)
-        print(f"indexed: train with --data {dest}")
-        if options.pack:
-            _pack([load_index(index_path(dest, split), dest / split) for split in SPLITS], options)
+        check_source(source)
+        with locked_folder(dest / WORK, "DEST"):
+            _prepare(source, dest, options)
     except OSError as error:
         raise _cannot_write(error, dest) from error
+
+
+def _prepare(source: Path, dest: Path, options: argparse.Namespace) -> None:
+    arrange_folders(source, dest, dest / WORK / "partial")
+    train, val = scan_splits(dest, lambda folder: scan_to_disk(folder, dest / WORK))
+    _check_counts(train, val, source / DEVKIT, options.any_count)
+
+    splits = verify((train, val), dest / WORK / "verified", options.processes)
+    if options.repair and _repair(splits, dest):
+        splits = verify((train, val), dest / WORK / "verified", options.processes)
+    _report(splits, dest / REPORT)
+    for verified in splits:
+        _check_bad(verified, dest / REPORT, options.drop_bad)
+
+    for split, verified in zip(SPLITS, splits, strict=True):
+        _write_index(index_path(dest, split), verified)
+    print(f"indexed: train with --data {dest}")
+    if options.pack:
+        _pack([load_index(index_path(dest, split), dest / split) for split in SPLITS], options)
 
 
 def _from_shards(options: argparse.Namespace) -> None:
@@ -141,7 +149,7 @@ def _write_index(path: Path, split: Verified) -> None:
 
 
 def _pack(indexes: Sequence[Index], options: argparse.Namespace) -> None:
-    folder = options.pack.expanduser()
+    folder = options.pack
     encoding = Encoding(options.max_side, options.quality)
     try:
         pack(indexes, folder, encoding, options.shard_bytes, options.processes)

@@ -215,8 +215,13 @@ class BadImage(BadInput):
             f"cannot read image {where}: {reason}; repair or remove the file, or set "
             "--on-bad-image skip"
         )
+        self.where = where
         self.image = image
         self.reason = reason
+
+    def __reduce__(self) -> tuple:
+        """Let another process raise it."""
+        return BadImage, (self.where, self.image, self.reason)
 
 
 def bad_image(index: Index, image: int, reason: Exception | str) -> BadImage:

@@ -7,7 +7,6 @@ opening takes the same time for any number of images, and the processes of a nod
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -179,8 +178,7 @@ def _check_columns(index: Index, columns: Mapping[str, type], whole: bool) -> No
 def _check_fits(index: Index) -> None:
     """Raise BadInput if a look at the folder shows that it changed: a few calls, no walk."""
     if not index.packed:
-        with os.scandir(index.root) as entries:
-            folders = sum(entry.is_dir() for entry in entries)
+        folders = _class_folders(index.root)
         if folders != len(index.classes):
             raise BadInput(
                 f"{index.root} has {folders} class folders, its index {len(index.classes)}: {AGAIN}"
@@ -188,11 +186,23 @@ def _check_fits(index: Index) -> None:
     for image in (0, len(index) - 1):
         least = int(index.file_bytes[image]) + (int(index.offset[image]) if index.packed else 0)
         size = None
-        with contextlib.suppress(FileNotFoundError):
+        try:
             size = os.stat(index.path(image)).st_size
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise BadInput(f"cannot read {index.path(image)}: {error.strerror}") from error
         if size is None or size < least or (size > least and not index.packed):
             state = "is missing" if size is None else "has changed"
             raise BadInput(f"{index.path(image)} {state} since its index was made: {AGAIN}")
+
+
+def _class_folders(root: str) -> int:
+    try:
+        with os.scandir(root) as entries:
+            return sum(entry.is_dir() for entry in entries)
+    except OSError as error:
+        raise BadInput(f"cannot read data folder {root}: {error.strerror}") from error
 
 
 def _as_bytes(strings: Sequence[str]) -> np.ndarray:

@@ -47,7 +47,7 @@ def images_by_class(root: Path) -> Iterator[tuple[str, list[bytes]]]:
     for name in classes:
         files = [
             os.fsencode(f"{folder}/{file}")
-            for folder, images in sorted(_folders(root, name, above))
+            for folder, images in sorted(walk(root, name, is_image, above))
             for file in sorted(images)
         ]
         if not files:
@@ -55,12 +55,16 @@ def images_by_class(root: Path) -> Iterator[tuple[str, list[bytes]]]:
         yield name, files
 
 
-def _folders(
-    root: Path, name: str, above: frozenset[tuple[int, int]]
+def walk(
+    root: Path,
+    name: str,
+    chosen: Callable[[os.DirEntry], bool],
+    above: frozenset[tuple[int, int]] = frozenset(),
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield a folder below ``root``, and each within it, with the names of its image files.
+    """Yield a folder below ``root``, and each within it, with the names of its ``chosen`` files.
 
-    Links are followed, but not back to a folder ``above``.
+    Links are followed, but not back to a folder ``above``. Raises BadInput where a folder cannot be
+    read, which ``Path.rglob`` passes over.
     """
     try:
         status = os.stat(root / name)
@@ -70,10 +74,10 @@ def _folders(
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    yield name, [entry.name for entry in entries if _is_image(entry)]
+    yield name, [entry.name for entry in entries if chosen(entry)]
     for entry in entries:
         if _is_folder(entry):
-            yield from _folders(root, f"{name}/{entry.name}", above | {here})
+            yield from walk(root, os.path.join(name, entry.name), chosen, above | {here})
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -83,7 +87,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
         raise BadInput(f"cannot read data folder {entry.path}: {error.strerror}") from error
 
 
-def _is_image(entry: os.DirEntry) -> bool:
+def is_image(entry: os.DirEntry) -> bool:
     """Whether this is a file with an image's name; a link that leads nowhere is a bad image."""
     if os.path.splitext(entry.name)[1].lower() not in EXTENSIONS:
         return False
@@ -98,22 +102,39 @@ def check_splits(data: Path) -> None:
 
     Looks no further.
     """
-    try:
-        state = "" if stat.S_ISDIR(os.stat(data).st_mode) else "is no folder"
-    except FileNotFoundError:
-        state = "does not exist"
-    except OSError as error:
-        state = f"cannot be read ({error.strerror})"
+    state = _why_no_folder(data)
     if state:
         raise BadInput(f"data folder {data} {state}: set --data or IMAGENET_DIR")
-    if (data / UNFINISHED).exists():
+    if is_unfinished(data):
         raise BadInput(
             f"data folder {data} is not whole: start python -m dali_pipeline.stage again, which "
             "goes on, or wait until it is done"
         )
     for split in ("train", "val"):
-        if not (data / split).is_dir():
-            raise BadInput(f"data folder {data} has no {split}/: it needs train/ and val/")
+        if state := _why_no_folder(data / split):
+            unread = f", or it {state}" if state.startswith("cannot") else ""
+            raise BadInput(f"data folder {data} has no {split}/{unread}: it needs train/ and val/")
+
+
+def _why_no_folder(path: Path) -> str:
+    """Return why there is no folder that can be looked at; empty where there is one."""
+    try:
+        return "" if stat.S_ISDIR(os.stat(path).st_mode) else "is no folder"
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def is_unfinished(data: Path) -> bool:
+    """Whether the staging of a folder has not finished; raises BadInput where that is unknown."""
+    try:
+        os.stat(data / UNFINISHED)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise BadInput(f"cannot read {data / UNFINISHED}: {error.strerror}") from error
+    return True
 
 
 def scan_splits(data: Path, scan: Callable[[Path], Index] = scan) -> tuple[Index, Index]:

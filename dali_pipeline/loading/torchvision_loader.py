@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as transforms
 
 from dali_pipeline.dataset.bad_images import BadImages
+from dali_pipeline.dataset.colours import to_rgb
 from dali_pipeline.dataset.index import CHANGED, BadImage, Index, bad_image
 from dali_pipeline.loading.augment import erase, operate
 from dali_pipeline.loading.interface import MEAN, STD, Batch
@@ -145,9 +146,7 @@ def _decode(index: Index, image: int) -> Image.Image:
             size = [int(side[0]) for side in index.sizes(np.array([image]))]
             if [pixels.height, pixels.width] != size:
                 raise bad_image(index, int(image), CHANGED)
-            if pixels.mode.startswith("I"):  # 16 bits: PIL would cut off at 255, not scale
-                return Image.fromarray((np.asarray(pixels) // 257).astype(np.uint8)).convert("RGB")
-            return pixels.convert("RGB")
+            return to_rgb(pixels)
     except BadInput:
         raise
     except (OSError, SyntaxError, ValueError) as error:

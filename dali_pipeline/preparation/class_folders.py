@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from dali_pipeline.dataset.scan import EXTENSIONS
+from dali_pipeline.dataset.scan import EXTENSIONS, is_image, walk
 from dali_pipeline.preparation.devkit import DEVKIT, Devkit, read_devkit
 from dali_pipeline.preparation.imagenet_tars import (
     TRAIN_TAR,
@@ -18,18 +18,26 @@ from dali_pipeline.preparation.imagenet_tars import (
 from hvd_utils.cli.errors import BadInput
 
 
+def check_source(source: Path) -> None:
+    """Raise BadInput unless a folder has a tar or a folder for each split."""
+    if not source.is_dir():
+        raise BadInput(f"folder {source} does not exist: give the folder of the data set")
+    for split, tar in (("train", TRAIN_TAR), ("val", VAL_TAR)):
+        if not (source / tar).exists() and not (source / split).is_dir():
+            raise BadInput(f"{source} has neither {tar} nor {split}/: put one of them there")
+
+
 def arrange_folders(source: Path, dest: Path, work: Path) -> None:
     """Bring ``source`` into class folders of ``dest``; what is there already stays as it is.
 
     ``source`` has ImageNet's tars, or train/ and val/ in class folders, or val/ flat with the
-    development kit beside it. Where both are one folder, class folders are left alone and flat
-    images moved. ``work`` is a folder of ``dest`` for what is not whole yet. Raises BadInput naming
-    what is missing or damaged.
+    development kit beside it, as ``check_source`` saw. Where both are one folder, class folders are
+    left alone and flat images moved. ``work`` is a folder of ``dest`` for what is not whole yet.
+    Raises BadInput naming what is missing or damaged.
     """
     if (source / TRAIN_TAR).exists():
         extract_train(source / TRAIN_TAR, dest / "train", work / "train")
     else:
-        _expect(source, "train", TRAIN_TAR)
         _copy_classes(source / "train", dest / "train", work / "train")
 
     if (source / VAL_TAR).exists():
@@ -37,7 +45,6 @@ def arrange_folders(source: Path, dest: Path, work: Path) -> None:
             devkit = read_devkit(source / DEVKIT)
             extract_val(source / VAL_TAR, dest / "val", work / "val", devkit)
     else:
-        _expect(source, "val", VAL_TAR)
         flat = _flat_images(source / "val")
         if flat:
             _sort(source / "val", flat, dest / "val", work, read_devkit(source / DEVKIT))
@@ -47,21 +54,17 @@ def arrange_folders(source: Path, dest: Path, work: Path) -> None:
 
 
 def link_or_copy(path: Path, to: Path) -> None:
-    """Give a file a second name, or copy it where file systems differ or know no hard links."""
+    """Give a file a second name, or copy it where file systems differ or know no hard links.
+
+    A link that leads nowhere stays one.
+    """
     try:
         os.link(os.path.realpath(path), to)
     except FileExistsError:
         to.unlink()
         link_or_copy(path, to)
     except OSError:
-        shutil.copy2(path, to)
-
-
-def _expect(source: Path, split: str, tar: str) -> None:
-    if not source.is_dir():
-        raise BadInput(f"folder {source} does not exist: give the folder of the data set")
-    if not (source / split).is_dir():
-        raise BadInput(f"{source} has neither {tar} nor {split}/: put one of them there")
+        shutil.copy2(path, to, follow_symlinks=os.path.exists(path))
 
 
 def _filled(folder: Path) -> bool:
@@ -85,12 +88,15 @@ def _copy_classes(source: Path, dest: Path, work: Path) -> None:
     for folder in sorted(path for path in source.iterdir() if path.is_dir()):
         if not (dest / folder.name).exists():
             partial = work / folder.name
-            partial.mkdir(parents=True, exist_ok=True)
-            for file in filter(Path.is_file, folder.rglob("*")):
-                place = partial / file.relative_to(folder)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy(file, place)
+            for inner, files in walk(folder, "", _is_file):
+                (partial / inner).mkdir(parents=True, exist_ok=True)
+                for file in files:
+                    link_or_copy(folder / inner / file, partial / inner / file)
             partial.rename(dest / folder.name)
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    return entry.is_file() or is_image(entry)
 
 
 def _sort(source: Path, flat: list[str], dest: Path, work: Path, devkit: Devkit) -> None:

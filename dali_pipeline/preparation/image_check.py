@@ -33,7 +33,7 @@ class ImageCheck(NamedTuple):
 
 
 def check_image(path: str) -> ImageCheck:
-    """Decode an image file and return what is in it. Raises OSError if there is no such file."""
+    """Decode an image file and return what is in it. Raises OSError where a look at it fails."""
     stat = os.stat(path)
     try:
         with open(path, "rb") as file:

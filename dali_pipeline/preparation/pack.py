@@ -28,6 +28,7 @@ from dali_pipeline.preparation.shard import (
 )
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.progress_bar import tqdm
+from hvd_utils.faults.folder_lock import locked_folder
 
 SHARD_BYTES = 1_000_000_000
 MEMORY = ".prepare"  # folder that remembers what was packed, a file for each shard
@@ -56,10 +57,17 @@ def pack(
 
     ``shard_bytes`` is the size of a shard's images before they are encoded anew. What is in memory
     grows with the number of shards alone. Raises BadInput where two images would have the same
-    name in a shard.
+    name in a shard, or another process packs into ``folder``.
     """
     for index in splits:
         _check_keys(index)
+    with locked_folder(folder / MEMORY, "--pack"):
+        _pack(splits, folder, encoding, shard_bytes, processes)
+
+
+def _pack(
+    splits: Sequence[Index], folder: Path, encoding: Encoding, shard_bytes: int, processes: int
+) -> None:
     cuts = [_cuts(index, folder, shard_bytes) for index in splits]
     for split in SPLITS:  # an old index must not be found with new shards
         index_path(folder, split).unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from dali_pipeline.dataset.colours import to_rgb
 from dali_pipeline.dataset.index import Index
 from hvd_utils.cli.errors import BadInput
 
@@ -167,7 +168,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> int:
 def _encode(data: bytes, encoding: Encoding) -> tuple[bytes, int, int]:
     """Return an image reduced to ``max_side`` pixels as JPEG, its height and its width."""
     with Image.open(BytesIO(data)) as image:
-        pixels = image if image.mode in ("L", "RGB") else image.convert("RGB")
+        pixels = image if image.mode == "L" else to_rgb(image)
         scale = encoding.max_side / max(image.size)
         width, height = (max(1, round(side * scale)) for side in image.size)
         reduced = pixels.resize((width, height), Image.Resampling.LANCZOS)

@@ -18,7 +18,13 @@ import numpy as np
 
 from dali_pipeline.dataset.index import Index
 from dali_pipeline.dataset.mapped import pieces
-from dali_pipeline.preparation.image_check import KINDS, ImageCheck, check_image
+from dali_pipeline.preparation.image_check import (
+    KINDS,
+    NO_TIME,
+    UNDECODABLE,
+    ImageCheck,
+    check_image,
+)
 from dali_pipeline.preparation.on_disk import array_on_disk
 from dali_pipeline.preparation.parallel import parallel_map
 from hvd_utils.cli.progress_bar import tqdm
@@ -143,7 +149,11 @@ def _check_piece(piece: _Piece) -> list[ImageCheck]:
     checks = {}
     for name in map(os.fsdecode, piece.names):
         path = os.path.join(piece.root, name)
-        stat = os.stat(path)
+        try:
+            stat = os.stat(path)
+        except FileNotFoundError:
+            checks[name] = ImageCheck(0, NO_TIME, 0, 0, {UNDECODABLE: "a link that leads nowhere"})
+            continue
         check = known.get(name)
         if check is None or (check.file_bytes, check.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
             check = check_image(path)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dali_pipeline.dataset.index_file import SPLITS, url_of_shards
-from dali_pipeline.dataset.scan import UNFINISHED
+from dali_pipeline.dataset.scan import is_unfinished
 from dali_pipeline.storage.address import check_address, is_remote
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.parser import Parser
@@ -79,7 +79,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check_folders(source: Path, destination: Path, pack: bool) -> None:
-    if (source / UNFINISHED).exists():
+    if is_unfinished(source):
         raise BadInput(f"{source} is not whole: its own staging is not finished; start that again")
     url = url_of_shards(source)
     if url and pack:

@@ -8,6 +8,8 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,22 @@ class FolderLock:
             return f"a job on {holder['host']}, pid {holder['pid']}, started {holder['started']}"
         except (LookupError, TypeError):  # it has only just begun
             return "another job"
+
+
+@contextmanager
+def locked_folder(folder: Path, setting: str) -> Iterator[None]:
+    """Hold the lock of a folder, which is made, for a block; print a warning about it, if any.
+
+    Raises InUse where another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(folder, setting)
+    if warning := lock.acquire(patience_seconds=0):
+        print(warning, flush=True)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def locks_on_one_host_only(folder: Path, mounts: str) -> bool:

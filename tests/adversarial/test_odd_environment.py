@@ -32,7 +32,7 @@ def test_variables_that_say_nothing(here, variable):
     assert_ends(call(train_imagenet.main, *given, **variable), 0, "recipe demo", "to step 2")
 
 
-def shell(command: str, *, timeout: float = 60, **variables: str) -> Ended:
+def shell(command: str, *, timeout: float = 240, **variables: str) -> Ended:
     """Run a line of bash, with this Python and the job as $python and $job."""
     environment = {k: v for k, v in os.environ.items() if k != "IMAGENET_DIR"}
     environment |= {"python": sys.executable, "job": JOB, "PYTHONPATH": str(REPOSITORY)}
@@ -150,7 +150,7 @@ def test_launch_scripts(here, given, named):
     name, _, value = given.partition("=")
     variables[{"HOSTFILE": "NAME"}.get(name, name)] = value
     script = REPOSITORY / "slurm" / "mpirun_hosts.sh"
-    ended = shell(f'{script} "$NAME" ${{ARGUMENTS:-}}', timeout=30, **variables)
+    ended = shell(f'{script} "$NAME" ${{ARGUMENTS:-}}', timeout=240, **variables)
     if name == "HOSTFILE":
         assert (ended.code, ended.err.count("\n")) == (2, 1)
         assert named[0] in ended.err

@@ -82,7 +82,7 @@ def smaller(command: str) -> str:
     return command
 
 
-def run(command: str, folder: Path, timeout: float = 240) -> str:
+def run(command: str, folder: Path, timeout: float = 600) -> str:
     """Run a command by bash in a folder, with the python in bin/; return what it printed."""
     process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", command],

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from benchmarks.study import __main__ as study
 from hvd_utils.cli.run_main import run_main
 
-LIMIT = 120  # seconds
+LIMIT = 400  # seconds
 make = study.make
 
 

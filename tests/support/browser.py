@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-LIMIT = 30  # seconds for any one answer
+LIMIT = 120  # seconds for any one answer
 
 
 def find_browser() -> str | None:

@@ -23,7 +23,7 @@ from support.failures import note_launch
 from support.launching import JOB, LAUNCHERS, train
 
 START_LIMIT = 240  # seconds until a launch trains, on a busy machine
-GONE_LIMIT = 60  # seconds until nobody is left of a launch that was killed
+GONE_LIMIT = 240  # seconds until nobody is left of a launch that was killed
 WRITE_LIMIT = 2  # seconds to wait for a checkpoint that is being written
 MOMENT = 0.05  # seconds, more than a step takes: kills fall everywhere in it
 SPREAD = 0.6  # of the steps are when all kills are made: none shall find the run at its end

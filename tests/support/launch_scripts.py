@@ -17,7 +17,7 @@ def start(script: str, *arguments: object, **variables: str) -> subprocess.Compl
     given = {"DATA": "digits", "PREFLIGHT": "0", "PYTHONPATH": str(REPOSITORY)} | variables
     return subprocess.run(
         [*map(str, (REPOSITORY / "slurm" / script, *arguments))],
-        capture_output=True, text=True, env=known | given, timeout=60,
+        capture_output=True, text=True, env=known | given, timeout=240,
     )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def launch(
     *,
     ranks: int = 1,
     by: str = "mpi",
-    timeout: float = 300,
+    timeout: float = 600,
     cwd: Path | None = None,
     quick: bool = True,
     **environment: str,

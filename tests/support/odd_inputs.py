@@ -26,7 +26,7 @@ from hvd_utils.cli import run_main as run_main_module
 from hvd_utils.cli.errors import EXIT_BAD_INPUT
 from hvd_utils.cli.run_main import run_main
 
-LIMIT = 20.0  # seconds that a command may take, on a busy machine
+LIMIT = 90.0  # seconds that a command may take, on a busy machine
 ROOM = 4 << 30  # bytes that it may ask for
 LONGEST = 2000  # characters of a line that somebody reads
 BEGIN = re.compile(r"(python -m [\w.]+: |launch: )?error: ")  # of the one line

@@ -18,7 +18,7 @@ from support.failures import note_launch
 from support.launching import LAUNCHERS, PROGRAMS, REPOSITORY, kill_tree
 
 PACED = str(PROGRAMS / "paced_job.py")
-START_LIMIT = 120  # seconds, on a busy machine
+START_LIMIT = 300  # seconds, on a busy machine
 
 
 class RunningJob:
@@ -96,12 +96,12 @@ class RunningJob:
     def train_until(self, step: int) -> None:
         self.wait_for(lambda: self.step() >= step)
 
-    def wait_for_no_ranks(self, seconds: float = 60) -> None:
+    def wait_for_no_ranks(self, seconds: float = 240) -> None:
         """Wait until nobody is left, the launcher being gone."""
         _, alive = psutil.wait_procs(self.ranks(), timeout=seconds)
         assert not alive, self.console
 
-    def finish(self, seconds: float = 60) -> int:
+    def finish(self, seconds: float = 240) -> int:
         """Wait for the end; return the launcher's exit code."""
         try:
             return self.process.wait(seconds)

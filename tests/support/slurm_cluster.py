@@ -28,7 +28,7 @@ import psutil
 
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "unshare", "setpriv")
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where Debian keeps the daemons
-READY_LIMIT = 60  # seconds, on a busy machine
+READY_LIMIT = 240  # seconds, on a busy machine
 
 # Of its own: hostname, process ids (whose first process takes all others along), mounts for /proc.
 NODE = ("unshare", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -119,7 +119,7 @@ class Cluster:
             text=True,
             cwd=cwd,
             env={**self.environment, **variables},
-            timeout=60,
+            timeout=240,
         )
         if done.returncode:
             raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)

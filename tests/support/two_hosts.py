@@ -101,7 +101,7 @@ class Hosts:
         return Finished(process.returncode, output, time.monotonic() - began)
 
     def mpirun(
-        self, ranks_per_host: int, command: list[str], timeout: float = 120, **environment: str
+        self, ranks_per_host: int, command: list[str], timeout: float = 300, **environment: str
     ) -> Finished:
         """Run ``python command`` on so many ranks a host."""
         return self.finish(self.start(ranks_per_host, command, **environment), timeout)

@@ -29,6 +29,7 @@ from dali_pipeline.preparation.tars.tar_samples import Found, TarFile, index_tar
 from dali_pipeline.storage.address import is_remote
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.progress_bar import tqdm
+from hvd_utils.faults.folder_lock import locked_folder
 
 MEMORY = ".prepare/shards"  # folder that remembers what was found, a file for each tar
 CLASSES = "classes.txt"  # in DIR: line i names the class of label i - 1
@@ -43,9 +44,19 @@ def index_tars(options: argparse.Namespace) -> None:
     data = Path(options.output if remote else options.from_shards[0]).expanduser().absolute()
     if remote:
         tars = tars_of_urls(options.from_shards)
-        data.mkdir(parents=True, exist_ok=True)
     else:
         tars = [tars_of_folder(data / split) for split in SPLITS]
+    with locked_folder((data / MEMORY).parent, "folder"):
+        _index(data, tars, options)
+    if remote:
+        for split in SPLITS:
+            load_index(index_path(data, split), data)
+    else:
+        open_splits(data)
+    print(f"indexed: train with --data {data}")
+
+
+def _index(data: Path, tars: Sequence[Tars], options: argparse.Namespace) -> None:
     tasks = [
         TarFile(own.path(name), _memory(data, split, name), options.label_key, options.drop_bad)
         for split, own in zip(SPLITS, tars, strict=True)
@@ -78,12 +89,6 @@ def index_tars(options: argparse.Namespace) -> None:
             f"{split}: {images:,} images in {len(own.names):,} tars, "
             f"{len(known):,} classes{without}"
         )
-    if remote:
-        for split in SPLITS:
-            load_index(index_path(data, split), data)
-    else:
-        open_splits(data)
-    print(f"indexed: train with --data {data}")
 
 
 def _memory(data: Path, split: str, name: str) -> Path:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from dali_pipeline.dataset.index_file import SPLITS
+from dali_pipeline.dataset.scan import walk
 from dali_pipeline.storage.address import check_address
 from dali_pipeline.storage.client import Client
 from hvd_utils.cli.errors import BadInput
@@ -34,8 +35,13 @@ class Tars(NamedTuple):
 
 
 def tars_of_folder(folder: Path) -> Tars:
-    """Return the tars in a folder and the folders within; raises BadInput where there are none."""
-    tars = sorted(folder.rglob("*.tar"))
+    """Return the tars in a folder and the folders within.
+
+    Raises BadInput where there are none or a folder cannot be read.
+    """
+    tars = [
+        PurePosixPath(inner, tar) for inner, names in walk(folder, "", _is_tar) for tar in names
+    ]
     if not tars and any(folder.rglob("*.parquet")):
         raise BadInput(
             f"{folder} has Parquet files, whose images cannot be read in place: write them as tars "
@@ -46,7 +52,12 @@ def tars_of_folder(folder: Path) -> Tars:
             f"no tars in {folder}: expected {folder}/*.tar, not compressed, beside those of the "
             "other split"
         )
-    return Tars(str(folder), str(folder), [str(tar.relative_to(folder)) for tar in tars])
+    return Tars(str(folder), str(folder), [*map(str, sorted(tars))])
+
+
+def _is_tar(entry: os.DirEntry) -> bool:
+    """Whether this has a tar's name; a link that leads nowhere is told when it is read."""
+    return entry.name.endswith(".tar") and not entry.is_dir()
 
 
 def tars_of_urls(given: Sequence[str]) -> list[Tars]:

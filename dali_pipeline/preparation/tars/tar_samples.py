@@ -26,6 +26,7 @@ from dali_pipeline.preparation.tars.opening import open_tar, state_of
 from hvd_utils.cli.errors import BadInput
 
 NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
+READ = EXTENSIONS | {".cls", ".json"}
 BUFFER = 4096  # bytes of an image read at once
 TEXTS = {"names": bytes, "labels": bytes}  # beside what is measured
 
@@ -105,11 +106,18 @@ def _found(memory: Path, known: Any) -> Found:
 
 def _samples(tar: tarfile.TarFile, of: TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
     """Yield each sample's key and its files by extension, in lower case."""
-    named = ((NAME.fullmatch(m.name), m) for m in tar if m.isreg())
+    named = ((NAME.fullmatch(m.name), m) for m in tar if not m.isdir())
     files = ((match[1], match[2].lower(), member) for match, member in named if match)
     for key, group in groupby(files, lambda file: file[0]):
         sample: dict[str, tarfile.TarInfo] = {}
         for _, extension, member in group:
+            if not member.isreg() and f".{extension}" not in READ:
+                continue
+            if not member.isreg():
+                raise BadInput(
+                    f"{of.path}: {member.name} is a link, whose bytes are elsewhere: write "
+                    "the tar anew, by GNU tar with --dereference --hard-dereference"
+                )
             if extension in sample:
                 raise BadInput(f"{of.path} has {member.name} twice: rename one")
             sample[extension] = member

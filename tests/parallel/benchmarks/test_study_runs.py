@@ -29,7 +29,7 @@ def test_a_study_that_is_interrupted_goes_on(tmp_path):
     try:
         said = begun.stdout.readline()  # after its first run
         begun.send_signal(signal.SIGINT)
-        said += begun.communicate(timeout=110)[0]
+        said += begun.communicate(timeout=380)[0]
     finally:
         kill_tree(begun)
     name = re.match(r"1/3  (\S+), seed 11: ", said)[1]  # of two that run at once

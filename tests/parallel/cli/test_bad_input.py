@@ -69,7 +69,7 @@ def test_ranks_that_are_started_as_users_start_them(tmp_path, by):
 
 def test_a_cuda_device_where_there_is_none(tmp_path):
     options = ("--device", "cuda", "--output", tmp_path / "run")
-    ended = train(*options, ranks=2, timeout=120, CUDA_VISIBLE_DEVICES="")
+    ended = train(*options, ranks=2, timeout=300, CUDA_VISIBLE_DEVICES="")
     assert_one_clear_line(ended, "no CUDA device", "--device cpu")
 
 
@@ -87,7 +87,7 @@ def test_data_folders_that_do_not_fit(tmp_path, harm, words):
     write_jpegs(data / "train", {"ant": 4, "bee": 4, "cat": 4})
     write_jpegs(data / "val", {"ant": 1, "bee": 1, "cat": 1})
     harm(data)
-    ended = train("--data", data, "--output", tmp_path / "run", *TINY, ranks=2, timeout=120)
+    ended = train("--data", data, "--output", tmp_path / "run", *TINY, ranks=2, timeout=300)
     assert_one_clear_line(ended, *words)
 
 
@@ -145,7 +145,7 @@ def test_one_rank_failing_alone_ends_all(tmp_path, by):
     bad.write_bytes(b"not a picture")
     output = tmp_path / "run"
     ended = train(
-        "--data", data, "--output", output, *TINY, by=by, ranks=2, timeout=120, quick=False
+        "--data", data, "--output", output, *TINY, by=by, ranks=2, timeout=300, quick=False
     )
     assert_one_clear_line(ended, str(bad), rank=1)
     assert_nobody_is_left(output)
@@ -172,7 +172,7 @@ runpy.run_path({JOB!r}, run_name="__main__")
 def test_an_unexpected_error_of_one_rank_ends_all_and_keeps_its_traceback(tiny_data, tmp_path):
     options = ("--data", tiny_data, "--output", tmp_path, *TINY)
     job = breaking_job("raise ZeroDivisionError('made on purpose')", *options)
-    ended = launch(job, ranks=2, timeout=120, quick=False)
+    ended = launch(job, ranks=2, timeout=300, quick=False)
     report = tmp_path / "error-rank1.txt"
     assert_one_clear_line(ended, "ZeroDivisionError: made on purpose", str(report), rank=1)
     assert ended.code == 1
@@ -184,7 +184,7 @@ def test_an_unexpected_error_of_one_rank_ends_all_and_keeps_its_traceback(tiny_d
 def test_a_rank_killed_ends_all(tiny_data, tmp_path, by):
     options = ("--data", tiny_data, "--output", tmp_path, *TINY)
     job = breaking_job("os.kill(os.getpid(), signal.SIGKILL)", *options)
-    ended = launch(job, ranks=2, by=by, timeout=120, quick=False)
+    ended = launch(job, ranks=2, by=by, timeout=300, quick=False)
     assert ended.code != 0
     assert "Traceback" not in ended.output
     assert_nobody_is_left(tmp_path)

@@ -18,7 +18,7 @@ from hvd_utils.cli.errors import EXIT_RESUME, Stopped
 from hvd_utils.cli.ranks import RANK_VARIABLES
 from hvd_utils.faults.signals import LAUNCHER_DIED, SIGNALS, StopRequest
 
-LIMIT = 30  # seconds: what does not happen until then does not happen
+LIMIT = 120  # seconds: what does not happen until then does not happen
 
 HEAD = "import ctypes, os, signal, sys, time\nfrom hvd_utils.faults.signals import StopRequest\n"
 # A wait in C, to which the signal handlers of Python never come: they run after it, if ever.

@@ -16,7 +16,7 @@ from support.launching import LAUNCHERS, kill_tree
 
 from hvd_utils.cli.errors import EXIT_RESUME
 
-LIMIT = 60
+LIMIT = 240
 
 # Rank 0 waits for ever in C++ for rank 1, whose part of the sum never comes.
 JOB = f"""

@@ -28,7 +28,7 @@ from hvd_utils.faults.watchdog import Watchdog
 pytestmark = pytest.mark.long
 
 REMEDY = "see the README"
-LIMIT = 60  # seconds, generous: a rank ends after about 10
+LIMIT = 240  # seconds, generous: a rank ends after about 10
 
 # A rank without Horovod: what it does at step 1 is given to it.
 RANK = """

@@ -84,16 +84,16 @@ def test_the_job_goes_on_without_a_killed_worker_and_with_a_new_one(tiny_data, t
     environment = {"PYTHONPATH": str(REPOSITORY), "OMP_WAIT_POLICY": "PASSIVE"}
     all_happened = tmp_path / "all happened"
     environment["PACED_UNTIL"] = str(all_happened)
-    with ElasticJob(tmp_path, HOSTS[:2], command, **environment) as job:
-        job.wait_until(lambda: (run / METRICS).exists() and last_step() > 5, 90)
+    with ElasticJob(tmp_path, HOSTS[:2], command, gloo_timeout=120, **environment) as job:
+        job.wait_until(lambda: (run / METRICS).exists() and last_step() > 5, 300)
         job.kill(killed)
-        job.wait_until(lambda: worlds() == [2, 1], 30)
+        job.wait_until(lambda: worlds() == [2, 1], 300)
         step = last_step()
-        job.wait_until(lambda: last_step() > step, 30)
+        job.wait_until(lambda: last_step() > step, 300)
         job.add(new)
-        job.wait_until(lambda: worlds() == [2, 1, 2], 60)
+        job.wait_until(lambda: worlds() == [2, 1, 2], 300)
         all_happened.touch()
-        assert job.finish(120) == 0, job.output
+        assert job.finish(300) == 0, job.output
     assert max(differences(newest(run), newest(alone)).values()) < 1e-10
     ours, theirs = metrics(run), metrics(alone)
     assert [event["step"] for event in ours] == [event["step"] for event in theirs]
@@ -108,7 +108,7 @@ def test_a_process_that_dies_while_the_run_is_made_leaves_the_folder_free(tiny_d
     command = [DYING, HOSTS[1], *JOB_OPTIONS, "--max-steps", "5", "--data", str(tiny_data)]
     environment = {"PYTHONPATH": str(REPOSITORY), "OMP_WAIT_POLICY": "PASSIVE"}
     with ElasticJob(tmp_path, HOSTS[:2], [*command, "--output", str(run)], **environment) as job:
-        assert job.finish(120) == 0, job.output
+        assert job.finish(300) == 0, job.output
     assert "is in use by" not in job.output
     assert newest(run)["step"] == 5
 
@@ -116,19 +116,19 @@ def test_a_process_that_dies_while_the_run_is_made_leaves_the_folder_free(tiny_d
 def test_one_dies_while_they_recover_from_another(tmp_path, undisturbed):
     killed, second, survivor = HOSTS
     with start(tmp_path, HOSTS, dies=f"recalled@{second}") as job:
-        job.wait_until(lambda: len(steps(tmp_path, killed)) > 10, 90)
+        job.wait_until(lambda: len(steps(tmp_path, killed)) > 10, 300)
         job.kill(killed)
-        job.wait_until(lambda: last_size(tmp_path, survivor) == 1, 30)
-        assert job.finish(120) == 0, job.output
+        job.wait_until(lambda: last_size(tmp_path, survivor) == 1, 300)
+        assert job.finish(300) == 0, job.output
     check_end(tmp_path, undisturbed)
 
 
 def test_a_new_host_that_cannot_start_is_left_out(tmp_path, undisturbed):
     """The others notice by Gloo's timeout."""
     with start(tmp_path, HOSTS[:2], dies=f"launch@{HOSTS[2]}", gloo_timeout=15) as job:
-        job.wait_until(lambda: len(steps(tmp_path, HOSTS[0])) > 10, 60)
+        job.wait_until(lambda: len(steps(tmp_path, HOSTS[0])) > 10, 300)
         job.add(HOSTS[2])
-        assert job.finish(180) == 0, job.output
+        assert job.finish(300) == 0, job.output
     assert not steps(tmp_path, HOSTS[2])
     check_end(tmp_path, undisturbed)
 

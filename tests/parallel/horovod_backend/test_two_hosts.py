@@ -39,7 +39,7 @@ def start_and_cut(hosts: Hosts, running: Path, command: list[str], **environment
     return job
 
 
-def wait_until(done: Callable[[], bool], hosts: Hosts, seconds: float = 60) -> None:
+def wait_until(done: Callable[[], bool], hosts: Hosts, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end, hosts.jobs()
@@ -67,7 +67,7 @@ def test_with_the_cable_cut_the_job_ends_on_both_hosts(hosts, tiny_data, tmp_pat
     assert ranks(hosts) == 4
     wait_until(lambda: ranks(hosts) == 0, hosts)
     hosts.end_jobs()
-    ended = hosts.finish(job, timeout=10)
+    ended = hosts.finish(job, timeout=60)
     (line,) = [line for line in ended.output.splitlines() if "error: " in line]
     assert "all ranks wait for one another: a network path may be cut" in line
     assert f"--output {tmp_path} goes on from the newest checkpoint" in line
@@ -75,8 +75,8 @@ def test_with_the_cable_cut_the_job_ends_on_both_hosts(hosts, tiny_data, tmp_pat
 
 
 def test_with_the_cable_cut_open_mpi_ends_all_if_its_keepalive_is_quicker(hosts, tmp_path):
-    command = [PROGRAM, str(tmp_path), "60"]
+    command = [PROGRAM, str(tmp_path), "400"]
     job = start_and_cut(hosts, tmp_path / "running", command, **QUICK_KEEPALIVE)
-    ended = hosts.finish(job, timeout=45)
+    ended = hosts.finish(job, timeout=240)
     assert "lost communication with a remote daemon" in ended.output
     wait_until(lambda: not hosts.jobs(), hosts)

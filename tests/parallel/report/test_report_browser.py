@@ -57,7 +57,7 @@ def pages(tmp_path_factory):
         pages[name] = folder / f"{name}.html"
         start = time.monotonic()
         main([*map(str, runs), "--out", str(pages[name])])
-        assert time.monotonic() - start < 30  # usually 2
+        assert time.monotonic() - start < 120  # usually 2
         assert pages[name].stat().st_size < 2e6
     return pages
 

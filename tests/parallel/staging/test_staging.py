@@ -104,7 +104,7 @@ def test_once_for_two_ranks_of_a_node_and_a_second_job_at_the_same_time(source, 
         time.sleep(1)
         used, took = sum(idle.cpu_times()[:2]) - before, time.monotonic() - began
         copies.resume()
-        first, _ = job.communicate(timeout=60)
+        first, _ = job.communicate(timeout=240)
         second.wait(60)
     finally:
         kill_tree(job)

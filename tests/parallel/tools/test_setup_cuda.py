@@ -38,7 +38,7 @@ def resolve(cuda: int, python: str, *constraints: str) -> dict[str, str]:
             input="\n".join([setup["options"]["install_requires"], *extras]),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             env=variables,
         )
     except subprocess.TimeoutExpired:
@@ -93,7 +93,7 @@ def test_what_the_driver_cannot_run_is_named_before_anything_is_downloaded(
         [tmp_path / "tools/setup.sh"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         env={"PATH": "/usr/bin:/bin", "PYTHON": os.path.realpath(sys.executable)}
         | ({"CUDA": cuda} if cuda else {}),
     )

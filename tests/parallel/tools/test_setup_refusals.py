@@ -54,7 +54,7 @@ def refused(tmp_path) -> Callable[..., str]:
             [tmp_path / "tools/setup.sh"],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             env={"PATH": str(tools), "PYTHON": "python", "HOROVOD_WITHOUT_GPU": "1"} | variables,
         )
         assert (ended.returncode, ended.stdout) == (1, ""), ended.stderr

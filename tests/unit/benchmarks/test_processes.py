@@ -31,9 +31,9 @@ def test_one_told_to_stop_ends_what_it_measures():
             assert time.monotonic() < limit
             time.sleep(0.05)
         benchmark.terminate()
-        assert benchmark.communicate(timeout=20)[1] == "error: interrupted\n"
+        assert benchmark.communicate(timeout=120)[1] == "error: interrupted\n"
         assert benchmark.returncode == 130
-        _, alive = psutil.wait_procs(measured, timeout=5)
+        _, alive = psutil.wait_procs(measured, timeout=60)
         assert not alive
     finally:
         benchmark.kill()

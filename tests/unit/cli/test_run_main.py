@@ -68,7 +68,7 @@ def test_a_pipe_that_nobody_reads_is_told_from_other_pipes(tmp_path, raising, sa
     )
     reader = "head -c 1" if "print" in raising else "cat"
     command = f"PYTHONPATH={REPOSITORY} {sys.executable} {program} 2>{tmp_path}/errors | {reader}"
-    subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
+    subprocess.run(["bash", "-c", command], capture_output=True, timeout=240)
     errors = (tmp_path / "errors").read_text()
     assert said in errors
     assert ("Traceback" in errors) == ("socket" in said)

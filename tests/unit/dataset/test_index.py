@@ -1,6 +1,7 @@
 """Class folders become an index, and what is wrong with them is named."""
 
 import os
+import pickle
 import shutil
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from support.images import write_jpegs
 from torchvision.datasets import ImageFolder
 
 from dali_pipeline.dataset.digits import ensure_digits
+from dali_pipeline.dataset.index import BadImage
 from dali_pipeline.dataset.scan import scan, scan_splits
 from hvd_utils.cli.errors import BadInput
 
@@ -61,6 +63,12 @@ def test_an_unreadable_image_is_named(tmp_path):
     with pytest.raises(BadInput, match="001.JPEG: No such file"):
         index.read(1)
     assert index.read(0) == b"not a picture"
+    with pytest.raises(BadImage) as caught:
+        index.read(1)
+    again = pickle.loads(pickle.dumps(caught.value))  # as another process raises it
+    assert (str(again), again.image, again.reason) == (
+        *(str(caught.value), 1, "No such file or directory"),
+    )
 
 
 def test_the_digits_are_written_once_and_whole(tmp_path):

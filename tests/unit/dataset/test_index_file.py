@@ -1,5 +1,6 @@
 """A prepared index says what a walk would, and is refused where it does not fit its folder."""
 
+import errno
 import os
 import pickle
 import shutil
@@ -149,6 +150,22 @@ def test_a_folder_that_changed_is_noticed(data):
         open_splits(data)
     shutil.rmtree(data / "val")
     with pytest.raises(BadInput, match="has no val/"):
+        open_splits(data)
+
+
+@pytest.mark.parametrize("place", ["train", "train/ant/000.JPEG", ".stage/unfinished"])
+def test_what_cannot_be_read_is_named(data, monkeypatch, place):
+    """As in a folder of another user."""
+    for name in ("stat", "scandir"):
+        real = getattr(os, name)
+
+        def refuse(path, *more, real=real, **options):
+            if str(path).endswith(place):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path, *more, **options)
+
+        monkeypatch.setattr(os, name, refuse)
+    with pytest.raises(BadInput, match=f"{place}.*Permission denied"):
         open_splits(data)
 
 

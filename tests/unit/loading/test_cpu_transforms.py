@@ -30,7 +30,7 @@ def test_each_finishing_thread_uses_one_core_after_work_too(four_cores):
     batch = TrainingBatch(ids, ids, Windows(ids, ids, ids, ids), flips=ids, side=32)
     assert cpu_transforms.training(crops, batch).shape == (6, 3, 32, 32)
 
-    together = Barrier(threads, timeout=10)  # so that every thread answers once
+    together = Barrier(threads, timeout=60)  # so that every thread answers once
 
     def cores(_: int) -> int:
         together.wait()

@@ -25,7 +25,7 @@ def test_items_are_made_before_they_are_asked_for_but_not_without_bound():
 
     items = prefetched(source(), 3)
     assert next(items) == 0
-    assert third.wait(timeout=10)  # asked for one, and three more were made
+    assert third.wait(timeout=60)  # asked for one, and three more were made
     assert made == [0, 1, 2, 3]
     items.close()
 

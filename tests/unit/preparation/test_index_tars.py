@@ -136,12 +136,21 @@ def twice(path: Path) -> None:
             add(tar, "part/000000.jpg", jpeg(0))
 
 
+def link_within(path: Path) -> None:
+    with tarfile.open(path, "a") as tar:
+        for name in ("notes.md", "7.cls", "7.jpg"):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.LNKTYPE, "part/000000.jpg"
+            tar.addfile(member)
+
+
 SHARD = "train/a-000.tar"
 WRONG = {
     "cut off in an image": (lambda path: path.write_bytes(path.read_bytes()[:2100]), "cut off"),
     "cut off in a header": (lambda path: path.write_bytes(path.read_bytes()[:1300]), "cut off"),
     "cut off between files": (lambda path: cut_behind_the_last(path), "cut off"),
     "a name twice": (lambda path: twice(path), "has part/000000.jpg twice"),
+    "links": (lambda path: link_within(path), "7.cls is a link.* --hard-dereference"),
     "no tar": (lambda path: path.write_bytes(b"not a tar" * 100), "no plain tar"),
     "no label": (lambda path: write(path, {"1.jpg": jpeg(1)}), "sample 1 has no label"),
     "empty label": (lambda path: write(path, samples(0, [" "])), "has no label"),
@@ -168,6 +177,19 @@ def test_what_cannot_be_indexed_is_named(data, what):
     with pytest.raises(BadInput, match=said):
         run(data)
     assert not (data / "train.index.npz").exists()
+
+
+def test_tars_are_found_behind_links(data, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    (data / "train" / "a-001.tar").rename(elsewhere.with_suffix(".tar"))
+    elsewhere.mkdir()
+    elsewhere.with_suffix(".tar").rename(elsewhere / "b.tar")
+    (data / "train" / "more").symlink_to(elsewhere)
+    run(data)
+    assert open_splits(data)[0].shards == ("a-000.tar", "more/b.tar")
+    (elsewhere / "c.tar").symlink_to("nowhere")
+    with pytest.raises(BadInput, match="c.tar"):
+        run(data)
 
 
 def test_unreadable_images_are_left_out_on_request(data, capsys):

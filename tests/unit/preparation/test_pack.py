@@ -1,5 +1,6 @@
 """Shards give back every image byte for byte, to us and to any other reader of tar."""
 
+import io
 import subprocess
 import tarfile
 from pathlib import Path
@@ -104,6 +105,16 @@ def test_webdataset_reads_the_shards(data, tmp_path):
     samples = [*wds.WebDataset(paths, shardshuffle=False)]
     assert [sample["jpg"] for sample in samples] == [train.read(i) for i in range(len(train))]
     assert [int(sample["cls"]) for sample in samples] == train.labels.tolist()
+
+
+def test_16_bits_are_scaled_where_images_are_encoded_anew(data, tmp_path):
+    ramp = np.linspace(0, 2**16 - 1, 400).astype(np.uint16)
+    Image.fromarray(np.tile(ramp, (30, 1))).save(data / "val/ant/deep.png")
+    run(data, "--pack", tmp_path / "packed", "--max-side", 300)
+    _, val = open_splits(tmp_path / "packed")
+    (place,) = np.flatnonzero(val.names == b"ant/deep.png")
+    with Image.open(io.BytesIO(val.read(int(place)))) as image:
+        assert np.asarray(image).mean() == pytest.approx(127.5, abs=2)
 
 
 def test_a_shards_index_for_dali_is_written_again_where_it_is_gone(data, tmp_path):

@@ -19,6 +19,7 @@ from dali_pipeline.preparation import imagenet_tars
 from dali_pipeline.preparation.devkit import DEVKIT, GROUND_TRUTH, SYNSETS, read_devkit
 from dali_pipeline.preparation.imagenet_tars import TRAIN_TAR, VAL_TAR
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.faults.folder_lock import InUse, locked_folder
 
 
 @pytest.fixture
@@ -111,6 +112,56 @@ def test_class_folders_are_brought_to_another_folder(tmp_path, monkeypatch):
         assert images(tmp_path / dest) == images(source)
         first = open_splits(tmp_path / dest)[0].read(0)
         assert first == (source / "train" / "ant" / "000.JPEG").read_bytes()
+
+
+def test_linked_folders_and_links_that_lead_nowhere_are_as_in_place(tmp_path, capsys):
+    """A copy has the images that a scan of the source finds."""
+    source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
+    write_jpegs(source / "train", {"ant": 3, "bee": 2})
+    write_jpegs(source / "val", {"ant": 1, "bee": 1})
+    write_jpegs(elsewhere, {"more": 2})
+    (source / "train" / "ant" / "more").symlink_to(elsewhere / "more")
+    (source / "train" / "bee" / "gone.JPEG").symlink_to("nowhere")
+    names = scan_splits(source)[0].names.tolist()
+    for dest in (tmp_path / "dest", source):
+        with pytest.raises(BadInput, match="1 images cannot be decoded, first .*gone.JPEG"):
+            run(source, dest)
+        assert scan_splits(dest)[0].names.tolist() == names
+        run(source, dest, "--drop-bad")
+        assert len(open_splits(dest)[0]) == len(names) - 1 == 7
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_nothing_half_is_kept(tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    write_jpegs(source / "train", {"ant": 3})
+    write_jpegs(source / "train" / "ant", {"more": 2})
+    write_jpegs(source / "val", {"ant": 1})
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("more"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(BadInput, match="cannot read data folder .*more: Permission denied"):
+        run(source, tmp_path / "dest")
+    assert not (tmp_path / "dest" / "train" / "ant").exists()
+
+
+def test_two_at_once_are_refused(tmp_path):
+    for split in ("train", "val"):
+        write_jpegs(tmp_path / "data" / split, {"ant": 1})
+    packed = tmp_path / "packed"
+    for folder in (tmp_path / "data", packed):
+        with (
+            locked_folder(folder / ".prepare", "folder"),
+            pytest.raises(InUse, match=f"{folder}/.prepare is in use by a job on .*: wait for it"),
+        ):
+            run(tmp_path / "data", "--pack", packed)
+    run(tmp_path / "data", "--pack", packed)
+    with locked_folder(packed / ".prepare", "folder"), pytest.raises(InUse):
+        run("--from-shards", packed)
 
 
 @pytest.mark.parametrize("in_place", [True, False])

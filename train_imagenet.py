@@ -69,7 +69,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
         from hvd_utils.run.lifecycle import Run
         from hvd_utils.run.nonfinite_trace import trace_nonfinite
         from hvd_utils.run.profile import profiled
-        from hvd_utils.run.resume import with_order
+        from hvd_utils.run.resume import as_begun
         from hvd_utils.training.loops import train, validate
         from hvd_utils.training.recompute import recompute_statistics
         from hvd_utils.training.train_state import TrainState
@@ -79,7 +79,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
     facts = shared_facts(settings)  # before k is decided, which follows the world
     world = start_world(settings.device, settings.stall_timeout, settings.pin, facts)
     earlier = elastic.recall()  # the state of the processes that were here before, if any
-    settings = with_order(settings.with_workers(world.size, earlier), world, earlier)
+    settings = as_begun(settings, world, earlier).with_workers(world.size)
     mine = share(settings.workers, world.rank, world.size)
     fuse = settings.fuse_workers or default_fuse(settings.batch_per_worker, world.gpu_memory)
 

@@ -7,7 +7,6 @@ A recipe file overrides the defaults, the command line the recipe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -264,14 +263,12 @@ class Settings(
         settings._init_digest = digest
         return settings
 
-    def with_workers(self, processes: int, earlier: Mapping[str, Any] | None = None) -> Settings:
+    def with_workers(self, processes: int) -> Settings:
         """Return these settings with k decided: as many workers as processes, unless set.
 
-        ``earlier`` is the state of a run that continues in a new world: it keeps its k. Raises
-        BadInput where there are more processes than workers to carry.
+        Raises BadInput where there are more processes than workers to carry.
         """
-        k = earlier["experiment"]["workers"] if earlier else processes
-        workers = self.workers or k
+        workers = self.workers or processes
         if processes > workers:
             raise BadInput(
                 f"{processes} processes cannot share --workers {workers}: start at most "

@@ -21,23 +21,28 @@ BEGUN_FROM = "begun-from.txt"  # in a run's folder: the checkpoint that --resume
 SET_ASIDE = ".pt.set-aside"  # ending of checkpoints that a run went back behind
 
 
-def with_order(settings: Settings, world: World, earlier: State | None) -> Settings:
-    """Return ``settings`` with the order of the run that goes on, unless they set one; collective.
+def as_begun(settings: Settings, world: World, earlier: State | None) -> Settings:
+    """Return ``settings`` with the k and the order of the run that goes on; collective.
 
-    ``earlier`` is the state that processes of another world kept. Known before the run is opened,
-    since the plan of its images needs it.
+    Those that the settings name stay. ``earlier`` is the state that processes of another world
+    kept. Known before the run is opened, since the plan of its images needs it. Raises BadInput
+    where there are more processes than that k.
     """
-    if "order" in settings.model_fields_set:
-        return settings
     if earlier:
-        order = _order_of(earlier)
+        begun = _begun_as(earlier)
     else:
-        order = world.broadcast(_order_of_run(settings) if world.is_root else None)
-    return settings.model_copy(update={"order": order}) if order else settings
+        begun = world.broadcast(_begun_as_run(settings) if world.is_root else None)
+    update = {name: value for name, value in begun.items() if name not in settings.model_fields_set}
+    if settings.workers is None and world.size > (update.get("workers") or world.size):
+        raise BadInput(
+            f"the run was begun with {update['workers']} workers, which {world.size} processes "
+            f"cannot share: start at most {update['workers']}, or choose another --output"
+        )
+    return settings.model_copy(update=update)
 
 
-def _order_of_run(settings: Settings) -> str | None:
-    """Return the order of the run that goes on, by any checkpoint of it; None: a new run."""
+def _begun_as_run(settings: Settings) -> dict[str, Any]:
+    """Return how the run that goes on was begun, by any checkpoint of it; empty: a new run."""
     output = settings.output
     try:
         own = list_checkpoints(output) if output else []
@@ -46,15 +51,15 @@ def _order_of_run(settings: Settings) -> str | None:
     named = named_checkpoint(settings.resume, output or Path())
     for path in ([named] if named else []) + (own if settings.resume != "never" else []):
         with contextlib.suppress(Exception):  # damaged: told where it is to be loaded
-            return _order_of(checkpoint.peek(path))
-    return None
+            return _begun_as(checkpoint.peek(path))
+    return {}
 
 
-def _order_of(state: State) -> str:
-    order = {**checkpoint.DEFAULTS, **state["experiment"]}["order"]
-    if order not in VERSIONS:
-        raise ValueError(order)
-    return order
+def _begun_as(state: State) -> dict[str, Any]:
+    experiment = {**checkpoint.DEFAULTS, **state["experiment"]}
+    if experiment["order"] not in VERSIONS:
+        raise ValueError(experiment["order"])
+    return {name: experiment[name] for name in ("order", "workers")}
 
 
 def find_state(

@@ -114,6 +114,8 @@ def test_a_run_stopped_and_resumed_ends_as_the_undisturbed_one(tiny_data, tmp_pa
     assert mine["progress"]["top1_errors"] == theirs["progress"]["top1_errors"]
     assert set(differences(mine, theirs).values()) == {0.0}
     assert metrics(parts) == metrics(whole)
+    fewer = train(*options, "--output", parts, by="python")  # k is the run's, not the processes'
+    assert fewer.code == 0, fewer.output
 
 
 def test_some_of_the_classes_are_validated_by_a_softmax_over_them(tmp_path):

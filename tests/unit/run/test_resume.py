@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -109,7 +111,7 @@ def test_never_refuses_a_run_that_is_there(tmp_path):
 
 def order_of(output, **changes):
     settings = Settings(recipe="demo", model="resnet8", output=output, **changes)
-    return resume.with_order(settings, WORLD, None).order
+    return resume.as_begun(settings, WORLD, None).order
 
 
 def test_a_run_that_goes_on_keeps_the_order_of_its_checkpoint(tmp_path):
@@ -124,8 +126,23 @@ def test_a_run_that_goes_on_keeps_the_order_of_its_checkpoint(tmp_path):
     file = str(checkpoint_path(old, 30))
     assert order_of(tmp_path / "begun from it", resume=file) == "stored"
     assert order_of(old, resume="never") == "computed"  # which is refused later
-    elastic = resume.with_order(Settings(recipe="demo"), WORLD, {"experiment": before})
+    elastic = resume.as_begun(Settings(recipe="demo"), WORLD, {"experiment": before})
     assert elastic.order == "stored"
+
+
+def test_a_run_that_goes_on_keeps_its_workers(tmp_path):
+    """Begun on 2 processes without --workers, it goes on on 1."""
+    experiment = Recipe(model="resnet8").model_dump(mode="json") | {"workers": 2}
+    save_checkpoint(tmp_path, {"step": 10, "experiment": experiment, **FACTS}, keep=0)
+    settings = Settings(recipe="demo", model="resnet8", output=tmp_path)
+    assert resume.as_begun(settings, WORLD, None).with_workers(1).workers == 2
+    own = settings.model_copy(update={"workers": 4})  # which is refused later
+    assert resume.as_begun(own, WORLD, None).with_workers(1).workers == 4
+    elastic = resume.as_begun(Settings(recipe="demo"), WORLD, {"experiment": experiment})
+    assert elastic.workers == 2
+    more = replace(WORLD, size=3)
+    with pytest.raises(BadInput, match="begun with 2 workers, which 3 processes cannot share"):
+        resume.as_begun(settings, more, {"experiment": experiment})
 
 
 def test_an_order_that_the_user_sets_is_not_replaced_but_refused(tmp_path):

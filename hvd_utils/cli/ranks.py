@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from hvd_utils.cli.errors import BadInput
+
 # Where launchers put the rank; for failures before Horovod has started.
 RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 # And its number on its node. Slurm's come last: a batch script has them too, for one process.
@@ -55,6 +57,27 @@ def launched_local_rank() -> int | None:
     """Return this process's number on its node as its launcher set it, None where it did not."""
     numbers = (os.environ.get(name, "") for name in LOCAL_RANK_VARIABLES)
     return next((int(number) for number in numbers if number.isdecimal()), None)
+
+
+# Where other launchers than horovodrun put the number of processes; an inner one's comes first.
+SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+def require_together(size: int) -> None:
+    """Raise BadInput where a launcher started several processes, but Horovod found this one alone.
+
+    Each would train a run of its own, and say nothing. ``size`` is Horovod's.
+    """
+    if {"HOROVOD_SIZE", "HOROVOD_ELASTIC"} & os.environ.keys():  # by horovodrun, without MPI
+        return
+    sizes = ((name, os.environ.get(name, "")) for name in SIZE_VARIABLES)
+    name, launched = next(((name, n) for name, n in sizes if n.isdecimal()), ("", "1"))
+    if size == 1 and int(launched) > 1:
+        raise BadInput(
+            f"{launched} processes were started ({name}), but Horovod finds each alone: start them "
+            "by horovodrun, by the mpirun it was built with, or by srun --mpi=pmix; torchrun and "
+            f"plain srun do not start it (for one process alone, unset {name})"
+        )
 
 
 SHOWN = 4  # ranks or hosts by name

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.ranks import require_together
 from hvd_utils.horovod_backend import affinity
 from hvd_utils.horovod_backend.broadcast import broadcast_object
 from hvd_utils.horovod_backend.consistency import require_equal
@@ -106,6 +107,7 @@ def start_world(
         limit = str(math.ceil(2 * stall_timeout))
         os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", limit)
     hvd.init()
+    require_together(hvd.size())
     allowed, present = len(affinity.allowed_cpus()), os.cpu_count() or 1
     cores = max(1, min(allowed, present // hvd.local_size()))
     hint = binding_hint(allowed, present, hvd.local_size())

@@ -77,7 +77,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
 
     # Horovod: P processes, one a GPU, carry the paper's k workers of n images each.
     facts = shared_facts(settings)  # before k is decided, which follows the world
-    world = start_world(settings.device, settings.stall_timeout, settings.pin, facts)
+    world = start_world(settings.device, settings.pin, facts)
     earlier = elastic.recall()  # the state of the processes that were here before, if any
     settings = as_begun(settings, world, earlier).with_workers(world.size)
     mine = share(settings.workers, world.rank, world.size)

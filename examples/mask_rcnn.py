@@ -85,7 +85,7 @@ def job(
     environment.prepare(settings, cuda=settings.device != "cpu" and torch.cuda.is_available())
     experiment = {**options.experiment, "annotations": train_set.digest()}
     facts = equal_facts(settings, experiment, val_set)
-    world = start_world(settings.device, settings.stall_timeout, settings.pin, facts)
+    world = start_world(settings.device, settings.pin, facts)
     settings = settings.with_workers(world.size)
     mine = share(settings.workers, world.rank, world.size)
     if settings.minibatch > len(train_set):

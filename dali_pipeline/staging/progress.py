@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 
-from hvd_utils.cli.progress_bar import terminal, tqdm
+from hvd_utils.cli.progress_bar import open_terminal, tqdm
 
 LINE_SECONDS = 30
 
@@ -19,8 +18,7 @@ class Progress:
         self._done = 0
         self._lock = threading.Lock()
         self._line_due = time.monotonic() + LINE_SECONDS
-        looked_at = terminal() if shown else None
-        self._screen = Path(looked_at).open("w") if looked_at else None  # noqa: SIM115
+        self._screen = open_terminal() if shown else None
         self._bar = tqdm(
             desc=what,
             total=total,

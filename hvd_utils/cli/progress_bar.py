@@ -9,14 +9,27 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from typing import TextIO
 
 from tqdm import tqdm
 
 from hvd_utils.cli.ranks import RANK_VARIABLES
 
-__all__ = ["terminal", "tqdm"]
+__all__ = ["open_terminal", "terminal", "tqdm"]
 
 tqdm.set_lock(threading.RLock())
+
+
+def open_terminal() -> TextIO | None:
+    """Return the ``terminal``, open, that shows any name; None where there is none of this user.
+
+    Behind ``su`` it belongs to who logged in.
+    """
+    path = terminal()
+    try:
+        return open(path, "w", encoding="utf-8", errors="backslashreplace") if path else None
+    except OSError:
+        return None
 
 
 def terminal() -> str | None:

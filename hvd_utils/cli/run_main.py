@@ -88,7 +88,7 @@ def _keep_traceback() -> str:
     if _traceback_folder is not None:
         path = _traceback_folder / f"error-rank{launched_rank()}.txt"
         try:
-            path.write_text(traceback.format_exc())
+            path.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
             return f"the traceback is in {path}"
         except OSError:
             pass  # the folder may be what failed

@@ -45,6 +45,15 @@ def traces(folder: Path) -> list[str]:
     ]
 
 
+def forget_others(folder: Path, size: int) -> None:
+    """Remove the traces of ranks that a world of this size does not have."""
+    for path in (folder / FOLDER).glob("*.crash"):
+        if int(path.stem) >= size:
+            for left in (path, _images(path)):
+                with contextlib.suppress(OSError):
+                    left.unlink(missing_ok=True)
+
+
 def _describe(path: Path) -> str:
     with path.open(errors="replace") as file:
         what = file.readline().strip().removeprefix("Fatal Python error: ")

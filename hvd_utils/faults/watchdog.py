@@ -126,7 +126,7 @@ class Watchdog:
             line = f"error: no step was finished for {self._timeout:g} s: {verdict.reason}"
             # Past Python's own buffer, whose lock a rank that hangs in a print would hold.
             with contextlib.suppress(OSError):
-                os.write(2, f"{line}; {self._remedy}\n".encode())
+                os.write(2, f"{line}; {self._remedy}\n".encode(errors="backslashreplace"))
         else:
             # The speaker may have come to a halt a little later than this rank.
             time.sleep((1 - STILL) * self._timeout + 2 * self._beat + GRACE_SECONDS)

@@ -12,7 +12,6 @@ import os
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import RANK_VARIABLES
 from hvd_utils.config.settings import Settings
-from hvd_utils.faults.watchdog import COMPILE_SECONDS
 from hvd_utils.horovod_backend import timeline
 from hvd_utils.horovod_backend.autotune import log_of
 from hvd_utils.horovod_backend.gradient_buckets import MB, bucket_mb
@@ -27,6 +26,8 @@ ALONE_CYCLE_MS = "50"  # a process alone has nothing to sum, and looking takes 2
 # sum, and while bytes travel between nodes (patches/horovod-0.28.1; not tried with GPUs), where
 # MPI's ring is twice as fast as the sums it would choose, which use one direction at a time.
 ASLEEP = {"HOROVOD_SLEEP_WHEN_IDLE": "1", "OMPI_MCA_coll_libnbc_iallreduce_algorithm": "1"}
+
+START_SECONDS = 3600.0  # that a start may take, before Horovod ends a sum that a rank does not join
 
 
 def prepare(settings: Settings, *, cuda: bool) -> None:
@@ -53,9 +54,10 @@ def horovod_variables(settings: Settings, *, cuda: bool, elastic: bool) -> dict[
         variables["HOROVOD_DISABLE_GROUP_FUSION"] = "1"
     if settings.profile:
         variables["HOROVOD_TIMELINE"] = timeline.LATER
-    if settings.stall_timeout and (settings.compile != "none" or settings.decode != "cpu"):
-        # Ranks wait in a sum for one that compiles or probes, which the watchdog knows.
-        limit = 2 * settings.stall_timeout + COMPILE_SECONDS
+    if settings.stall_timeout:
+        # The watchdog comes first, and tells more. But it begins with the run, and ranks wait in a
+        # sum for one that looks through the data set, fetches weights, or compiles.
+        limit = 2 * settings.stall_timeout + START_SECONDS
         variables["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"] = str(math.ceil(limit))
     if elastic:
         return variables | _elastic(settings)

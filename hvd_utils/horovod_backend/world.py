@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -30,8 +29,6 @@ from hvd_utils.nn.cpu import compute_on, keep_freed_memory
 
 # Open MPI spins while it waits and would take the cores from the decoding threads.
 os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
-
-HOROVOD_WARNS_AFTER = 60  # seconds, of ranks that do not join a sum
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,6 @@ def built_with() -> dict[str, bool]:
 
 def start_world(
     device: str,
-    stall_timeout: float = 0,
     pin: bool | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> World:
@@ -99,13 +95,9 @@ def start_world(
     ``pin`` keeps each process to its share of the cores; None: with GPUs only. ``facts`` have to be
     the same on all ranks.
 
-    Horovod itself ends a sum that some rank does not join for twice ``stall_timeout`` seconds: the
-    watchdog, which reports more, comes first. Raises BadInput where the requested device is not
+    Raises BadInput where the requested device is not
     there, or not for every rank, where ranks share a GPU, and where facts differ.
     """
-    if 2 * stall_timeout > HOROVOD_WARNS_AFTER:
-        limit = str(math.ceil(2 * stall_timeout))
-        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", limit)
     hvd.init()
     require_together(hvd.size())
     allowed, present = len(affinity.allowed_cpus()), os.cpu_count() or 1

@@ -21,6 +21,7 @@ from hvd_utils.config.settings import SpeedSettings
 from hvd_utils.nn.kernel_choice import choose_batch_norm
 from hvd_utils.nn.memory_format import default_channels_last, pad_stem, set_memory_format
 
+SHAPES = 64  # that a model may be compiled for; PyTorch leaves the ninth uncompiled
 MODES = {"default": None, "cudagraphs": "reduce-overhead"}  # of --compile, as PyTorch calls them
 
 
@@ -57,6 +58,8 @@ def compile_stages(model: nn.Module, mode: str) -> None:
     compiler = (sysconfig.get_config_var("CXX") or "g++").split()[0]
     if not any(map(shutil.which, (compiler, "g++", "clang++"))):
         raise BadInput("--compile needs a C++ compiler: install g++, or set --compile none")
+    # One for each shape of images: sizes that grow, and a process's passes of unequal size.
+    torch._dynamo.config.recompile_limit = SHAPES
     for stage in stages(model)[1:]:
         stage.register_forward_pre_hook(_break_graph)
     model.compile(mode=MODES[mode], dynamic=False)

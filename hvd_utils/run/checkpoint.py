@@ -56,14 +56,14 @@ def save_checkpoint(
             torch.save({"format": FORMAT, **state}, file)
             file.flush()
             os.fsync(file.fileno())
+        if best:  # first: a run that is killed in between makes this epoch again
+            _keep_best(output, temporary)
         os.replace(temporary, path)
         _sync_folder(path.parent)
         # By number others may be newer: of a run that went on from an earlier checkpoint.
         others = [old for old in list_checkpoints(output) if old not in (path, spared)]
         for old in others[keep - 1 :] if keep else ():
             old.unlink(missing_ok=True)
-    if best:
-        mark_best(output, state["step"])
     return path
 
 
@@ -73,7 +73,10 @@ def mark_best(output: Path, step: int) -> Path:
     It is a second name of the same file where the file system has links, else a copy. Raises
     BadInput if it cannot be written; the best one before stays.
     """
-    path = checkpoint_path(output, step)
+    return _keep_best(output, checkpoint_path(output, step))
+
+
+def _keep_best(output: Path, path: Path) -> Path:
     best = best_path(output)
     with _written_or_explained(output, best) as temporary:
         _remove_quietly(temporary)

@@ -113,6 +113,7 @@ class Run:
                 print(warning, flush=True)
             for line in crash_report.traces(output):
                 print(f"the last launch: {line}", flush=True)
+            crash_report.forget_others(output, self.world.size)
         return self.world.broadcast(output)
 
     def __enter__(self) -> Run:
@@ -279,7 +280,8 @@ class Run:
         """Tell the user at once, from a thread: the ranks may be waiting for one that died."""
         if self.world.is_root:
             line = f"told to stop ({self._stop.signal_name}) at step {self.step}: saving after it"
-            os.write(2, f"{line}; {how_to_go_on(self.output)}\n".encode())
+            text = f"{line}; {how_to_go_on(self.output)}\n"
+            os.write(2, text.encode(errors="backslashreplace"))
 
     def _leave(self) -> None:
         """Save, wait until it is on the disk, and raise Stopped on all ranks; collective."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hvd_utils.cli.files import cannot_write, replace_text
-from hvd_utils.cli.progress_bar import terminal, tqdm
+from hvd_utils.cli.progress_bar import open_terminal, tqdm
 from hvd_utils.run.event_log import METRICS
 from hvd_utils.timing.step_times import split_text
 from hvd_utils.trackers.tensorboard import TensorBoard
@@ -42,14 +42,13 @@ class RunLog:
             self._board = TensorBoard(run, step, self.print_line)
         except OSError as error:
             raise cannot_write(run / "tensorboard", error) from error
-        looked_at = terminal()
-        # Open for as long as the run.
-        self._screen = Path(looked_at).open("w") if looked_at else sys.stdout  # noqa: SIM115
+        looked_at = open_terminal()  # for as long as the run
+        self._screen = looked_at or sys.stdout
         self._bar = tqdm(
             total=total_steps,
             initial=step,
             unit="step",
-            disable=looked_at is None,
+            disable=not looked_at,
             file=self._screen,
             dynamic_ncols=True,
         )

@@ -50,7 +50,8 @@ def _torchvision(trained: Trained, path: Path) -> None:
     name = trained.recipe.model
     if name.removeprefix("torchvision/") not in CLASSIFIERS:
         raise BadInput(f"{name} is no network of torchvision: export it --to safetensors or onnx")
-    torch.save(dict(trained.weights), path)
+    with path.open("wb") as file:  # whose errors are the system's, not PyTorch's
+        torch.save(dict(trained.weights), file)
 
 
 def _safetensors(trained: Trained, path: Path) -> None:

@@ -128,7 +128,8 @@ def test_torch_lets_a_compiled_graph_be_broken():
 
 
 def test_torch_counts_cuda_graphs_that_it_gave_up_and_tells_a_compiled_model():
-    """``compile``: counters, _compiled_call_impl; ``compile_turns``: fx_graph_cache."""
+    """``compile``: counters, _compiled_call_impl, recompile_limit; ``compile_turns``: its cache."""
+    import torch._dynamo.config
     import torch._inductor.config
     from torch._dynamo.utils import counters
     from torch._inductor.cudagraph_utils import log_cudagraph_skip_and_bump_counter
@@ -137,6 +138,7 @@ def test_torch_counts_cuda_graphs_that_it_gave_up_and_tells_a_compiled_model():
     log_cudagraph_skip_and_bump_counter("a test")
     assert skipped_graphs() == before + 1
     assert isinstance(torch._inductor.config.fx_graph_cache, bool)
+    assert isinstance(torch._dynamo.config.recompile_limit, int)
     model = nn.Linear(1, 1)
     assert not is_compiled(model)
     model.compile()

@@ -28,7 +28,7 @@ def test_who_crashed_and_what_it_decoded_is_told_by_requeue_and_the_next_launch(
     assert line in judged.output
     assert judged.code == 75
 
-    again = train(*options, ranks=2, by="mpirun")
+    again = train(*options, by="python")  # there is no rank 1 any more
     assert again.code == 0, again.output
     assert f"the last launch: {line}" in again.output
     assert list_checkpoints(run)

@@ -48,6 +48,13 @@ def test_an_unexpected_error_keeps_its_traceback_in_the_run(tmp_path):
     assert "Traceback" in report.read_text()
 
 
+def test_a_traceback_may_hold_names_that_are_no_text(tmp_path):
+    before = f"run_main.keep_tracebacks_in(Path({str(tmp_path)!r}))"
+    ended = fail(r"raise ValueError('caf\udce9')", before=before)
+    assert ended.returncode == EXIT_FAILED
+    assert "caf" in (tmp_path / "error-rank0.txt").read_text()
+
+
 def test_without_a_folder_the_traceback_is_shown():
     ended = fail("1 / 0")
     assert "Traceback" in ended.stderr

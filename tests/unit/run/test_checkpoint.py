@@ -1,6 +1,7 @@
 """Checkpoints: whole or not there, found again, refused when they do not fit."""
 
 import errno
+import os
 import pickle
 import signal
 
@@ -73,6 +74,23 @@ def test_the_best_one_outlives_the_newest_few(tmp_path, monkeypatch, links):
         "checkpoint-00000005.pt",
     ]
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3
+
+
+def test_a_kill_between_both_names_leaves_the_epoch_to_be_made_again(tmp_path, monkeypatch):
+    """Were it counted, it would never be marked as the best."""
+    replace = os.replace
+
+    def killed(source, target):
+        if str(target).endswith("00000002.pt"):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    save_checkpoint(tmp_path, state(1), keep=2, best=True)
+    monkeypatch.setattr(checkpoint.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, state(2), keep=2, best=True)
+    assert load_checkpoint(best_path(tmp_path))["step"] == 2
+    assert newest_valid(tmp_path)[1]["step"] == 1
 
 
 def test_the_best_one_takes_no_room_of_its_own(tmp_path):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from hvd_utils.cli import progress_bar
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import Settings
 from hvd_utils.run.event_log import METRICS, forget_after, read_events
@@ -128,6 +129,16 @@ def test_a_bar_is_drawn_on_the_terminal_that_somebody_looks_at(launched, looked_
     assert answer.decode().strip() == (os.ttyname(screen) if looked_at else "None")
     for descriptor in (ours, screen, ranks, rank_screen):
         os.close(descriptor)
+
+
+def test_a_terminal_of_another_user_is_none(monkeypatch, tmp_path):
+    """As behind ``su``. On one's own, names of any bytes are shown."""
+    monkeypatch.setattr(progress_bar, "terminal", lambda: str(tmp_path))  # cannot be opened
+    assert progress_bar.open_terminal() is None
+    monkeypatch.setattr(progress_bar, "terminal", lambda: str(tmp_path / "screen"))
+    with progress_bar.open_terminal() as screen:
+        screen.write("caf\udce9")
+    assert (tmp_path / "screen").read_text() == "caf\\udce9"
 
 
 def test_bad_images_are_listed_and_those_beyond_the_list_are_counted(tmp_path, capsys):

@@ -43,6 +43,9 @@ def test_torchvisions_network_takes_the_weights(resnet50, exported):
     facts = json.loads(exported.with_suffix(".json").read_text())
     assert facts["classes"] == CLASSES
     assert facts["crop_side"] == 224
+    nowhere = exported.parent / "none/x.pth"
+    with pytest.raises(BadInput, match="cannot write .*none/x.pth: No such file"):
+        main([str(exported.parent), "--to", "torchvision", "--output", str(nowhere)])
 
 
 def test_mask_rcnn_takes_them_as_its_backbone(exported):

@@ -32,6 +32,11 @@ class Stat(NamedTuple):
     mtime_ns: int
     tag: str | None
 
+    @property
+    def version(self) -> str:
+        """What another object at the same URL would not have: the ETag, or else size and time."""
+        return self.tag or f"{self.size:,} bytes, {self.mtime_ns // 10**9} s"
+
 
 class Client:
     """Reads objects below ``url``; each failed request is repeated for ``patience`` seconds.

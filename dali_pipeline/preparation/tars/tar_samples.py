@@ -52,10 +52,10 @@ class Found(NamedTuple):
 def index_tar(tar: TarFile) -> Found:
     """Find the images of a tar, unless that is remembered of the same file.
 
-    Raises BadInput where it is no plain tar or cut off, or a sample has no label, two images or
-    one that cannot be read.
+    Raises BadInput where it is no plain tar or cut off, a sample has no label, two images or one
+    that cannot be read, or the tar changes meanwhile.
     """
-    size, version = state_of(tar.path)
+    size, version = state = state_of(tar.path)
     identity = f"{size} {version} {tar.label_key} {tar.drop_bad}"
     try:
         with np.load(tar.memory, allow_pickle=False) as known:
@@ -78,6 +78,8 @@ def index_tar(tar: TarFile) -> Found:
             f"{tar.path} is cut off or no plain tar ({error}): copy it again; of a compressed one, "
             "images cannot be read in place"
         ) from error
+    if state_of(tar.path) != state:
+        raise BadInput(f"{tar.path} changed while it was read: start again")
     columns = list(zip(*rows, strict=True)) or [()] * len(TEXTS | MEASURED)
     arrays: dict[str, Any] = {
         name: np.array(column, kind)

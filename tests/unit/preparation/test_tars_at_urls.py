@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pickle
 import re
 import tarfile
@@ -21,6 +22,7 @@ from dali_pipeline.dataset.index_file import load_index, open_splits
 from dali_pipeline.dataset.open_data import check_data, open_dataset
 from dali_pipeline.dataset.open_remote import open_alone
 from dali_pipeline.loading.loader import make_loader
+from dali_pipeline.preparation.tars import tar_samples
 from dali_pipeline.preparation.tars.listing import expand
 from dali_pipeline.sampling.plan import Plan
 from dali_pipeline.storage.client import Client
@@ -264,6 +266,30 @@ def test_braces_are_those_of_a_shell():
     assert expand("s3://b/{08..10}-{a,b}.tar") == [
         f"s3://b/{n}-{x}.tar" for n in ("08", "09", "10") for x in "ab"
     ]
+
+
+def test_a_remote_file_that_is_replaced_is_told(tmp_path):
+    """By one of equal length: what follows would be of another object."""
+    path = tmp_path / "x"
+    path.write_bytes(bytes(2 * LEAST))
+    with Store(tmp_path) as server:
+        file = RemoteFile(Client(server.url), f"{server.url}/x", 2 * LEAST)
+        assert file.read(LEAST)
+        os.utime(path, (1, 1))
+        with pytest.raises(BadInput, match="/x changed while it was read: start again"):
+            file.read(LEAST)
+
+
+@pytest.mark.parametrize("at_urls", [True, False])
+def test_a_tar_that_changes_while_it_is_indexed_is_told(data, tmp_path, monkeypatch, at_urls):
+    """By one of equal length, when all but its end was read."""
+    tar = data / "val/v-0.tar"
+    monkeypatch.setattr(tar_samples, "_require_end", lambda offset, file: os.utime(tar, (1, 1)))
+    with Store(data) as server:
+        path = f"{server.url}/val/v-0.tar" if at_urls else str(tar)
+        task = tar_samples.TarFile(path, tmp_path / "memory.npz", "label", False)
+        with pytest.raises(BadInput, match="v-0.tar changed while it was read: start again"):
+            tar_samples.index_tar(task)
 
 
 def test_a_remote_file_reads_as_a_file(tmp_path):

@@ -108,7 +108,8 @@ class Client:
 
         with _explained(prefix):
             pages = obstore.list(self._store, self._name(prefix) or None)
-            return [f"{self._url}/{found['path']}" for page in pages for found in page]
+            names = [found["path"].replace("%", "%25") for page in pages for found in page]
+            return [f"{self._url}/{name}" for name in names]
 
     def _name(self, path: str) -> str:
         return path.removeprefix(self._url).lstrip("/")

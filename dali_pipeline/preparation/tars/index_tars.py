@@ -46,8 +46,9 @@ def index_tars(options: argparse.Namespace) -> None:
         data.mkdir(parents=True, exist_ok=True)
     else:
         tars = [tars_of_folder(data / split) for split in SPLITS]
+    how = options.label_key, options.drop_bad
     tasks = [
-        TarFile(own.path(name), _memory(data, split, name), options.label_key, options.drop_bad)
+        TarFile(own.path(name), own.root, _memory(data, split, name), *how)
         for split, own in zip(SPLITS, tars, strict=True)
         for name in own.names
     ]

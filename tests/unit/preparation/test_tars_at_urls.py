@@ -9,7 +9,7 @@ import re
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import torch
@@ -164,8 +164,8 @@ def test_a_tar_is_looked_into_once(data, tmp_path):
 
 
 def test_a_prefix_of_s3_is_listed(data, tmp_path, monkeypatch):
-    (data / "train/more").mkdir()
-    (data / "train/a-001.tar").rename(data / "train/more/a-001.tar")
+    (data / "train/more%20").mkdir()
+    (data / "train/a-001.tar").rename(data / "train/more%20/a-001.tar")
     (data / "train/notes.txt").write_text("no tar")
     with Store(tmp_path) as server:
         monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
@@ -177,6 +177,22 @@ def test_a_prefix_of_s3_is_listed(data, tmp_path, monkeypatch):
         assert index.root == "s3://bucket/set/train"
         with pytest.raises(BadInput, match="no tars at s3://bucket/other/train: check --from"):
             run("s3://bucket/other", "--output", tmp_path / "index")
+
+
+def test_a_url_may_be_encoded(data, tmp_path):
+    """The names in the index are those of the files, and training and staging find them."""
+    folder, name = "my set+50%", "é 1%20"
+    (data / "train").rename(data / folder)
+    (data / folder / "a-000.tar").rename(data / folder / f"{name}.tar")
+    url = f"{quote(folder, safe='+')}/{{{quote(name)},a-001}}.tar"
+    with Store(data) as server:
+        run(f"{server.url}/{url}", of(server)[1], "--output", tmp_path / "index")
+        settings = {"data": str(tmp_path / "index"), "cache": tmp_path / "cache"}
+        train, _ = open_alone(SETTINGS.model_copy(update=settings))
+        assert train.shards == ("a-001.tar", f"{name}.tar")
+        assert train.read(8).startswith(jpeg(0))
+        stage.main([str(tmp_path / "index"), str(tmp_path / "copy")])
+    assert (tmp_path / "copy/train" / f"{name}.tar").is_file()
 
 
 def cut(path: Path) -> None:
@@ -286,8 +302,9 @@ def test_a_tar_that_changes_while_it_is_indexed_is_told(data, tmp_path, monkeypa
     tar = data / "val/v-0.tar"
     monkeypatch.setattr(tar_samples, "_require_end", lambda offset, file: os.utime(tar, (1, 1)))
     with Store(data) as server:
-        path = f"{server.url}/val/v-0.tar" if at_urls else str(tar)
-        task = tar_samples.TarFile(path, tmp_path / "memory.npz", "label", False)
+        root = server.url if at_urls else str(data)
+        path = f"{root}/val/v-0.tar"
+        task = tar_samples.TarFile(path, root, tmp_path / "memory.npz", "label", False)
         with pytest.raises(BadInput, match="v-0.tar changed while it was read: start again"):
             tar_samples.index_tar(task)
 

@@ -8,6 +8,7 @@ opening takes the same time for any number of images, and the processes of a nod
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -120,20 +121,33 @@ def load_index(path: Path, root: Path) -> Index:
         _check_columns(index, kinds, whole=size <= CHECKED_BYTES)
     except FileNotFoundError as error:
         raise BadInput(f"no index {path}: {AGAIN}") from error
-    except PermissionError as error:
-        raise BadInput(f"cannot read index {path}: {error.strerror}") from error
     except Exception as error:  # zipfile and NumPy have a dozen ways of refusing damage
+        _require_readable(path, error)
         raise BadInput(f"index {path} is damaged or not an index ({error}): {AGAIN}") from error
     return index
 
 
 def url_of_shards(data: Path) -> str:
-    """Return the URL of the training shards that the index in a folder is of, or nothing."""
+    """Return the URL of the training shards that the index in a folder is of, or nothing.
+
+    Raises BadInput where the file system refuses to tell.
+    """
+    path = index_path(data, "train")
     try:
-        with np.load(index_path(data, "train"), allow_pickle=False) as stored:
+        with np.load(path, allow_pickle=False) as stored:
             return str(stored["url"]) if "url" in stored else ""
-    except Exception:  # no index, or a damaged one, which whoever opens it tells
+    except (FileNotFoundError, NotADirectoryError):
         return ""
+    except Exception as error:  # a damaged one, which whoever opens it tells
+        _require_readable(path, error)
+        return ""
+
+
+def _require_readable(path: Path, error: Exception) -> None:
+    """Raise BadInput where the file system refused to read an index, which may be whole."""
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        # EINVAL: zipfile went where a damaged file sent it.
+        raise BadInput(f"cannot read index {path}: {error.strerror}") from error
 
 
 def open_splits(data: Path) -> tuple[Index, Index]:

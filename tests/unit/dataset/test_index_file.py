@@ -1,5 +1,6 @@
 """A prepared index says what a walk would, and is refused where it does not fit its folder."""
 
+import errno
 import os
 import pickle
 import shutil
@@ -11,7 +12,13 @@ import pytest
 from support.images import write_jpegs
 
 from dali_pipeline.dataset.index import Index
-from dali_pipeline.dataset.index_file import index_path, load_index, open_splits, save_index
+from dali_pipeline.dataset.index_file import (
+    index_path,
+    load_index,
+    open_splits,
+    save_index,
+    url_of_shards,
+)
 from dali_pipeline.dataset.scan import scan_splits
 from hvd_utils.cli.errors import BadInput
 
@@ -100,6 +107,18 @@ def test_an_index_that_cannot_be_read_is_named(data):
     path.unlink()
     with pytest.raises(BadInput, match="no index .*val.index.npz: prepare the data again"):
         open_splits(data)
+
+
+def test_a_file_system_that_refuses_an_index_is_named(data, monkeypatch):
+    """It is not taken for a folder without one, nor for a damaged one."""
+
+    def refuse(*_, **__):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(np, "load", refuse)
+    for look in (url_of_shards, open_splits):
+        with pytest.raises(BadInput, match=r"cannot read index .*train.index.npz: Stale file"):
+            look(data)
 
 
 def test_no_single_byte_of_damage_is_believed_or_ends_in_a_traceback(data):

@@ -129,6 +129,30 @@ def test_an_index_of_urls_is_that_of_the_folder_and_so_is_every_batch(data, tmp_
         assert [window[0].read(i) for i in (20, 3)] == [ours[0].read(i) for i in (20, 3)]
 
 
+def test_a_rank_that_sees_no_index_of_urls_is_named(data, tmp_path):
+    """It follows rank 0, which sees one."""
+    output, told = tmp_path / "index", []
+    root = SimpleNamespace(
+        **{**vars(WORLD), "broadcast": lambda v: told.append(pickle.dumps(v)) or v}
+    )
+    with Store(data) as server:
+        run(*of(server), "--output", output)
+        settings = {"data": str(output), "cache": tmp_path / "cache"}
+        open_dataset(SETTINGS.model_copy(update=settings), root)
+    for index in output.glob("*.npz"):
+        index.unlink()
+    other = SimpleNamespace(
+        is_root=False,
+        local_rank=0,
+        broadcast=lambda value: pickle.loads(told.pop(0)),
+        gather=lambda value: [value] * 2,
+    )
+    with pytest.raises(
+        BadInput, match=r"train.index.npz cannot be read .*: copy or mount the same"
+    ):
+        open_dataset(SETTINGS.model_copy(update=settings), other)
+
+
 def first_batch(splits, settings):
     loader = make_loader(
         "torchvision", Plan(*splits, settings, [range(2)], 0, 1), device=CPU, threads=1

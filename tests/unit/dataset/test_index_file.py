@@ -20,6 +20,7 @@ from dali_pipeline.dataset.index_file import (
     url_of_shards,
 )
 from dali_pipeline.dataset.scan import scan_splits
+from dali_pipeline.preparation.on_disk import scan_to_disk
 from hvd_utils.cli.errors import BadInput
 
 
@@ -194,6 +195,19 @@ def test_an_index_is_mapped_and_not_sent_to_other_processes(data):
     assert sent.labels.tolist() == part.labels.tolist()
     assert sent.heights.tolist() == train.heights.tolist()
     assert len({train.digest(), part.digest(), large.digest()}) == 3
+
+
+def test_where_files_cannot_be_mapped_they_are_read(data, monkeypatch):
+    """As on some file systems of FUSE."""
+    mapped = [content(index) for index in open_splits(data)]
+    walked = [names.tolist() for names in (index.names for index in scan_splits(data))]
+
+    def refuse(*_):
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    monkeypatch.setattr(np, "memmap", refuse)
+    assert [content(index) for index in open_splits(data)] == mapped
+    assert [scan_to_disk(data / s, data).names.tolist() for s in ("train", "val")] == walked
 
 
 def test_the_digest_in_the_file_is_the_one_of_the_folders(data):

@@ -7,6 +7,7 @@ opening takes the same time for any number of images, and the processes of a nod
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,11 @@ SPLITS = ("train", "val")
 # Of every prepared index, and of a packed one besides.
 COLUMNS = {"labels": np.int32, "heights": np.int32, "widths": np.int32, "file_bytes": np.int64}
 PACKED_COLUMNS = {"shard": np.int32, "offset": np.int64}
+# Of a file that may be whole; others, as EISDIR, are of what is no index.
+REFUSALS = (
+    *(errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
+    *(errno.EMFILE, errno.ENFILE),
+)
 
 
 def index_path(data: Path, split: str) -> Path:
@@ -119,20 +125,32 @@ def load_index(path: Path, root: Path) -> Index:
         _check_columns(index, kinds, whole=size <= CHECKED_BYTES)
     except FileNotFoundError as error:
         raise BadInput(f"no index {path}: {AGAIN}") from error
-    except PermissionError as error:
-        raise BadInput(f"cannot read index {path}: {error.strerror}") from error
     except Exception as error:  # zipfile and NumPy have a dozen ways of refusing damage
+        _require_readable(path, error)
         raise BadInput(f"index {path} is damaged or not an index ({error}): {AGAIN}") from error
     return index
 
 
 def url_of_shards(data: Path) -> str:
-    """Return the URL of the training shards that the index in a folder is of, or nothing."""
+    """Return the URL of the training shards that the index in a folder is of, or nothing.
+
+    Raises BadInput where the file system refuses to tell.
+    """
+    path = index_path(data, "train")
     try:
-        with np.load(index_path(data, "train"), allow_pickle=False) as stored:
+        with np.load(path, allow_pickle=False) as stored:
             return str(stored["url"]) if "url" in stored else ""
-    except Exception:  # no index, or a damaged one, which whoever opens it tells
+    except (FileNotFoundError, NotADirectoryError):
         return ""
+    except Exception as error:  # a damaged one, which whoever opens it tells
+        _require_readable(path, error)
+        return ""
+
+
+def _require_readable(path: Path, error: Exception) -> None:
+    """Raise BadInput where the file system refused to read an index, which may be whole."""
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        raise BadInput(f"cannot read index {path}: {error.strerror}") from error
 
 
 def open_splits(data: Path) -> tuple[Index, Index]:

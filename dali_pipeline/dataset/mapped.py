@@ -7,6 +7,7 @@ more library would bring the same bytes and the same ``mmap``, and any NumPy rea
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import socket
@@ -14,7 +15,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -63,7 +64,7 @@ def read_checksums(path: str | Path) -> tuple[tuple[str, int], ...]:
 
 
 def map_arrays(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Return the named arrays of an ``.npz`` file, mapped, or read where they are compressed.
+    """Return the named arrays of an ``.npz`` file, mapped, or read where that cannot be.
 
     A file up to ``CHECKED_BYTES`` is checked against its checksums. Raises what NumPy, zipfile and
     OSError raise where it is damaged.
@@ -94,7 +95,22 @@ def _map_array(file: BinaryIO, archive: zipfile.ZipFile, name: str) -> np.ndarra
     file.seek(info.header_offset + 26)
     name_length, extra_length = np.frombuffer(file.read(4), "<u2").tolist()
     begin = info.header_offset + 30 + name_length + extra_length + header
-    return np.asarray(np.memmap(file, dtype, "r", begin, shape))
+    return map_or_read(file, dtype, begin, shape)
+
+
+def map_or_read(file: IO[bytes], dtype: Any, begin: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array at a place of a file, mapped.
+
+    Read where the file system maps no files (ENODEV, mmap(2)), as some of FUSE: each process then
+    holds its own.
+    """
+    try:
+        return np.asarray(np.memmap(file, dtype, "r", begin, shape))
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+    file.seek(begin)
+    return np.fromfile(file, dtype, math.prod(shape)).reshape(shape)
 
 
 class ArrayWriter:

@@ -77,7 +77,7 @@ def open_dataset(settings: Settings, world: Processes) -> tuple[Index, Index]:
             synthetic_index(settings.synthetic_images, IMAGENET_CLASSES),
             synthetic_index(held_out, IMAGENET_CLASSES),
         )
-    if url_of_data(settings):
+    if world.broadcast(url_of_data(settings) if world.is_root else None):  # others may see no index
         return open_remote(settings, world)
     data = _folder(settings)
     if settings.data == DIGITS:

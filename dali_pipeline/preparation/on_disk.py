@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 
 from dali_pipeline.dataset.index import Index
+from dali_pipeline.dataset.mapped import map_or_read
 from dali_pipeline.dataset.scan import images_by_class
 
 
 def array_on_disk(folder: Path, dtype: Any, parts: Iterable[np.ndarray]) -> np.ndarray:
     """Return the ``parts`` as one array, mapped from a file on the disk of ``folder``.
 
-    Raises OSError where that is full.
+    In memory where that maps no files. Raises OSError where that is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
-        for part in parts:
-            file.write(np.ascontiguousarray(part, dtype).tobytes())
+        size = sum(file.write(np.ascontiguousarray(part, dtype).tobytes()) for part in parts)
         file.flush()
-        return np.asarray(np.memmap(file, dtype, "r"))
+        return map_or_read(file, dtype, 0, (size // np.dtype(dtype).itemsize,))
 
 
 def scan_to_disk(root: Path, folder: Path) -> Index:

@@ -16,7 +16,10 @@ from hvd_utils.cli.errors import BadInput
 
 
 class File(NamedTuple):
-    """A file below a data folder, its bytes and when it was changed, nanoseconds."""
+    """A file below a data folder, its bytes and when it was changed, nanoseconds.
+
+    That is 0 where its server does not tell.
+    """
 
     name: str
     size: int

@@ -80,7 +80,7 @@ def _lock(folder: Path, host: str) -> FolderLock:
 def _copy(
     copier: Copier, wanted: Sequence[File], options: Namespace, marked: Path, shown: bool
 ) -> list[File]:
-    """Copy what is missing, or with --verify different; return it."""
+    """Copy what is missing, or different: of files without a time, or with --verify; return it."""
     destination = options.destination
 
     def bring(files: Sequence[File]) -> None:
@@ -96,8 +96,15 @@ def _copy(
     check_room(destination, [file.size for file in copied])
     if copied:
         bring(copied)
-    if options.verify:
-        wrong = differing(wanted)
+    unsure = wanted if options.verify else [file for file in wanted if not file.mtime_ns]
+    if unsure:
+        if shown and not options.verify:
+            print(
+                f"{len(unsure):,} files of the source have no time of their last change: their "
+                "contents are compared, as with --verify",
+                flush=True,
+            )
+        wrong = differing(unsure)
         if wrong:
             bring(wrong)
             still = differing(wrong)

@@ -19,7 +19,7 @@ from dali_pipeline.dataset.index_file import (
 )
 from dali_pipeline.dataset.open_remote import open_alone
 from dali_pipeline.staging.files import File, list_files
-from dali_pipeline.storage.client import Client
+from dali_pipeline.storage.client import Client, Stat
 from dali_pipeline.storage.workers import Workers
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.config.settings import Settings
@@ -104,21 +104,25 @@ class ObjectStore:
 
     def look(self, name: str) -> File:
         """Return an object as it is now; raises BadInput where there is none."""
+        stat = self._stat(name)
+        return File(name, stat.size, stat.mtime_ns)
+
+    def _stat(self, name: str) -> Stat:
         try:
-            stat = self._client.stat(self.where(name))
+            return self._client.stat(self.where(name))
         except FileNotFoundError as error:
             raise BadInput(
                 f"{self.where(name)} is missing since its index was made: {AGAIN}"
             ) from error
-        return File(name, stat.size, stat.mtime_ns)
 
     def chunks(self, name: str) -> Iterator[memoryview]:
-        """Yield an object's bytes."""
-        size, offset = self.look(name).size, 0
-        while offset < size:
-            part = self._client.fetch(self.where(name), offset, min(PART, size - offset))
-            if not len(part):
-                return  # it is shorter now, which its next look tells
+        """Yield an object's bytes; raises BadInput where it is another one meanwhile."""
+        url, first, offset = self.where(name), self._stat(name), 0
+        while offset < first.size:
+            length = min(PART, first.size - offset)
+            part, stat = self._client.require(url, offset, length)
+            if len(part) < length or stat.version != first.version:
+                raise BadInput(f"{url} was replaced while it was copied: start again")
             yield part
             offset += len(part)
 

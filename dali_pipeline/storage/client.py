@@ -32,6 +32,11 @@ class Stat(NamedTuple):
     mtime_ns: int
     tag: str | None
 
+    @property
+    def version(self) -> str:
+        """What another object at the same URL would not have: the ETag, or else size and time."""
+        return self.tag or f"{self.size:,} bytes, {self.mtime_ns // 10**9} s"
+
 
 class Client:
     """Reads objects below ``url``; each failed request is repeated for ``patience`` seconds.
@@ -103,7 +108,8 @@ class Client:
 
         with _explained(prefix):
             pages = obstore.list(self._store, self._name(prefix) or None)
-            return [f"{self._url}/{found['path']}" for page in pages for found in page]
+            names = [found["path"].replace("%", "%25") for page in pages for found in page]
+            return [f"{self._url}/{name}" for name in names]
 
     def _name(self, path: str) -> str:
         return path.removeprefix(self._url).lstrip("/")

@@ -111,12 +111,11 @@ class ImageReader:
     def _fetch(self, piece: Piece) -> memoryview:
         """Ask for a piece; raises BadInput where its object is not the one of the first answer."""
         data, stat = self._client.require(*piece)
-        version = stat.tag or f"{stat.size:,} bytes, {stat.mtime_ns // 10**9} s"
-        first = self._versions.setdefault(piece.path, version)  # whole, in any thread
-        if version != first:
+        first = self._versions.setdefault(piece.path, stat.version)  # whole, in any thread
+        if stat.version != first:
             raise BadInput(
                 f"{piece.path} was replaced while this job read it ({first} at first, now "
-                f"{version}): put the same file back, or prepare the data again and begin anew"
+                f"{stat.version}): put the same file back, or prepare the data again and begin anew"
             )
         return data
 

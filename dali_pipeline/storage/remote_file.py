@@ -23,6 +23,7 @@ class RemoteFile:
         self._client, self._url, self._size = client, url, size
         self._at = 0
         self._ahead = LEAST
+        self._version = ""  # of the first answer
         self._answers: deque[tuple[int, memoryview]] = deque(maxlen=KEPT)
 
     def seekable(self) -> bool:
@@ -40,7 +41,10 @@ class RemoteFile:
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        """Return bytes, fewer where the object ends. Raises BadInput where it cannot be read."""
+        """Return bytes, fewer where the object ends.
+
+        Raises BadInput where it cannot be read, or is another one than at first.
+        """
         end = self._size if size < 0 else min(self._at + size, self._size)
         if end <= self._at:
             return b""
@@ -60,8 +64,9 @@ class RemoteFile:
             near = begin <= self._at < begin + len(answer) + LEAST
         self._ahead = min(2 * self._ahead, MOST) if near else LEAST
         length = min(max(end - self._at, self._ahead), self._size - self._at)
-        answer, _ = self._client.require(self._url, self._at, length)
-        if len(answer) < length:
+        answer, stat = self._client.require(self._url, self._at, length)
+        self._version = self._version or stat.version
+        if len(answer) < length or stat.version != self._version:
             raise BadInput(f"{self._url} changed while it was read: start again")
         self._answers.append((self._at, answer))
         return self._at, answer

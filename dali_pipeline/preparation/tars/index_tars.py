@@ -57,8 +57,9 @@ def index_tars(options: argparse.Namespace) -> None:
 
 
 def _index(data: Path, tars: Sequence[Tars], options: argparse.Namespace) -> None:
+    how = options.label_key, options.drop_bad
     tasks = [
-        TarFile(own.path(name), _memory(data, split, name), options.label_key, options.drop_bad)
+        TarFile(own.path(name), own.root, _memory(data, split, name), *how)
         for split, own in zip(SPLITS, tars, strict=True)
         for name in own.names
     ]

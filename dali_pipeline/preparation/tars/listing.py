@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from dali_pipeline.dataset.index_file import SPLITS
 from dali_pipeline.dataset.scan import walk
@@ -22,7 +22,8 @@ BRACES = "braces, as https://HOST/PATH/{00000..01023}.tar"
 class Tars(NamedTuple):
     """The tars of a split, by their ``names`` below ``root``, a folder or a URL.
 
-    ``given`` is what the user wrote for them.
+    ``given`` is what the user wrote for them. A URL is encoded (%20 for a blank); names are not, as
+    those that training reads below ``--data``.
     """
 
     given: str
@@ -87,7 +88,7 @@ def _tars_of_url(given: str) -> Tars:
         raise BadInput(f"{OPTION} {given} names several hosts or buckets: give tars of one")
     folders = {tar[len(store) :].rpartition("/")[0] or "/" for tar in tars}
     root = (store + os.path.commonpath(folders)).rstrip("/")
-    names = {tar[len(root) + 1 :] for tar in tars}
+    names = {unquote(tar[len(root) + 1 :]) for tar in tars}
     return Tars(given, root, sorted(names, key=PurePosixPath))
 
 
@@ -123,7 +124,7 @@ def _tars_at(url: str) -> list[str]:
         raise BadInput(f"{url} is compressed: its images cannot be read in place; unpack it")
     if not url.startswith("s3:"):
         raise BadInput(f"{url} is no .tar, and a web server does not list them: give {BRACES}")
-    return [found for found in Client(store_of(url)).list(url) if found.endswith(".tar")]
+    return [found for found in Client(store_of(url)).list(unquote(url)) if found.endswith(".tar")]
 
 
 def store_of(url: str) -> str:

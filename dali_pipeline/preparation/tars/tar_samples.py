@@ -35,6 +35,7 @@ class TarFile(NamedTuple):
     """A tar to index, the file that remembers what was found, and how it is to be read."""
 
     path: str  # or its URL
+    root: str  # its beginning, which for a URL is encoded; the rest is the name itself
     memory: Path
     label_key: str
     drop_bad: bool
@@ -53,10 +54,10 @@ class Found(NamedTuple):
 def index_tar(tar: TarFile) -> Found:
     """Find the images of a tar, unless that is remembered of the same file.
 
-    Raises BadInput where it is no plain tar or cut off, or a sample has no label, two images or
-    one that cannot be read.
+    Raises BadInput where it is no plain tar or cut off, a sample has no label, two images or one
+    that cannot be read, or the tar changes meanwhile.
     """
-    size, version = state_of(tar.path)
+    size, version = state = state_of(tar.path, tar.root)
     identity = f"{size} {version} {tar.label_key} {tar.drop_bad}"
     try:
         with np.load(tar.memory, allow_pickle=False) as known:
@@ -66,7 +67,10 @@ def index_tar(tar: TarFile) -> Found:
         pass
     rows, dropped = [], 0
     try:
-        with open_tar(tar.path, size) as file, tarfile.open(fileobj=file, mode="r:") as opened:
+        with (
+            open_tar(tar.path, tar.root, size) as file,
+            tarfile.open(fileobj=file, mode="r:") as opened,
+        ):
             for key, sample in _samples(opened, tar):
                 row = _row(opened, tar, key, sample)
                 if row is None:
@@ -79,6 +83,8 @@ def index_tar(tar: TarFile) -> Found:
             f"{tar.path} is cut off or no plain tar ({error}): copy it again; of a compressed one, "
             "images cannot be read in place"
         ) from error
+    if state_of(tar.path, tar.root) != state:
+        raise BadInput(f"{tar.path} changed while it was read: start again")
     columns = list(zip(*rows, strict=True)) or [()] * len(TEXTS | MEASURED)
     arrays: dict[str, Any] = {
         name: np.array(column, kind)

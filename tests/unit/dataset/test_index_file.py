@@ -12,8 +12,15 @@ import pytest
 from support.images import write_jpegs
 
 from dali_pipeline.dataset.index import Index
-from dali_pipeline.dataset.index_file import index_path, load_index, open_splits, save_index
+from dali_pipeline.dataset.index_file import (
+    index_path,
+    load_index,
+    open_splits,
+    save_index,
+    url_of_shards,
+)
 from dali_pipeline.dataset.scan import scan_splits
+from dali_pipeline.preparation.on_disk import scan_to_disk
 from hvd_utils.cli.errors import BadInput
 
 
@@ -101,6 +108,18 @@ def test_an_index_that_cannot_be_read_is_named(data):
     path.unlink()
     with pytest.raises(BadInput, match="no index .*val.index.npz: prepare the data again"):
         open_splits(data)
+
+
+def test_a_file_system_that_refuses_an_index_is_named(data, monkeypatch):
+    """It is not taken for a folder without one, nor for a damaged one."""
+
+    def refuse(*_, **__):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(np, "load", refuse)
+    for look in (url_of_shards, open_splits):
+        with pytest.raises(BadInput, match=r"cannot read index .*train.index.npz: Stale file"):
+            look(data)
 
 
 def test_no_single_byte_of_damage_is_believed_or_ends_in_a_traceback(data):
@@ -192,6 +211,19 @@ def test_an_index_is_mapped_and_not_sent_to_other_processes(data):
     assert sent.labels.tolist() == part.labels.tolist()
     assert sent.heights.tolist() == train.heights.tolist()
     assert len({train.digest(), part.digest(), large.digest()}) == 3
+
+
+def test_where_files_cannot_be_mapped_they_are_read(data, monkeypatch):
+    """As on some file systems of FUSE."""
+    mapped = [content(index) for index in open_splits(data)]
+    walked = [names.tolist() for names in (index.names for index in scan_splits(data))]
+
+    def refuse(*_):
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    monkeypatch.setattr(np, "memmap", refuse)
+    assert [content(index) for index in open_splits(data)] == mapped
+    assert [scan_to_disk(data / s, data).names.tolist() for s in ("train", "val")] == walked
 
 
 def test_the_digest_in_the_file_is_the_one_of_the_folders(data):

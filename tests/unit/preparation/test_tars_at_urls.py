@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pickle
 import re
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from dali_pipeline.dataset.index_file import load_index, open_splits
 from dali_pipeline.dataset.open_data import check_data, open_dataset
 from dali_pipeline.dataset.open_remote import open_alone
 from dali_pipeline.loading.loader import make_loader
+from dali_pipeline.preparation.tars import tar_samples
 from dali_pipeline.preparation.tars.listing import expand
 from dali_pipeline.sampling.plan import Plan
 from dali_pipeline.storage.client import Client
@@ -127,6 +129,30 @@ def test_an_index_of_urls_is_that_of_the_folder_and_so_is_every_batch(data, tmp_
         assert [window[0].read(i) for i in (20, 3)] == [ours[0].read(i) for i in (20, 3)]
 
 
+def test_a_rank_that_sees_no_index_of_urls_is_named(data, tmp_path):
+    """It follows rank 0, which sees one."""
+    output, told = tmp_path / "index", []
+    root = SimpleNamespace(
+        **{**vars(WORLD), "broadcast": lambda v: told.append(pickle.dumps(v)) or v}
+    )
+    with Store(data) as server:
+        run(*of(server), "--output", output)
+        settings = {"data": str(output), "cache": tmp_path / "cache"}
+        open_dataset(SETTINGS.model_copy(update=settings), root)
+    for index in output.glob("*.npz"):
+        index.unlink()
+    other = SimpleNamespace(
+        is_root=False,
+        local_rank=0,
+        broadcast=lambda value: pickle.loads(told.pop(0)),
+        gather=lambda value: [value] * 2,
+    )
+    with pytest.raises(
+        BadInput, match=r"train.index.npz cannot be read .*: copy or mount the same"
+    ):
+        open_dataset(SETTINGS.model_copy(update=settings), other)
+
+
 def first_batch(splits, settings):
     loader = make_loader(
         "torchvision", Plan(*splits, settings, [range(2)], 0, 1), device=CPU, threads=1
@@ -162,8 +188,8 @@ def test_a_tar_is_looked_into_once(data, tmp_path):
 
 
 def test_a_prefix_of_s3_is_listed(data, tmp_path, monkeypatch):
-    (data / "train/more").mkdir()
-    (data / "train/a-001.tar").rename(data / "train/more/a-001.tar")
+    (data / "train/more%20").mkdir()
+    (data / "train/a-001.tar").rename(data / "train/more%20/a-001.tar")
     (data / "train/notes.txt").write_text("no tar")
     with Store(tmp_path) as server:
         monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
@@ -175,6 +201,22 @@ def test_a_prefix_of_s3_is_listed(data, tmp_path, monkeypatch):
         assert index.root == "s3://bucket/set/train"
         with pytest.raises(BadInput, match="no tars at s3://bucket/other/train: check --from"):
             run("s3://bucket/other", "--output", tmp_path / "index")
+
+
+def test_a_url_may_be_encoded(data, tmp_path):
+    """The names in the index are those of the files, and training and staging find them."""
+    folder, name = "my set+50%", "é 1%20"
+    (data / "train").rename(data / folder)
+    (data / folder / "a-000.tar").rename(data / folder / f"{name}.tar")
+    url = f"{quote(folder, safe='+')}/{{{quote(name)},a-001}}.tar"
+    with Store(data) as server:
+        run(f"{server.url}/{url}", of(server)[1], "--output", tmp_path / "index")
+        settings = {"data": str(tmp_path / "index"), "cache": tmp_path / "cache"}
+        train, _ = open_alone(SETTINGS.model_copy(update=settings))
+        assert train.shards == ("a-001.tar", f"{name}.tar")
+        assert train.read(8).startswith(jpeg(0))
+        stage.main([str(tmp_path / "index"), str(tmp_path / "copy")])
+    assert (tmp_path / "copy/train" / f"{name}.tar").is_file()
 
 
 def cut(path: Path) -> None:
@@ -264,6 +306,31 @@ def test_braces_are_those_of_a_shell():
     assert expand("s3://b/{08..10}-{a,b}.tar") == [
         f"s3://b/{n}-{x}.tar" for n in ("08", "09", "10") for x in "ab"
     ]
+
+
+def test_a_remote_file_that_is_replaced_is_told(tmp_path):
+    """By one of equal length: what follows would be of another object."""
+    path = tmp_path / "x"
+    path.write_bytes(bytes(2 * LEAST))
+    with Store(tmp_path) as server:
+        file = RemoteFile(Client(server.url), f"{server.url}/x", 2 * LEAST)
+        assert file.read(LEAST)
+        os.utime(path, (1, 1))
+        with pytest.raises(BadInput, match="/x changed while it was read: start again"):
+            file.read(LEAST)
+
+
+@pytest.mark.parametrize("at_urls", [True, False])
+def test_a_tar_that_changes_while_it_is_indexed_is_told(data, tmp_path, monkeypatch, at_urls):
+    """By one of equal length, when all but its end was read."""
+    tar = data / "val/v-0.tar"
+    monkeypatch.setattr(tar_samples, "_require_end", lambda offset, file: os.utime(tar, (1, 1)))
+    with Store(data) as server:
+        root = server.url if at_urls else str(data)
+        path = f"{root}/val/v-0.tar"
+        task = tar_samples.TarFile(path, root, tmp_path / "memory.npz", "label", False)
+        with pytest.raises(BadInput, match="v-0.tar changed while it was read: start again"):
+            tar_samples.index_tar(task)
 
 
 def test_a_remote_file_reads_as_a_file(tmp_path):

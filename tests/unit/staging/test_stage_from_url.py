@@ -1,13 +1,18 @@
 """python -m dali_pipeline.stage URL DESTINATION: the shards and their index, whole."""
 
 import os
+import shutil
 
 import pytest
 from support.object_store import FaultyServer, packed_jpegs
 
 from dali_pipeline import stage
 from dali_pipeline.dataset.index_file import open_splits
+from dali_pipeline.staging import sources
+from dali_pipeline.storage.range_server import Handler
 from hvd_utils.cli.errors import BadInput
+
+UNTOLD = ("Last-Modified", "ETag")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +49,32 @@ def test_a_shard_that_is_missing_is_named(data, tmp_path):
         pytest.raises(BadInput, match="000001.tar is missing since its index was made"),
     ):
         stage.main([server.url, str(tmp_path / "copy")])
+
+
+def test_a_shard_is_brought_anew_where_its_server_tells_no_time(data, tmp_path, monkeypatch):
+    """Though it is as long as the old one."""
+    send = Handler.send_header
+    monkeypatch.setattr(
+        Handler, "send_header", lambda self, *of: None if of[0] in UNTOLD else send(self, *of)
+    )
+    source, copy = shutil.copytree(data, tmp_path / "source"), tmp_path / "copy"
+    shard = source / "train/000000.tar"
+    with FaultyServer(source) as server:
+        stage.main([server.url, str(copy)])
+        shard.write_bytes(bytes(shard.stat().st_size))
+        stage.main([server.url, str(copy)])
+    assert (copy / "train/000000.tar").read_bytes() == shard.read_bytes()
+
+
+def test_an_object_that_is_replaced_while_it_is_copied_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "PART", 10)
+    (tmp_path / "x").write_bytes(bytes(20))
+    with FaultyServer(tmp_path) as server:
+        parts = sources.ObjectStore(server.url).chunks("x")
+        next(parts)
+        os.utime(tmp_path / "x", (1, 1))
+        with pytest.raises(BadInput, match="/x was replaced while it was copied: start again"):
+            next(parts)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -32,13 +33,14 @@ ELSEWHERE = {
     "scancel ": "tests/slurm",
     "python -m benchmarks.study --quick": "tests/parallel/benchmarks/test_study_runs.py",
     "horovodrun -np 8 python examples/mask_rcnn.py": "tests/parallel/examples",
+    'python -c "import torchvision': "tests/unit/weights",  # from the network
+    'python -c "import timm': "tests/unit/weights",
 }
 SMALL = "--model resnet8 --resolution 16 --val-resize 16 --batch-per-worker 64 --epochs 1"
 SMALLER = [  # what stands in a page, and what is run
     (r"--model timm/regnety_002", "--model timm/test_byobnet --resolution 64 --val-resize 64"),
     (r"--model mobilenet_v3_small", "--model mobilenet_v3_small --resolution 64 --val-resize 64"),
     (r"-np (8|16|256)\b", "-np 2"),
-    (r"-H node01:8,node02:8,\.\.\. ", ""),
     (r"--hostfile hosts|--map-by ppr:\d:node", ""),
     (r"--network-interface eth0", "--network-interface lo"),
     (r"--min-np 8 --max-np 32", "--min-np 1 --max-np 2"),
@@ -61,6 +63,7 @@ SMALLER = [  # what stands in a page, and what is run
     (r"/shared/run\b", "shared/run"),
     (r"/shared/", "shared/"),
     (r"\bTARS /data/imagenet\b", "tars data/from-tars"),
+    (r"--data /data/my-images", "--data /data/imagenet"),
     (r"/(data|local)/", r"\1/"),
     (r"train_imagenet\.py", f"train_imagenet.py {SMALL}"),
     (r"(hvd_utils\.preflight)", r"\1 --quick --gpu-rate 100"),
@@ -114,6 +117,7 @@ def folder(tmp_path_factory) -> Path:
     imagenet = root / "data/imagenet"
     write_jpegs(imagenet / "train", {"ant": 100, "bee": 100, "cat": 100}, seed=1)
     write_jpegs(imagenet / "val", {"ant": 10, "bee": 20, "cat": 20}, seed=2)
+    shutil.copytree(imagenet / "train/ant", root / "data/my-images/train/ant")
     write_tars(root / "tars")
     for split in ("train", "val"):
         (root / "data/shards" / split).mkdir(parents=True)

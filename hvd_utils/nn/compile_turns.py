@@ -30,7 +30,7 @@ def share_caches() -> Path:
     folder = Path(tempfile.gettempdir(), f"torchinductor-{os.getuid()}")
     folder = Path(os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder)))
     os.environ.setdefault("TRITON_CACHE_DIR", str(folder / "triton"))
-    torch._inductor.config.fx_graph_cache = True  # not yet the default of PyTorch 2.4
+    torch._inductor.config.fx_graph_cache = True  # the others find what the first compiled
     return folder
 
 

@@ -256,14 +256,10 @@ start() {
     data=$STAGE_TO
   fi
   if ((code == 0 && ${PREFLIGHT:-1})); then
-    local known=() previous='' shared='^--(recipe|workers|device|decode|cache|cache-size|model|init|track)'
-    for argument in "$@"; do # those of the job's settings that preflight has too
-      [[ ! $previous =~ $shared$ ]] || known+=("$previous" "$argument")
-      [[ ! $argument =~ $shared= ]] || known+=("$argument")
-      previous=$argument
-    done
-    run "${mpi[@]}" "${on_all[@]}" \
-      "${inside[@]}" python -m hvd_utils.preflight --quick --data "$data" --output "$OUTPUT" "${known[@]}"
+    local other=()
+    [[ ${JOB:-train_imagenet.py} == *train_imagenet.py ]] || other=(--ignore-unknown)
+    run "${mpi[@]}" "${on_all[@]}" "${inside[@]}" \
+      python -m hvd_utils.preflight --quick "${other[@]}" --data "$data" --output "$OUTPUT" "$@"
     ((code != EXIT_BAD_INPUT)) || say "preflight failed (PREFLIGHT=0 leaves it out)"
   fi
   ((code != 0)) ||

@@ -68,21 +68,22 @@ def test_the_hosts_of_another_scheduler_become_mpiruns(site, tmp_path, variables
     assert "\n".join(lines) in done.stdout  # mpirun was given this file
 
 
-def test_preflight_is_given_the_settings_that_it_looks_at(site, tmp_path):
-    """However they are written; the job is given all."""
+def test_preflight_is_given_all_of_the_jobs_settings(site, tmp_path):
+    """It is refused none, so nothing is checked or measured that the job would not do."""
     stand_in(tmp_path / "bin", "mpirun", MPIRUN.replace("while", 'echo "$@"; while', 1))
     (tmp_path / "hosts").write_text("a slots=1\n")
-    given = ("--model", "resnet18", "--init=w.pt", "--epochs=2", "--cache-size", "1GB")
-    done = start(
-        "mpirun_hosts.sh", *given, PREFLIGHT="1", PBS_NODEFILE=str(tmp_path / "hosts"), **site
-    )
-    assert done.returncode == 0, done.stderr
-    preflight, job = (
-        next(line for line in done.stdout.splitlines() if program in line)
-        for program in ("hvd_utils.preflight", "train_imagenet.py")
-    )
-    assert preflight.endswith(" --model resnet18 --init=w.pt --cache-size 1GB")
-    assert job.endswith(" ".join(given))
+    given = ("--model", "resnet18", "--init=w.pt", "--on-bad-image", "skip", "--epochs=2")
+    hosts = {"PREFLIGHT": "1", "PBS_NODEFILE": str(tmp_path / "hosts")}
+    for job, left_out in ({}, False), ({"JOB": "another.py"}, True):
+        done = start("mpirun_hosts.sh", *given, **hosts, **job, **site)
+        assert done.returncode == 0, done.stderr
+        preflight, trained = (
+            next(line for line in done.stdout.splitlines() if f" {program} " in line)
+            for program in ("hvd_utils.preflight", job.get("JOB", "train_imagenet.py"))
+        )
+        assert preflight.endswith(" ".join(("", *given)))
+        assert trained.endswith(" ".join(("", *given)))
+        assert ("--ignore-unknown" in preflight) == left_out
 
 
 def test_what_is_set_for_the_libraries_reaches_the_ranks_of_every_node(site, tmp_path):

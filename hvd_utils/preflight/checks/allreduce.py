@@ -66,7 +66,7 @@ class NetworkCheck:
 
     def _on_gpus(self) -> bool:
         """Whether the ranks train on GPUs; where there is no sign of one, no child is asked."""
-        if self.options.device == "cpu" or not unused_gpu(Path("/"), os.environ):
+        if self.lead.here.settings.device == "cpu" or not unused_gpu(Path("/"), os.environ):
             return False
         answers = self.lead.ask("child", self._limit(60, 15), "devices", job="device")
         return set(answers.facts.values()) == {"cuda"}  # else the checks of GPUs tell

@@ -108,10 +108,10 @@ class Preflight:
             local = {}
             for ranks in self._nodes():
                 local |= {rank: (number, len(ranks)) for number, rank in enumerate(ranks)}
-            self._add(*gpu.judge(facts("gpu"), hosts, local, self.options.device))
+            self._add(*gpu.judge(facts("gpu"), hosts, local, self.settings.device))
 
     def _output(self) -> None:
-        folder = self.options.output
+        folder = self.settings.output
         if folder is None:
             self._add(Verdict("output", SKIP, "no --output"))
             return
@@ -142,7 +142,7 @@ class Preflight:
         limit = self._limit(max(60, self.options.time_limit / 3), self.options.time_limit / 2)
         answers = self._child("imports", "imports", limit)
         if answers.facts:
-            self._add(judge_build(answers.facts, self.lead.hosts, self.options.device))
+            self._add(judge_build(answers.facts, self.lead.hosts, self.settings.device))
 
     def _data(self) -> None:
         answers = self._child("data", "data", self._limit(60, 12), self._leaders,
@@ -154,7 +154,7 @@ class Preflight:
             self.figures["data"] = {key: fact[key] for key in ("images", "classes", "bytes", "how")}
 
     def _decode(self) -> None:
-        if decode.is_skipped(self.settings, self.options.device):
+        if decode.is_skipped(self.settings, self.settings.device):
             self._add(decode.SKIPPED)
             return
         answers = self.lead.ask("child", self._limit(90, 20), "decode", self._leaders,

@@ -73,7 +73,8 @@ def sees(here: ThisRank, limit: float, path: str) -> bool:
 
 def child(here: ThisRank, limit: float, job: str, **arguments: Any) -> Any:
     """Have the child do a job; see ``child_tasks``."""
-    place = {"rank": here.rank, "local_rank": here.local_rank, "local_size": here.local_size}
+    place = {"rank": here.rank, "size": here.size}
+    place |= {"local_rank": here.local_rank, "local_size": here.local_size}
     settings = here.settings.model_dump(mode="json")
     if here.child is None:
         here.child = Child()

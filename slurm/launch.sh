@@ -258,9 +258,10 @@ start() {
   if ((code == 0 && ${PREFLIGHT:-1})); then
     local other=()
     [[ ${JOB:-train_imagenet.py} == *train_imagenet.py ]] || other=(--ignore-unknown)
-    run "${mpi[@]}" "${on_all[@]}" "${inside[@]}" \
-      python -m hvd_utils.preflight --quick "${other[@]}" --data "$data" --output "$OUTPUT" "$@"
-    ((code != EXIT_BAD_INPUT)) || say "preflight failed (PREFLIGHT=0 leaves it out)"
+    # shellcheck disable=SC2086 # several arguments
+    run "${mpi[@]}" "${on_all[@]}" "${inside[@]}" python -m hvd_utils.preflight \
+      --quick ${PREFLIGHT_ARGS:-} "${other[@]}" --data "$data" --output "$OUTPUT" "$@"
+    ((code == 0)) || [[ -n $told ]] || say "preflight failed (PREFLIGHT=0 leaves it out)"
   fi
   ((code != 0)) ||
     run "${mpi[@]}" "${on_all[@]}" "${output[@]}" \

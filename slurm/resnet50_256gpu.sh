@@ -30,6 +30,7 @@ set -euo pipefail
 : "${NETWORK_INTERFACE:=}"        # as eth0, for NCCL and MPI (default: all but lo and docker0)
 : "${STAGE_TO:=}"                 # copy the data to this local folder of every node first
 : "${PREFLIGHT:=1}"               # 0: do not check nodes, links and data before training
+: "${PREFLIGHT_ARGS:=}"           # its own options, as "--time-limit 300 --skip input"
 : "${MAX_FAILURES:=3}"            # restarts in a row without a new checkpoint, before it gives up
 : "${CONTAINER:=}"                # an image of containers/imagenet.def that brings Python and the rest
 : "${LAUNCHER:=mpirun}"           # or srun, where Slurm has its PMIx plugin

@@ -42,7 +42,7 @@ def test_bad_options_are_refused_in_one_line(arguments, message):
 
 def test_options_choose_recipe_limit_and_checks():
     options, settings = read_options(["--data", "digits", "--quick"], {})
-    assert (options.time_limit, settings.recipe) == (30, "paper")
+    assert (options.time_limit, settings.recipe) == (120, "paper")
     options, settings = read_options(["--skip", "gpu"], {"IMAGENET_DIR": "/data"})
     assert (options.time_limit, settings.recipe, settings.data) == (120, "paper", "/data")
     assert "gpu" not in options.checks

@@ -166,7 +166,7 @@ describe_mpirun() {
   #   OMPI_MCA_pml=ucx              Open MPI over InfiniBand (UCX), where the site built it so
   # All variables of these names go to all ranks, but what a container's runtime says of one node:
   local name
-  for name in $(compgen -e | grep -E '^(PATH|LD_LIBRARY_PATH|PYTHONPATH|TORCH.*|(NCCL|HOROVOD|UCX|OMP|OPENBLAS|CUDA_DEVICE|PYTORCH|CUBLAS|NVIDIA|DALI|TRITON|HF|AWS|APPTAINER|SINGULARITY)_.*)$'); do
+  for name in $(compgen -e | grep -E '^(PATH|LD_LIBRARY_PATH|PYTHONPATH|TORCH.*|(NCCL|HOROVOD|UCX|OMP|OPENBLAS|CUDA_DEVICE|PYTORCH|CUBLAS|NVIDIA|DALI|TRITON|HF|AWS|MLFLOW|WANDB|APPTAINER|SINGULARITY)_.*)$'); do
     [[ $name =~ ^NVIDIA_(VISIBLE_DEVICES|DRIVER_CAPABILITIES|REQUIRE_.*)$ ]] || mpi+=(-x "$name")
   done
 }

@@ -97,6 +97,8 @@ def test_what_is_set_for_the_libraries_reaches_the_ranks_of_every_node(site, tmp
         "NVIDIA_TF32_OVERRIDE",
         "TRITON_CACHE_DIR",
         "HF_HOME",
+        "MLFLOW_TRACKING_URI",
+        "WANDB_API_KEY",
     ]
     own = ["NVIDIA_VISIBLE_DEVICES", "MY_TORCH"]
     given = dict.fromkeys([*passed, *own], "1")

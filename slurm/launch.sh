@@ -263,9 +263,12 @@ start() {
       --quick ${PREFLIGHT_ARGS:-} "${other[@]}" --data "$data" --output "$OUTPUT" "$@"
     ((code == 0)) || [[ -n $told ]] || say "preflight failed (PREFLIGHT=0 leaves it out)"
   fi
-  ((code != 0)) ||
+  if ((code == 0)); then
     run "${mpi[@]}" "${on_all[@]}" "${output[@]}" \
       "${rank[@]}" "${inside[@]}" python "${JOB:-train_imagenet.py}" --data "$data" --output "$OUTPUT" "$@"
+  elif [[ -n $told ]] && ((code != EXIT_BAD_INPUT)); then # by the signal, which is no failure
+    code=$EXIT_RESUME
+  fi
 }
 
 # Check the variables, make OUTPUT, and find Python, the container and the launcher. Takes the job's options.

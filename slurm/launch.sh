@@ -224,7 +224,7 @@ requeue() {
   # The last task of a job array has the array's own number, which would stand for all of them.
   local state job=$SLURM_JOB_ID
   [[ -z ${SLURM_ARRAY_JOB_ID:-} ]] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
-  state=$(squeue -h -j "$job" -o %T)
+  state=$(squeue -h -j "$job" -o %T) || state=RUNNING # the controller is busy, perhaps
   [[ $state == RUNNING ]] || { # somebody else decided: scancel, or scontrol requeue
     say "job $job is $state: left as it is"
     return 0

@@ -237,6 +237,15 @@ requeue() {
   fi
 }
 
+# Makes on every node the folders of its own that CONTAINER is bound to. Leaves the exit code in `code`.
+make_bound_folders() {
+  local folder bound=("${STAGE_TO:-}" "$cache")
+  code=0
+  for folder in ${CONTAINER:+"${bound[@]}"}; do
+    [[ -z $folder ]] || ((code != 0)) || run "${mpi[@]}" "${on_each_node[@]}" mkdir -p "$folder"
+  done
+}
+
 # One start: stage, check, train. Leaves the exit code in `code`.
 start() {
   logs=$OUTPUT/logs/$(date +%Y%m%d-%H%M%S)
@@ -244,12 +253,8 @@ start() {
   describe_output
   record_environment "$@"
   say "output $OUTPUT, logs $logs"
-  local data=$DATA argument
-  code=0
-  local bound=("${STAGE_TO:-}" "$cache")
-  for argument in ${CONTAINER:+"${bound[@]}"}; do
-    [[ -z $argument ]] || ((code != 0)) || run "${mpi[@]}" "${on_each_node[@]}" mkdir -p "$argument"
-  done
+  local data=$DATA
+  make_bound_folders
   if [[ -n ${STAGE_TO:-} ]]; then
     ((code != 0)) ||
       run "${mpi[@]}" "${on_each_node[@]}" "${inside[@]}" python -m dali_pipeline.stage "$DATA" "$STAGE_TO"

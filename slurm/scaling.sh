@@ -39,7 +39,11 @@ done
 REPO=$(realpath "$REPO")
 # shellcheck source=slurm/launch.sh
 source "$REPO/slurm/launch.sh"
-prepare
+prepare "$@"
+logs=$OUTPUT/logs
+make_output "$logs"
+make_bound_folders
+((code == 0)) || exit "$code"
 
 # measure NODES KIND ARGUMENTS...: a run on so many nodes, unless it is done already.
 measure() {

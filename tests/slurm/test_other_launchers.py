@@ -132,6 +132,19 @@ def test_a_job_is_requeued_though_slurm_is_too_busy_to_tell_its_state(slurm, tmp
     assert done.returncode == EXIT_RESUME
 
 
+def test_a_prolonged_run_that_is_told_to_stop_while_it_stages_is_requeued(slurm, tmp_path):
+    """The end in its log is of the launch before."""
+    stages = "kill -USR1 $PPID; exec sleep 240\n"  # which the launch script passes on to it
+    stand_in(tmp_path / "bin", "mpirun", MPIRUN.partition("while")[0] + stages)
+    stand_in(tmp_path / "bin", "squeue", "#!/bin/sh\necho RUNNING\n")
+    stand_in(tmp_path / "bin", "scontrol", "#!/bin/sh\nexit 1\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/metrics.jsonl").write_text('{"event": "end"}\n')
+    done = start("resnet50_256gpu.sh", "--epochs", 100, STAGE_TO=str(tmp_path / "local"), **slurm)
+    assert done.returncode == EXIT_RESUME, done.stdout + done.stderr
+    assert "told to stop: starting again" in done.stdout
+
+
 def test_each_node_has_the_cache_of_a_measured_container(slurm, tmp_path):
     version = '[[ $* != *--version ]] || echo "mpirun (Open MPI) 5.0.0"'
     stand_in(tmp_path / "bin", "apptainer", f"#!/bin/bash\n{version}\n")

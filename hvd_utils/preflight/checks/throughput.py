@@ -41,6 +41,7 @@ def training_rate(
     """
     import torch
 
+    from hvd_utils.networks.freezing import freeze, training_mode
     from hvd_utils.nn.batch_norm import normalise_by_worker
     from hvd_utils.nn.compile import tune_model
     from hvd_utils.nn.cpu import compute_on
@@ -62,10 +63,11 @@ def training_rate(
         settings.resolution,
         parameter_dtype(settings.precision),
     )
-    model = recipe_model(settings, classes).to(device, dtype).train()
+    model = recipe_model(settings, classes).to(device, dtype)
     set_matmul_precision(settings.precision, device)
+    freeze(model, settings.freeze)
     normalise_by_worker(model, [range(fuse)], settings.batch_per_worker)
-    tune_model(model, settings.model_copy(update={"compile": "none"}), device)
+    tune_model(training_mode(model), settings.model_copy(update={"compile": "none"}), device)
     optimizer = torch.optim.SGD(
         model.parameters(), 1e-3, settings.momentum, nesterov=settings.nesterov, fused=True
     )
@@ -85,7 +87,7 @@ def training_rate(
     return {
         "rate": steps * batch / taken,
         "batch": batch,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "device": device.type,
     }
 

@@ -26,6 +26,19 @@ def test_fused_workers_are_normalised_each_by_itself(monkeypatch):
     assert set(seen) == {(4, 2)}
 
 
+def test_frozen_parameters_are_not_trained():
+    """Nor are their gradients summed."""
+    trained = []
+    for frozen in ("", "fc"):
+        settings = Settings(
+            recipe="test", model="resnet8", resolution=16, workers=1, batch_per_worker=2,
+            freeze=frozen,
+        )  # fmt: skip
+        found = training_rate(settings, torch.device("cpu"), 1, 1, 10, 0.0)
+        trained.append(found["parameters"])
+    assert trained[0] - trained[1] == (64 + 1) * 10  # the last layer's weights and biases
+
+
 @pytest.mark.parametrize(
     ("workers", "ranks", "fuse", "images"),
     [

@@ -166,7 +166,7 @@ describe_mpirun() {
   #   OMPI_MCA_pml=ucx              Open MPI over InfiniBand (UCX), where the site built it so
   # All variables of these names go to all ranks, but what a container's runtime says of one node:
   local name
-  for name in $(compgen -e | grep -E '^(PATH|LD_LIBRARY_PATH|PYTHONPATH|TORCH.*|(NCCL|HOROVOD|UCX|OMP|OPENBLAS|CUDA_DEVICE|PYTORCH|CUBLAS|NVIDIA|DALI|TRITON|HF|AWS|APPTAINER|SINGULARITY)_.*)$'); do
+  for name in $(compgen -e | grep -E '^(PATH|LD_LIBRARY_PATH|PYTHONPATH|TORCH.*|(NCCL|HOROVOD|UCX|OMP|OPENBLAS|CUDA_DEVICE|PYTORCH|CUBLAS|NVIDIA|DALI|TRITON|HF|AWS|MLFLOW|WANDB|APPTAINER|SINGULARITY)_.*)$'); do
     [[ $name =~ ^NVIDIA_(VISIBLE_DEVICES|DRIVER_CAPABILITIES|REQUIRE_.*)$ ]] || mpi+=(-x "$name")
   done
 }
@@ -224,7 +224,7 @@ requeue() {
   # The last task of a job array has the array's own number, which would stand for all of them.
   local state job=$SLURM_JOB_ID
   [[ -z ${SLURM_ARRAY_JOB_ID:-} ]] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
-  state=$(squeue -h -j "$job" -o %T)
+  state=$(squeue -h -j "$job" -o %T) || state=RUNNING # the controller is busy, perhaps
   [[ $state == RUNNING ]] || { # somebody else decided: scancel, or scontrol requeue
     say "job $job is $state: left as it is"
     return 0
@@ -237,6 +237,15 @@ requeue() {
   fi
 }
 
+# Makes on every node the folders of its own that CONTAINER is bound to. Leaves the exit code in `code`.
+make_bound_folders() {
+  local folder bound=("${STAGE_TO:-}" "$cache")
+  code=0
+  for folder in ${CONTAINER:+"${bound[@]}"}; do
+    [[ -z $folder ]] || ((code != 0)) || run "${mpi[@]}" "${on_each_node[@]}" mkdir -p "$folder"
+  done
+}
+
 # One start: stage, check, train. Leaves the exit code in `code`.
 start() {
   logs=$OUTPUT/logs/$(date +%Y%m%d-%H%M%S)
@@ -244,31 +253,27 @@ start() {
   describe_output
   record_environment "$@"
   say "output $OUTPUT, logs $logs"
-  local data=$DATA argument
-  code=0
-  local bound=("${STAGE_TO:-}" "$cache")
-  for argument in ${CONTAINER:+"${bound[@]}"}; do
-    [[ -z $argument ]] || ((code != 0)) || run "${mpi[@]}" "${on_each_node[@]}" mkdir -p "$argument"
-  done
+  local data=$DATA
+  make_bound_folders
   if [[ -n ${STAGE_TO:-} ]]; then
     ((code != 0)) ||
       run "${mpi[@]}" "${on_each_node[@]}" "${inside[@]}" python -m dali_pipeline.stage "$DATA" "$STAGE_TO"
     data=$STAGE_TO
   fi
   if ((code == 0 && ${PREFLIGHT:-1})); then
-    local known=() previous='' shared='^--(recipe|workers|device|decode|cache|cache-size|model|init|track)'
-    for argument in "$@"; do # those of the job's settings that preflight has too
-      [[ ! $previous =~ $shared$ ]] || known+=("$previous" "$argument")
-      [[ ! $argument =~ $shared= ]] || known+=("$argument")
-      previous=$argument
-    done
-    run "${mpi[@]}" "${on_all[@]}" \
-      "${inside[@]}" python -m hvd_utils.preflight --quick --data "$data" --output "$OUTPUT" "${known[@]}"
-    ((code != EXIT_BAD_INPUT)) || say "preflight failed (PREFLIGHT=0 leaves it out)"
+    local other=()
+    [[ ${JOB:-train_imagenet.py} == *train_imagenet.py ]] || other=(--ignore-unknown)
+    # shellcheck disable=SC2086 # several arguments
+    run "${mpi[@]}" "${on_all[@]}" "${inside[@]}" python -m hvd_utils.preflight \
+      --quick ${PREFLIGHT_ARGS:-} "${other[@]}" --data "$data" --output "$OUTPUT" "$@"
+    ((code == 0)) || [[ -n $told ]] || say "preflight failed (PREFLIGHT=0 leaves it out)"
   fi
-  ((code != 0)) ||
+  if ((code == 0)); then
     run "${mpi[@]}" "${on_all[@]}" "${output[@]}" \
       "${rank[@]}" "${inside[@]}" python "${JOB:-train_imagenet.py}" --data "$data" --output "$OUTPUT" "$@"
+  elif [[ -n $told ]] && ((code != EXIT_BAD_INPUT)); then # by the signal, which is no failure
+    code=$EXIT_RESUME
+  fi
 }
 
 # Check the variables, make OUTPUT, and find Python, the container and the launcher. Takes the job's options.

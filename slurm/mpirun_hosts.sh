@@ -59,7 +59,7 @@ else
   exit 2
 fi
 : "${DATA:=${IMAGENET_DIR:-}}"
-: "${OUTPUT:?set it to the folder of the run: a restart goes on there}"
+[[ -n ${OUTPUT:-} ]] || die "OUTPUT is not set: set it to the folder of the run, where a restart goes on"
 if [[ -n $scheduler ]]; then
   make_output "$OUTPUT/logs"
   HOSTFILE=$OUTPUT/logs/hosts

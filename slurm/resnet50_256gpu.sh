@@ -4,6 +4,7 @@
 #   sbatch slurm/resnet50_256gpu.sh                  from the repository's root
 #   sbatch --nodes=4 slurm/resnet50_256gpu.sh        the same 256 workers, on 32 GPUs
 #   sbatch slurm/resnet50_256gpu.sh --epochs 100     the job's own settings come last
+#   sbatch slurm/resnet50_256gpu.sh --recipe lars-32k   a recipe with its own number of workers
 #   scancel --batch --signal=USR1 JOBID              save now and requeue; scancel JOBID ends it
 #
 # Before the time limit the job saves, requeues itself and goes on, until it is done; so any limit
@@ -30,6 +31,7 @@ set -euo pipefail
 : "${NETWORK_INTERFACE:=}"        # as eth0, for NCCL and MPI (default: all but lo and docker0)
 : "${STAGE_TO:=}"                 # copy the data to this local folder of every node first
 : "${PREFLIGHT:=1}"               # 0: do not check nodes, links and data before training
+: "${PREFLIGHT_ARGS:=}"           # its own options, as "--time-limit 300 --skip input"
 : "${MAX_FAILURES:=3}"            # restarts in a row without a new checkpoint, before it gives up
 : "${CONTAINER:=}"                # an image of containers/imagenet.def that brings Python and the rest
 : "${LAUNCHER:=mpirun}"           # or srun, where Slurm has its PMIx plugin
@@ -50,4 +52,8 @@ done
 REPO=$(realpath "$REPO")
 # shellcheck source=slurm/launch.sh
 source "$REPO/slurm/launch.sh"
-launch --workers 256 "$@"
+[[ -n ${SLURM_JOB_ID:-} ]] ||
+  die "this is a job of Slurm: submit it with sbatch (without Slurm: slurm/mpirun_hosts.sh)"
+workers=(--workers 256) # the paper's k; a recipe that is named has its own, or one worker a process
+[[ " $*" != *' --recipe'[\ =]* ]] || workers=()
+launch "${workers[@]}" "$@"

@@ -19,7 +19,10 @@
 #SBATCH --signal=B:USR1@120
 #SBATCH --output=%x-%A_%a.out
 set -euo pipefail
-: "${SLURM_ARRAY_TASK_ID:?this is a job array: submit it with sbatch}"
+[[ -n ${SLURM_ARRAY_TASK_ID:-} ]] || {
+  echo "launch: error: this is a job array of Slurm: submit it with sbatch" >&2
+  exit 2
+}
 
 OUTPUT=${OUTPUT:-runs/$SLURM_JOB_NAME-$SLURM_ARRAY_JOB_ID}/seed-$SLURM_ARRAY_TASK_ID
 submitted=$(scontrol show job "$SLURM_JOB_ID" 2>/dev/null | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' | head -n 1 || true)

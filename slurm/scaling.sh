@@ -25,8 +25,11 @@ set -euo pipefail
 : "${OUTPUT:=runs/${SLURM_JOB_NAME:-scaling}-${SLURM_JOB_ID:-local}}"
 : "${VENV:=}" "${MODULES:=}" "${NETWORK_INTERFACE:=}" "${CONTAINER:=}" "${LAUNCHER:=mpirun}"
 : "${RANKS_PER_NODE:=${SLURM_NTASKS_PER_NODE:-8}}"
-: "${SLURM_JOB_NUM_NODES:?this is a job of Slurm: submit it with sbatch}"
 
+[[ -n ${SLURM_JOB_NUM_NODES:-} ]] || {
+  echo "launch: error: this is a job of Slurm: submit it with sbatch" >&2
+  exit 2
+}
 submitted=$(scontrol show job "${SLURM_JOB_ID:-0}" 2>/dev/null | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' | head -n 1 || true)
 for REPO in "${REPO:-}" "${SLURM_SUBMIT_DIR:-}" "$(dirname "${submitted:-.}")/.."; do
   [[ ! -f $REPO/slurm/launch.sh ]] || break
@@ -39,7 +42,11 @@ done
 REPO=$(realpath "$REPO")
 # shellcheck source=slurm/launch.sh
 source "$REPO/slurm/launch.sh"
-prepare
+prepare "$@"
+logs=$OUTPUT/logs
+make_output "$logs"
+make_bound_folders
+((code == 0)) || exit "$code"
 
 # measure NODES KIND ARGUMENTS...: a run on so many nodes, unless it is done already.
 measure() {

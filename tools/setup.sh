@@ -55,7 +55,8 @@ compiler=${CXX:-$(command -v g++ >/dev/null && echo g++ || echo c++)}
 command -v "${compiler%% *}" >/dev/null ||
   die "no C++ compiler${CXX:+ $CXX}: install one (Debian: apt-get install g++), or load your site's module"
 if [[ $compiler == *g++* && $compiler != *clang* ]]; then
-  gcc=$("${compiler##* }" -dumpversion)
+  # shellcheck disable=SC2086 # as `ccache g++` or `g++ -m64`
+  gcc=$($compiler -dumpversion)
   ((${gcc%%.*} >= 11)) ||
     die "$compiler is version $gcc, but PyTorch's headers need C++20: install GCC 11 or newer (CXX names it), or load your site's module"
 fi

@@ -29,7 +29,12 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     Without --recipe the recipe is ``paper`` where data is named, ``demo`` where not.
     Raises BadInput naming the setting, its value and its bound.
     """
-    given = vars(_parser().parse_args(arguments))
+    return settings_of(vars(_parser().parse_args(arguments)), environment)
+
+
+def settings_of(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    """Return the settings of parsed ``flags``, by name; see ``load_settings``."""
+    given = dict(flags)
     imagenet = environment.get("IMAGENET_DIR")
     if "" in (given.get("recipe"), given.get("output")):
         raise BadInput("--recipe and --output take a name, not an empty text (--help)")
@@ -118,8 +123,11 @@ def _suggest(name: str) -> str:
     return f": did you mean {close[0]}?" if close else ": --help lists all settings"
 
 
-class _Parser(Parser):
+class SettingsParser(Parser):
+    """A parser of settings, which suggests the one that may have been meant."""
+
     def error(self, message: str) -> NoReturn:
+        """Raise BadInput; see ``argparse``."""
         _, _, unknown = message.partition("unrecognized arguments: ")
         if unknown:
             flag = unknown.split()[0].partition("=")[0]
@@ -143,17 +151,23 @@ def _metavar(annotation: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Build the command line from the declarations; values are checked later, with the recipe's."""
-    parser = _Parser(
+    parser = SettingsParser(
         prog="train_imagenet.py",
         description="Train a ResNet by the recipe of Goyal et al. 2017 on any number of workers.",
         epilog="Launch with horovodrun, mpirun or srun; alone, it is one worker. "
         "Defaults are the paper's; a recipe file overrides them, a flag overrides both.",
-        argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
+    add_settings(parser)
+    return parser
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the declared settings; values are checked later, with the recipe's."""
+    left_out = argparse.SUPPRESS  # what is not given has no name among the parsed flags
     parser.add_argument(
         "--recipe",
+        default=left_out,
         metavar="NAME",
         help="name of a file in recipes/ or path of one (default: paper with --data, else demo)",
     )
@@ -168,10 +182,9 @@ def _parser() -> argparse.ArgumentParser:
                 default = f"{default:.4g}"
             text = f"{field.description} (default: {'none' if default is None else default})"
             if "bool" in str(field.annotation):
-                group.add_argument(
-                    flag, dest=name, action=argparse.BooleanOptionalAction, help=text
-                )
+                switch = argparse.BooleanOptionalAction
+                group.add_argument(flag, dest=name, action=switch, help=text, default=left_out)
             else:
                 metavar = _metavar(str(field.annotation))
-                group.add_argument(flag, dest=name, metavar=metavar, help=text.replace("%", "%%"))
-    return parser
+                text = text.replace("%", "%%")
+                group.add_argument(flag, dest=name, metavar=metavar, help=text, default=left_out)

@@ -20,9 +20,13 @@ from hvd_utils.run.event_log import last_event
 from hvd_utils.run.folder import list_checkpoints, step_of
 
 RECORD = "restarts.json"
+EXIT_NO_START = 213  # of Open MPI 5's mpirun, where no place is found for the ranks
 NEVER_AGAIN = {
-    EXIT_BAD_INPUT: "what was given cannot work; the line that begins with 'error' says what",
+    EXIT_BAD_INPUT: "what was given cannot work; the line with 'error', or preflight's table, says "
+    "what",
     EXIT_INTERRUPTED: "it was interrupted",
+    EXIT_NO_START: "mpirun could not start the ranks; its text above says why (RANKS_PER_NODE, or "
+    "the host file's slots)",
 }
 
 
@@ -55,7 +59,10 @@ class Verdict:
 
 def judge(ended: Ended, before: Restarts, max_failures: int) -> Verdict:
     """Return what follows an end: at most ``max_failures`` restarts in a row without progress."""
-    if ended.finished and (ended.code == 0 or ended.told):
+    # Told to stop, a run whose end is of an earlier launch leaves by EXIT_RESUME: it was prolonged.
+    if ended.finished and (
+        ended.code == 0 or (ended.told and ended.code not in (EXIT_BAD_INPUT, EXIT_RESUME))
+    ):
         return Verdict(0, "done", Restarts(step=ended.step))
     if ended.code in NEVER_AGAIN:
         reason = f"not started again: code {ended.code}, {NEVER_AGAIN[ended.code]}"

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from hvd_utils.cli.errors import EXIT_FAILED
 from hvd_utils.cli.run_main import GRACE_SECONDS, run_main
 from hvd_utils.preflight.options import NEED_A_CHILD, read_options
 from hvd_utils.preflight.start import check_launch, start_mpi
@@ -22,12 +23,11 @@ if TYPE_CHECKING:
     from hvd_utils.preflight.messages import Mailbox
     from hvd_utils.preflight.this_rank import ThisRank
 
-FAILED = 2
 LAST_RESORT = 3.0  # seconds after the time limit, when a rank leaves whatever it is doing
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Check, and leave with 0, or 2 if something failed; the ranks end together."""
+    """Check, and leave with the code of ``verdict.exit_code``; the ranks end together."""
     began = time.monotonic()
     check_launch(os.environ)
     options, settings = read_options(arguments)
@@ -62,8 +62,7 @@ def _lead(here: ThisRank, mail: Mailbox, began: float, until: float) -> NoReturn
 
     def break_off(why: str) -> None:
         if once.acquire(blocking=False):
-            show(lead, preflight, began, why)
-            _leave(here, FAILED)
+            _leave(here, show(lead, preflight, began, why))
 
     died = "ended by the launcher or the scheduler: a rank died, or the job was stopped"
     signal.signal(signal.SIGTERM, lambda *_: break_off(died))
@@ -89,7 +88,7 @@ def _serve(here: ThisRank, mail: Mailbox, until: float) -> NoReturn:
             f"{here.rank} ({here.host}): look at its process and its host",
             flush=True,
         )
-        _leave(here, FAILED)
+        _leave(here, EXIT_FAILED)
 
     _at(until + 2 * LAST_RESORT, orphaned)
     code = serve(here, mail, until + LAST_RESORT)

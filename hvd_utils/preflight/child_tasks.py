@@ -66,7 +66,8 @@ def compute(settings: Settings, place: Mapping[str, int], classes: int, seconds:
     """Measure images/s of training alone; see ``throughput``."""
     from hvd_utils.preflight.checks.throughput import training_rate
 
-    return training_rate(settings, _device(settings, place), _cores(place), classes, seconds)
+    where, ranks = _device(settings, place), place["size"]
+    return training_rate(settings, where, _cores(place), ranks, classes, seconds)
 
 
 def decode(settings: Settings, place: Mapping[str, int], afresh: bool) -> dict[str, Any]:

@@ -28,7 +28,8 @@ class Answers:
     def trouble(self, check: str, hosts: Mapping[int, str]) -> list[Verdict]:
         """Return a verdict for the ranks that could not do what was asked.
 
-        Where no rank was in time, the time was short; where some were, the others are at fault.
+        Where no rank was in time, the time was short; where some were, the others' machines are at
+        fault. What no rank can do is the job's.
         """
         if not self.errors:
             return []
@@ -38,7 +39,7 @@ class Answers:
         remedy = "see that rank's host: the same must work there as on the others"
         if not self.facts:
             remedy = "mend this before the job is started: it would fail in the same way"
-        return [Verdict(check, FAIL, told, remedy)]
+        return [Verdict(check, FAIL, told, remedy, machine=bool(self.facts))]
 
 
 class Coordinator:
@@ -124,7 +125,7 @@ class Coordinator:
         if self.silent:
             remedy = "look at process and host (stopped, swapping, cut off), or leave it out"
             told = self._told(self.silent, "since")
-            found.append(Verdict("ranks", FAIL, f"no answer from {told}", remedy))
+            found.append(Verdict("ranks", FAIL, f"no answer from {told}", remedy, True))
         late = {rank: what for rank, what in self.late.items() if rank not in self.silent}
         if late:
             remedy = "look what else runs on the host; raise --time-limit on a busy one"
@@ -145,7 +146,8 @@ class Coordinator:
             return []
         awaited = name_ranks(self.awaited, self.hosts)
         seen = f"broken off during {self.asking}; not yet heard of: {awaited}"
-        return [Verdict("ranks", FAIL, seen, "one of these may have died: look at their hosts")]
+        remedy = "one of these may have died: look at their hosts"
+        return [Verdict("ranks", FAIL, seen, remedy, machine=True)]
 
     def _gather(self, number: int, limit: float, what: str) -> None:
         awaited = self.awaited

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hvd_utils.preflight.verdict import FAIL, OK, WARN, Verdict, table, worst
+from hvd_utils.preflight.verdict import FAIL, OK, WARN, Verdict, exit_code, table, worst
 
 if TYPE_CHECKING:
     from hvd_utils.preflight.checks.table import Preflight
@@ -17,19 +17,19 @@ WORDS = {OK: "all is well", WARN: "warnings: it will run, see above", FAIL: "fai
 
 
 def show(lead: Coordinator, preflight: Preflight, began: float, broken_off: str = "") -> int:
-    """Print the table, write --json, and return the exit code: 2 if something failed, else 0.
+    """Print the table, write --json, and return the exit code; see ``exit_code``.
 
     ``broken_off`` is why not all checks were made.
     """
     verdicts = [*lead.verdicts(), *preflight.verdicts]
     if broken_off:
-        verdicts += [*lead.missing(), Verdict("preflight", FAIL, broken_off)]
+        verdicts += [*lead.missing(), Verdict("preflight", FAIL, broken_off, machine=True)]
     seconds = time.monotonic() - began
     print(f"preflight of {lead.here.size} ranks\n{table(verdicts)}")
     print(f"{WORDS[worst(verdicts)]} ({seconds:.0f} s)", flush=True)
     if lead.here.options.json:
         _write(lead, preflight, verdicts, seconds)
-    return 2 if worst(verdicts) == FAIL else 0
+    return exit_code(verdicts)
 
 
 def _write(

@@ -42,8 +42,8 @@ def local(here: ThisRank, limit: float) -> dict[str, Any]:
     if "software" in here.options.checks:
         facts["software"] = software.collect(software.mpi_name(MPI.Get_library_version()))
     if "node" in here.options.checks:
-        facts["node"] = node.collect(here.local_size, here.options.output)
-    if "gpu" in here.options.checks and here.options.device != "cpu":
+        facts["node"] = node.collect(here.local_size, here.settings.output)
+    if "gpu" in here.options.checks and here.settings.device != "cpu":
         facts["gpu"] = gpu.collect(limit)
     return facts
 
@@ -73,9 +73,9 @@ def sees(here: ThisRank, limit: float, path: str) -> bool:
 
 def child(here: ThisRank, limit: float, job: str, **arguments: Any) -> Any:
     """Have the child do a job; see ``child_tasks``."""
-    place = {"rank": here.rank, "local_rank": here.local_rank, "local_size": here.local_size}
+    place = {"rank": here.rank, "size": here.size}
+    place |= {"local_rank": here.local_rank, "local_size": here.local_size}
     settings = here.settings.model_dump(mode="json")
-    settings["device"] = here.options.device
     if here.child is None:
         here.child = Child()
     return here.child.ask(job, limit, settings=settings, place=place, **arguments)

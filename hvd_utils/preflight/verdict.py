@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hvd_utils.cli.errors import EXIT_BAD_INPUT, EXIT_FAILED
 from hvd_utils.cli.ranks import name_ranks, some
 
 OK, WARN, FAIL, SKIP = "ok", "warn", "fail", "skip"
@@ -13,14 +14,18 @@ OK, WARN, FAIL, SKIP = "ok", "warn", "fail", "skip"
 
 @dataclass(frozen=True)
 class Verdict:
-    """One line: check, ok, warn, fail or skip, what was seen; for warn and fail the remedy."""
+    """One line: check, ok, warn, fail or skip, what was seen; for warn and fail the remedy.
+
+    ``machine`` is whether a machine or the time failed, which another start may not meet again.
+    """
 
     check: str
     verdict: str
     seen: str
     remedy: str = ""
+    machine: bool = False
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, str | bool]:
         """Return this as plain values."""
         return asdict(self)
 
@@ -46,6 +51,14 @@ def worst(verdicts: Iterable[Verdict]) -> str:
     """Return the gravest verdict, ok where there is none."""
     found = {verdict.verdict for verdict in verdicts}
     return next((kind for kind in (FAIL, WARN) if kind in found), OK)
+
+
+def exit_code(verdicts: Iterable[Verdict]) -> int:
+    """Return 0, 1 where only machines or time failed, or 2 where another start fails as well."""
+    failed = [verdict for verdict in verdicts if verdict.verdict == FAIL]
+    if not failed:
+        return 0
+    return EXIT_FAILED if all(verdict.machine for verdict in failed) else EXIT_BAD_INPUT
 
 
 def table(verdicts: Sequence[Verdict]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.ranks import launched_rank
 from hvd_utils.config.settings import Settings
 
 PROJECT = "imagenet-in-1-hour"  # of wandb, or experiment of MLflow, where the user names none
@@ -42,8 +43,11 @@ TRACKERS = {
 
 
 def check_trackers(settings: Settings) -> None:
-    """Raise BadInput where a tracker that --track names cannot be used; imports none of them."""
-    for name in settings.track:
+    """Raise BadInput where a tracker that --track names cannot be used; imports none of them.
+
+    On rank 0, which alone sends to them: other hosts need neither package nor variables.
+    """
+    for name in settings.track if launched_rank() == 0 else ():
         check_tracker(name)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from support.launch_scripts import stand_in, start
-from support.launching import TINY
+from support.launching import REPOSITORY, TINY
 from support.slurm_job import Job
 
-from hvd_utils.cli.errors import EXIT_BAD_INPUT
+from hvd_utils.cli.errors import EXIT_BAD_INPUT, EXIT_RESUME
 from hvd_utils.run.event_log import read_events
 
 # Stands for mpirun: says its version, or which hosts it is given.
@@ -68,21 +68,95 @@ def test_the_hosts_of_another_scheduler_become_mpiruns(site, tmp_path, variables
     assert "\n".join(lines) in done.stdout  # mpirun was given this file
 
 
-def test_preflight_is_given_the_settings_that_it_looks_at(site, tmp_path):
-    """However they are written; the job is given all."""
+def test_preflight_is_given_all_of_the_jobs_settings(site, tmp_path):
+    """It is refused none, so nothing is checked or measured that the job would not do."""
     stand_in(tmp_path / "bin", "mpirun", MPIRUN.replace("while", 'echo "$@"; while', 1))
     (tmp_path / "hosts").write_text("a slots=1\n")
-    given = ("--model", "resnet18", "--init=w.pt", "--epochs=2", "--cache-size", "1GB")
-    done = start(
-        "mpirun_hosts.sh", *given, PREFLIGHT="1", PBS_NODEFILE=str(tmp_path / "hosts"), **site
-    )
+    given = ("--model", "resnet18", "--init=w.pt", "--on-bad-image", "skip", "--epochs=2")
+    hosts = {"PREFLIGHT": "1", "PBS_NODEFILE": str(tmp_path / "hosts")}
+    for job, left_out in ({}, False), ({"JOB": "another.py"}, True):
+        done = start("mpirun_hosts.sh", *given, **hosts, **job, **site)
+        assert done.returncode == 0, done.stderr
+        preflight, trained = (
+            next(line for line in done.stdout.splitlines() if f" {program} " in line)
+            for program in ("hvd_utils.preflight", job.get("JOB", "train_imagenet.py"))
+        )
+        assert preflight.endswith(" ".join(("", *given)))
+        assert trained.endswith(" ".join(("", *given)))
+        assert ("--ignore-unknown" in preflight) == left_out
+
+
+@pytest.fixture
+def slurm(site, tmp_path) -> dict[str, str]:
+    """The site in a job of Slurm, whose mpirun says what it is given and trains nothing."""
+    end = 'echo "{\\"event\\": \\"end\\"}" >"$OUTPUT/metrics.jsonl"'
+    told = f'echo "$@"; [[ $* != *train_imagenet* ]] || {end}'
+    stand_in(tmp_path / "bin", "mpirun", f"{MPIRUN.partition('while')[0]}{told}\n")
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1"}
+    return site | job | {"SLURM_SUBMIT_DIR": str(REPOSITORY)}
+
+
+@pytest.mark.parametrize(
+    ("given", "workers"),
+    [
+        (("--epochs", "2"), True),
+        (("--recipe-x", "lars-32k"), True),
+        (("--recipe", "lars-32k"), False),
+        (("--epochs=2", "--recipe=tables/1-baseline"), False),
+    ],
+)
+def test_a_recipe_that_is_named_keeps_its_own_workers(slurm, given, workers):
+    done = start("resnet50_256gpu.sh", *given, **slurm)
     assert done.returncode == 0, done.stderr
-    preflight, job = (
-        next(line for line in done.stdout.splitlines() if program in line)
-        for program in ("hvd_utils.preflight", "train_imagenet.py")
+    assert ("--workers 256" in done.stdout) == workers
+    assert " ".join(given) in done.stdout
+
+
+@pytest.mark.parametrize("script", ["resnet50_256gpu.sh", "resnet50_5seeds.sh", "scaling.sh"])
+def test_a_job_of_slurm_that_is_not_submitted_is_refused(site, script):
+    done = start(script, **site)
+    assert done.returncode == EXIT_BAD_INPUT
+    assert done.stderr.startswith("launch: error: this is a job")
+    assert "of Slurm: submit it with sbatch" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_job_is_requeued_though_slurm_is_too_busy_to_tell_its_state(slurm, tmp_path):
+    stand_in(tmp_path / "bin", "squeue", "#!/bin/sh\necho Socket timed out >&2; exit 1\n")
+    stand_in(
+        tmp_path / "bin", "scontrol", '#!/bin/sh\n[ $1 != requeue ] || echo "asked: $@"; exit 1\n'
     )
-    assert preflight.endswith(" --model resnet18 --init=w.pt --cache-size 1GB")
-    assert job.endswith(" ".join(given))
+    stand_in(tmp_path / "bin", "mpirun", MPIRUN.partition("while")[0] + "exit 75\n")
+    done = start("resnet50_256gpu.sh", **slurm)
+    assert "asked: requeue 7\n" in done.stdout, done.stderr
+    assert done.returncode == EXIT_RESUME
+
+
+def test_a_prolonged_run_that_is_told_to_stop_while_it_stages_is_requeued(slurm, tmp_path):
+    """The end in its log is of the launch before."""
+    stages = "kill -USR1 $PPID; exec sleep 240\n"  # which the launch script passes on to it
+    stand_in(tmp_path / "bin", "mpirun", MPIRUN.partition("while")[0] + stages)
+    stand_in(tmp_path / "bin", "squeue", "#!/bin/sh\necho RUNNING\n")
+    stand_in(tmp_path / "bin", "scontrol", "#!/bin/sh\nexit 1\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/metrics.jsonl").write_text('{"event": "end"}\n')
+    done = start("resnet50_256gpu.sh", "--epochs", 100, STAGE_TO=str(tmp_path / "local"), **slurm)
+    assert done.returncode == EXIT_RESUME, done.stdout + done.stderr
+    assert "told to stop: starting again" in done.stdout
+
+
+def test_each_node_has_the_cache_of_a_measured_container(slurm, tmp_path):
+    version = '[[ $* != *--version ]] || echo "mpirun (Open MPI) 5.0.0"'
+    stand_in(tmp_path / "bin", "apptainer", f"#!/bin/bash\n{version}\n")
+    (tmp_path / "image.sif").touch()
+    cache = tmp_path / "cache"
+    container = {"CONTAINER": str(tmp_path / "image.sif")}
+    done = start("scaling.sh", "--cache", cache, **slurm | container)
+    assert done.returncode == 0, done.stderr
+    made, *measured = (line for line in done.stdout.splitlines() if str(cache) in line)
+    assert made.endswith(f"mkdir -p {cache}")
+    assert measured
+    assert all(f"--bind {cache} " in line for line in measured)
 
 
 def test_what_is_set_for_the_libraries_reaches_the_ranks_of_every_node(site, tmp_path):
@@ -96,6 +170,8 @@ def test_what_is_set_for_the_libraries_reaches_the_ranks_of_every_node(site, tmp
         "NVIDIA_TF32_OVERRIDE",
         "TRITON_CACHE_DIR",
         "HF_HOME",
+        "MLFLOW_TRACKING_URI",
+        "WANDB_API_KEY",
     ]
     own = ["NVIDIA_VISIBLE_DEVICES", "MY_TORCH"]
     given = dict.fromkeys([*passed, *own], "1")
@@ -127,8 +203,7 @@ def test_srun_is_refused_where_it_cannot_start_ranks(site, tmp_path):
     slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NUM_NODES": "2"}
     for variables, said in (
         (slurm, f"srun --mpi=pmix does not start ranks ({error}): leave out LAUNCHER"),
-        ({}, "LAUNCHER=srun works inside a job of Slurm"),
-        ({"LAUNCHER": "prun"}, "LAUNCHER is prun: set it to mpirun or srun"),
+        (slurm | {"LAUNCHER": "prun"}, "LAUNCHER is prun: set it to mpirun or srun"),
     ):
         done = start("resnet50_256gpu.sh", **site | {"LAUNCHER": "srun"} | variables)
         assert done.returncode == EXIT_BAD_INPUT

@@ -60,15 +60,15 @@ class NetworkCheck:
         gpus = self._on_gpus()
         self._slowest(all_sums, expected, gpus)
         if gpus:
-            limit = self._limit(60, 15)
+            limit = 60
             self.by_nccl = check_gpu_sums(self.lead, self._nodes, self._add, limit, expected)
         return all_sums
 
     def _on_gpus(self) -> bool:
         """Whether the ranks train on GPUs; where there is no sign of one, no child is asked."""
-        if self.options.device == "cpu" or not unused_gpu(Path("/"), os.environ):
+        if self.lead.here.settings.device == "cpu" or not unused_gpu(Path("/"), os.environ):
             return False
-        answers = self.lead.ask("child", self._limit(60, 15), "devices", job="device")
+        answers = self.lead.ask("child", 60, "devices", job="device")
         return set(answers.facts.values()) == {"cuda"}  # else the checks of GPUs tell
 
     def _expected(self, ready: Answers) -> tuple[float | None, str]:

@@ -20,6 +20,7 @@ THROTTLE = ("clocks_throttle_reasons.active", "clocks_event_reasons.active")  # 
 # NVML's bits that cost speed; idling and application clocks do not count.
 REASONS = {0x08: "hardware slowdown", 0x20: "heat (software)", 0x40: "heat (hardware)",
            0x80: "power brake"}  # fmt: skip
+HANGS = "nvidia-smi hangs"
 MUCH_USED, SOME_USED = 0.5, 0.05  # shares of a GPU's memory, before the job
 NO_ANSWER = ("[n/a]", "n/a", "[not supported]", "[unknown error]", "")
 
@@ -36,7 +37,7 @@ def collect(limit: float) -> dict[str, Any]:
         except FileNotFoundError:
             return {"gpus": [], "visible": visible, "reason": "no nvidia-smi"}
         except subprocess.TimeoutExpired:
-            return {"gpus": [], "visible": visible, "reason": f"nvidia-smi hangs ({limit:.0f} s)"}
+            return {"gpus": [], "visible": visible, "reason": f"{HANGS} ({limit:.0f} s)"}
         answer = (done.stdout + done.stderr).strip()
         if done.returncode == 0:
             gpus = parse(done.stdout)
@@ -169,7 +170,8 @@ def judge(
         remedy = (
             "mend the driver (nvidia-smi), ask the scheduler for GPUs, or leave those hosts out"
         )
-        return [Verdict("GPUs", FAIL, seen, remedy)]
+        hangs = any(facts[rank]["reason"].startswith(HANGS) for rank in without)
+        return [Verdict("GPUs", FAIL, seen, remedy, machine=bool(taken) or hangs)]
     if short:
         rank = short[0]
         shown = len(visible_gpus(facts[rank]["gpus"], facts[rank]["visible"]))
@@ -229,7 +231,8 @@ def _memory(taken: Mapping[int, Mapping], hosts: Mapping[int, str]) -> Verdict:
         if full:
             most = max(used.values())
             seen = f"up to {most:.0%} in use already: {name_ranks(full, hosts)}"
-            return Verdict("GPU memory", verdict, seen, "end what runs there: nvidia-smi lists it")
+            remedy = "end what runs there: nvidia-smi lists it"
+            return Verdict("GPU memory", verdict, seen, remedy, machine=True)
     least = min(gpu["total"] for gpu in taken.values() if gpu["total"])
     return Verdict("GPU memory", OK, f"free; {least / 1e9:.0f} GB each or more")
 

@@ -22,7 +22,7 @@ def judge(facts: Mapping[int, Mapping], hosts: Mapping[int, str], device: str) -
     unseen = [rank for rank, fact in facts.items() if fact.get("unseen")]
     if unseen and device != "cpu":
         seen = f"{name_ranks(unseen, hosts)}: an NVIDIA GPU {facts[unseen[0]]['unseen']}"
-        return Verdict("Horovod", FAIL, seen, UNSEEN_REMEDY)
+        return Verdict("Horovod", FAIL, seen, UNSEEN_REMEDY, machine=len(unseen) < len(facts))
     gpus = device != "cpu" and any(fact["gpus"] for fact in facts.values())
     without = [rank for rank, fact in facts.items() if not fact["nccl"]]
     if (gpus or device == "cuda") and without:

@@ -59,7 +59,7 @@ def judge_clocks(offsets: Mapping[int, tuple[float, float]], hosts: Mapping[int,
             seen = f"{hosts[worst]} is {abs(ahead):.1f} s {way} {hosts.get(0, 'rank 0')}"
             if len(wrong) > 1:
                 seen += f"; off are {name_hosts(wrong, hosts)}"
-            return Verdict("clocks", verdict, seen, "run chrony or ntpd on every node")
+            return Verdict("clocks", verdict, seen, "run chrony or ntpd on every node", True)
     return Verdict(
         "clocks", OK, f"{len(offsets) + 1} nodes within {abs(ahead) + error:.3f} s of each other"
     )
@@ -98,7 +98,7 @@ def judge_link(
             )
             if gpus:
                 verdict, seen = WARN, f"{seen} by MPI, which carries no gradients"
-            return Verdict("links", verdict, seen, remedy)
+            return Verdict("links", verdict, seen, remedy, machine=True)
     return Verdict("links", OK, seen)
 
 
@@ -115,7 +115,7 @@ def judge_sum_link(summed: Timed, expected: float | None, source: str) -> Verdic
                 "NCCL_DEBUG=INFO shows NET/IB where it uses InfiniBand: check ibstat, NCCL_IB_HCA, "
                 "NCCL_SOCKET_IFNAME"
             )
-            return Verdict("NCCL between nodes", verdict, seen, remedy)
+            return Verdict("NCCL between nodes", verdict, seen, remedy, machine=True)
     return Verdict("NCCL between nodes", OK, seen)
 
 

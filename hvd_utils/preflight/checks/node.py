@@ -97,7 +97,8 @@ def _at_least(
                 if len({hosts.get(r) for r in short}) > 1
                 else ""
             )
-            return Verdict(check, verdict, seen + others, remedy)
+            machine = len(short) < len(known) or key == "ram_per_rank"
+            return Verdict(check, verdict, seen + others, remedy, machine)
     return Verdict(check, OK, f"{show(known[low])}{' or more' if len(known) > 1 else ''}")
 
 

@@ -55,7 +55,13 @@ class Preflight:
             if self.lead.time_left < 1:
                 self._add(Verdict(name, WARN, "no time was left for it", "raise --time-limit"))
                 continue
+            if name in ("compute", "input") and self._gpus_in_use():  # by what is ending, perhaps
+                self._add(Verdict(name, SKIP, "the GPUs' memory is in use"))
+                continue
             check()
+
+    def _gpus_in_use(self) -> bool:
+        return any(one.check == "GPU memory" and one.verdict == FAIL for one in self.verdicts)
 
     def _later(self) -> dict[str, Callable[[], None]]:
         return {
@@ -76,6 +82,7 @@ class Preflight:
         self.verdicts += verdicts
 
     def _limit(self, seconds: float, quick: float) -> float:
+        """For measuring; what a rank may take at most is long, since a cold file system is slow."""
         return quick if self.quick else seconds
 
     @property
@@ -92,7 +99,7 @@ class Preflight:
         checks = {"software", "node", "gpu"} & set(self.options.checks)
         if not checks:
             return
-        limit = max(self._limit(20, 8), self.options.time_limit / 5)
+        limit = max(20, self.options.time_limit / 5)
         answers = self.lead.ask("local", limit, "software, node and GPU facts")
         self._add(*answers.trouble("facts", self.lead.hosts))
 
@@ -108,10 +115,10 @@ class Preflight:
             local = {}
             for ranks in self._nodes():
                 local |= {rank: (number, len(ranks)) for number, rank in enumerate(ranks)}
-            self._add(*gpu.judge(facts("gpu"), hosts, local, self.options.device))
+            self._add(*gpu.judge(facts("gpu"), hosts, local, self.settings.device))
 
     def _output(self) -> None:
-        folder = self.options.output
+        folder = self.settings.output
         if folder is None:
             self._add(Verdict("output", SKIP, "no --output"))
             return
@@ -123,7 +130,7 @@ class Preflight:
             seen = f"rank 0 cannot write to {folder}: {error.strerror}"
             self._add(Verdict("output", FAIL, seen, "set --output to a folder that can be written"))
             return
-        answers = self.lead.ask("sees", self._limit(10, 4), "the output folder", self._leaders,
+        answers = self.lead.ask("sees", 10, "the output folder", self._leaders,
                                 path=str(token))  # fmt: skip
         with contextlib.suppress(OSError):
             token.unlink()
@@ -139,13 +146,13 @@ class Preflight:
         return answers
 
     def _horovod(self) -> None:
-        limit = self._limit(max(60, self.options.time_limit / 3), self.options.time_limit / 2)
+        limit = max(60, self.options.time_limit / 3)
         answers = self._child("imports", "imports", limit)
         if answers.facts:
-            self._add(judge_build(answers.facts, self.lead.hosts, self.options.device))
+            self._add(judge_build(answers.facts, self.lead.hosts, self.settings.device))
 
     def _data(self) -> None:
-        answers = self._child("data", "data", self._limit(60, 12), self._leaders,
+        answers = self._child("data", "data", 60, self._leaders,
                               decode=self._limit(64, 32))  # fmt: skip
         if answers.facts:
             self._add(*images.judge(answers.facts, self.lead.hosts, self.settings.on_bad_image))
@@ -154,7 +161,7 @@ class Preflight:
             self.figures["data"] = {key: fact[key] for key in ("images", "classes", "bytes", "how")}
 
     def _decode(self) -> None:
-        if decode.is_skipped(self.settings, self.options.device):
+        if decode.is_skipped(self.settings, self.settings.device):
             self._add(decode.SKIPPED)
             return
         answers = self.lead.ask("child", self._limit(90, 20), "decode", self._leaders,
@@ -201,7 +208,7 @@ class Preflight:
         if self.options.gpu_rate:
             self._add(Verdict("training alone", SKIP, f"--gpu-rate {self.options.gpu_rate:g}"))
             return
-        answers = self._child("training alone", "compute", self._limit(30, 10),
+        answers = self._child("training alone", "compute", 30,
                               classes=self._classes, seconds=self._limit(3, 1))  # fmt: skip
         if answers.facts:
             hosts = self.lead.hosts
@@ -224,12 +231,12 @@ class Preflight:
         if self.settings.loader == "synthetic" or self.settings.data is None:
             self._add(Verdict("input alone", SKIP, "no images to load"))
             return
-        opened = self.lead.ask("child", self._limit(30, 8), "opening the images", job="look")
+        opened = self.lead.ask("child", 30, "opening the images", job="look")
         begin = opened.trouble("input alone", self.lead.hosts)
         if begin:
             self._add(*begin)
             return
-        answers = self._child("input alone", "load", self._limit(20, 8), list(opened.facts),
+        answers = self._child("input alone", "load", 30, list(opened.facts),
                               seconds=self._limit(3, 1), decode=self._way)  # fmt: skip
         if answers.facts:
             rate = self.options.gpu_rate
@@ -271,6 +278,7 @@ def judge_output(facts: dict[int, bool], hosts: dict[int, str], folder: Path) ->
     blind = [rank for rank, seen in facts.items() if not seen]
     if blind:
         seen = f"what rank 0 writes to {folder} is not seen on {name_hosts(blind, hosts)}"
-        return Verdict("output", FAIL, seen, "set --output to a folder on a shared file system")
+        remedy = "set --output to a folder on a shared file system"
+        return Verdict("output", FAIL, seen, remedy, machine=len(blind) < len(facts) - 1)
     nodes = f", shared by {len(facts)} nodes" if len(facts) > 1 else ""
     return Verdict("output", OK, f"{folder} is writable{nodes}")

@@ -31,21 +31,23 @@ def choose_device(settings: Settings, local_rank: int, local_size: int) -> torch
 
 
 def training_rate(
-    settings: Settings, device: torch.device, cores: int, classes: int, seconds: float
+    settings: Settings, device: torch.device, cores: int, ranks: int, classes: int, seconds: float
 ) -> dict[str, Any]:
     """Make real training steps on made-up images for about ``seconds``; return images/s.
 
-    Neither Horovod nor images: forward, backward and update of one pass, as often as fit. As in the
-    job, each worker of the pass is normalised by itself, which on a GPU takes its time.
+    Neither Horovod nor images: forward, backward and update of the largest pass that the job makes
+    on so many ``ranks``, as often as fit. As in the job, each worker of the pass is normalised by
+    itself, which on a GPU takes its time.
     """
     import torch
 
+    from hvd_utils.networks.freezing import freeze, training_mode
     from hvd_utils.nn.batch_norm import normalise_by_worker
     from hvd_utils.nn.compile import tune_model
     from hvd_utils.nn.cpu import compute_on
     from hvd_utils.nn.models import recipe_model
     from hvd_utils.nn.precision import computing, parameter_dtype, set_matmul_precision
-    from hvd_utils.paper.logical_workers import default_fuse
+    from hvd_utils.paper.logical_workers import default_fuse, passes, share
     from hvd_utils.training.optimizer import minibatch_loss
 
     compute_on(cores)
@@ -54,16 +56,18 @@ def training_rate(
         torch.cuda.set_device(device)
         memory = torch.cuda.get_device_properties(device).total_memory
     fuse = settings.fuse_workers or default_fuse(settings.batch_per_worker, memory)
-    fuse = max(1, min(fuse, settings.workers or fuse))
+    largest_share = share(max(settings.workers or ranks, ranks), ranks - 1, ranks)
+    fuse = max(map(len, passes(largest_share, fuse)))
     batch, side, dtype = (
         fuse * settings.batch_per_worker,
         settings.resolution,
         parameter_dtype(settings.precision),
     )
-    model = recipe_model(settings, classes).to(device, dtype).train()
+    model = recipe_model(settings, classes).to(device, dtype)
     set_matmul_precision(settings.precision, device)
+    freeze(model, settings.freeze)
     normalise_by_worker(model, [range(fuse)], settings.batch_per_worker)
-    tune_model(model, settings.model_copy(update={"compile": "none"}), device)
+    tune_model(training_mode(model), settings.model_copy(update={"compile": "none"}), device)
     optimizer = torch.optim.SGD(
         model.parameters(), 1e-3, settings.momentum, nesterov=settings.nesterov, fused=True
     )
@@ -83,7 +87,7 @@ def training_rate(
     return {
         "rate": steps * batch / taken,
         "batch": batch,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "device": device.type,
     }
 

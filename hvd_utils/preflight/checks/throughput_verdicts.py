@@ -23,7 +23,8 @@ def judge_training(facts: Mapping[int, Mapping], hosts: Mapping[int, str], model
     if len(devices) > 1:
         odd = [rank for rank, fact in facts.items() if fact["device"] == "cpu"]
         seen = f"some ranks train on a GPU, but not {name_ranks(odd, hosts)}"
-        return Verdict("training alone", FAIL, seen, "mend their GPUs, or set --device cpu for all")
+        remedy = "mend their GPUs, or set --device cpu for all"
+        return Verdict("training alone", FAIL, seen, remedy, machine=True)
     what = f"{model}, {devices.pop()}, batches of {facts[low]['batch']}"
     seen = f"{middle:,.0f} images/s a rank ({what})"
     slow = [rank for rank, rate in rates.items() if rate < SLOW * middle]
@@ -71,7 +72,8 @@ def judge_loading(
         f"more cores a rank, {other}data on local disks, packed (dali_pipeline.prepare --pack) or "
         "with smaller images (--max-side)"
     )
-    return Verdict("input alone", WARN if share >= STARVED else worst, seen, remedy)
+    verdict = WARN if share >= STARVED else worst
+    return Verdict("input alone", verdict, seen, remedy, machine=True)
 
 
 def reduce_seconds(sums: Sequence[Timed], size: float) -> float | None:

@@ -47,10 +47,10 @@ def test_a_healthy_pair_passes_every_check(tmp_path):
 
 
 def test_a_stopped_rank_is_named_and_the_others_report(tmp_path):
-    command = [DOCTORED, "stopped", "--data", "digits", "--quick"]
+    command = [DOCTORED, "stopped", "--data", "digits", "--quick", "--time-limit", "30"]
     command += ["--only", "software,node,allreduce", "--json", str(tmp_path / "report.json")]
     done = launch(command, ranks=3, by="mpirun", **MANY)
-    assert done.code == 2, done.output
+    assert done.code == 1, done.output  # a machine's fault: to be started again
     report = json.loads((tmp_path / "report.json").read_text())
     checks = by_check(report)
     assert list(report["silent"]) == ["1"]
@@ -105,7 +105,7 @@ def test_with_gpus_the_sums_on_them_are_judged_and_mpis_only_warn(tmp_path):
     assert checks["NCCL between nodes"]["verdict"] == "fail", done.output
     assert "NCCL_IB_HCA" in checks["NCCL between nodes"]["remedy"]
     assert report["figures"]["nccl"]["ranks"] == 2
-    assert done.code == 2
+    assert done.code == 1
 
 
 def test_gloo_is_refused_in_one_line():

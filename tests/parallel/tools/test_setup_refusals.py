@@ -85,6 +85,9 @@ def test_an_old_compiler(tmp_path, refused):
     program(tmp_path / "bin/g++-12", "echo 12.2.0")
     (tmp_path / "bin/make").unlink()  # the next that is looked for
     assert refused(CXX="g++-12").startswith("setup: no make")
+    program(tmp_path / "bin/ccache", 'exec "$@"')
+    assert refused(CXX="g++-12 -m64").startswith("setup: no make")
+    assert refused(CXX="ccache g++-12 -m64").startswith("setup: no make")
 
 
 @pytest.mark.parametrize(("change", "words"), PYTHONS.items())

@@ -19,7 +19,17 @@ def test_a_finished_run_is_done(told):
     assert judge(ended(0, finished=True, told=told, step=9), Restarts(), 3).code == 0
 
 
-@pytest.mark.parametrize("code", [EXIT_BAD_INPUT, 130])
+def test_a_finished_run_that_is_prolonged_is_done_when_its_new_end_is_there():
+    """Told to stop before it began, its log ends with the ``end`` of the earlier launch."""
+    told = judge(ended(EXIT_RESUME, finished=True, told=True, step=9), Restarts(step=9), 3)
+    assert told.code == EXIT_RESUME
+    wrong = judge(ended(EXIT_BAD_INPUT, finished=True, told=True, step=9), Restarts(step=9), 3)
+    assert wrong.code == EXIT_BAD_INPUT
+    killed_at_the_end = judge(ended(138, finished=True, told=True, step=9), Restarts(), 3)
+    assert killed_at_the_end.code == 0
+
+
+@pytest.mark.parametrize("code", [EXIT_BAD_INPUT, 130, 213])
 def test_what_a_restart_cannot_mend_is_never_started_again(code):
     verdict = judge(ended(code, step=9, told=True), Restarts(), 3)
     assert verdict.code == code

@@ -9,6 +9,7 @@ import pytest
 from support.wandb_files import rows
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.settings import Settings
 from hvd_utils.inspect.track import main, metrics_of, track
 from hvd_utils.run.event_log import METRICS, forget_after
 from hvd_utils.run.run_log import RunLog
@@ -137,6 +138,17 @@ def test_mlflow_has_to_be_told_where_to_write(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(BadInput, match="MLFLOW_TRACKING_URI is not set"):
         check_tracker("mlflow")
+
+
+def test_only_rank_0_needs_a_tracker(monkeypatch):
+    """The other hosts may lack its package and variables."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    settings = Settings(recipe="test", track=("mlflow",))
+    monkeypatch.setenv("HOROVOD_RANK", "1")
+    sender.check_trackers(settings)
+    monkeypatch.setenv("HOROVOD_RANK", "0")
+    with pytest.raises(BadInput, match="--track mlflow"):
+        sender.check_trackers(settings)
 
 
 def test_wandb_is_offline_where_there_is_no_route():

@@ -55,6 +55,16 @@ def test_what_is_wrong_with_a_gpu_is_named_with_its_rank(odd, check, verdict, wo
     assert "rank 9 (node01)" in verdicts[check].seen
 
 
+def test_one_node_whose_gpus_are_not_ready_is_a_machines_fault():
+    for odd, machine in (
+        ({"gpus": gpus(used=60 * 2**30)}, True),
+        ({"reason": "nvidia-smi hangs (20 s)"}, True),
+        ({"visible": "0,1"}, False),  # as it was started
+    ):
+        found = gpu.judge(gpu_facts(r9=odd), HOSTS, LOCAL, "auto")
+        assert [v.machine for v in found if v.verdict == "fail"] == [machine]
+
+
 def test_ranks_that_see_one_gpu_each_lose_access_to_their_peers():
     """As with Slurm's --gpus-per-task=1, where control groups hide the others."""
     own = {f"r{rank}": {"visible": str(rank % 8)} for rank in range(256)}

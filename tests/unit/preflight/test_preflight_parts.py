@@ -11,6 +11,7 @@ from itertools import pairwise
 import pytest
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.config.command_line import load_settings
 from hvd_utils.horovod_backend import node
 from hvd_utils.preflight import child_tasks
 from hvd_utils.preflight.checks import network
@@ -31,7 +32,7 @@ from hvd_utils.preflight.this_rank import leaders
         (["--time-limit", "0"], "less than 1"),
         (["--recipe", "unheard-of"], "no recipe unheard-of"),
         (["--recipe", "paper"], "set --data DIR"),
-        (["--dta", "x"], "--help"),
+        (["--dta", "x"], "did you mean --data"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(arguments, message):
@@ -41,7 +42,7 @@ def test_bad_options_are_refused_in_one_line(arguments, message):
 
 def test_options_choose_recipe_limit_and_checks():
     options, settings = read_options(["--data", "digits", "--quick"], {})
-    assert (options.time_limit, settings.recipe) == (30, "demo")
+    assert (options.time_limit, settings.recipe) == (120, "paper")
     options, settings = read_options(["--skip", "gpu"], {"IMAGENET_DIR": "/data"})
     assert (options.time_limit, settings.recipe, settings.data) == (120, "paper", "/data")
     assert "gpu" not in options.checks
@@ -49,6 +50,21 @@ def test_options_choose_recipe_limit_and_checks():
     _, settings = read_options(flags, {})
     assert (str(settings.cache), settings.cache_size) == ("/local", "500GB")
     assert "node" in options.checks
+
+
+def test_all_of_the_jobs_settings_are_taken_and_mean_the_same():
+    job = [
+        *("--data", "digits", "--output", "run", "--device", "cpu", "--on-bad-image", "skip"),
+        *("--precision=bf16", "--resolution", "384", "--val-resize", "384", "--loader-threads=3"),
+        *("--model", "torchvision/vit_b_16", "--init", "w.pt", "--no-nesterov"),
+    ]
+    options, settings = read_options(["--quick", *job, "--only", "node"], {})
+    assert settings == load_settings(job, {})
+    assert (options.quick, options.checks) == (True, ("node",))
+    others = ["--ignore-unknown", *job, "--mine", "7", "a"]
+    assert read_options(others, {})[1] == settings
+    with pytest.raises(BadInput, match="--epoch: did you mean --epochs"):
+        read_options([*job, "--epoch", "7"], {})
 
 
 def test_gloo_is_refused():

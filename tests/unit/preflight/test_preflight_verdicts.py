@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.made_up_ranks import HOSTS, RANKS, everywhere, kinds
 
+from hvd_utils.cli.errors import EXIT_BAD_INPUT, EXIT_FAILED
 from hvd_utils.cli.ranks import name_ranks
 from hvd_utils.config.settings import Settings
 from hvd_utils.preflight.checks import data, node, software
@@ -23,7 +24,7 @@ from hvd_utils.preflight.checks.throughput_verdicts import (
     reduce_seconds,
 )
 from hvd_utils.preflight.coordinator import Answers
-from hvd_utils.preflight.verdict import Verdict, table, worst
+from hvd_utils.preflight.verdict import Verdict, exit_code, table, worst
 
 
 def test_few_ranks_are_named_and_the_others_counted():
@@ -277,6 +278,25 @@ def test_a_child_that_fails_is_named_and_a_short_time_is_not_held_against_it():
     everybody = Answers({}, {0: "no answer", 1: "no answer"}, {0, 1})
     assert everybody.trouble("imports", HOSTS)[0].verdict == "warn"
     assert Answers({0: {}}).trouble("imports", HOSTS) == []
+
+
+def test_only_machines_and_time_have_the_job_started_again():
+    """Code 2 is never started again; see ``inspect.requeue``."""
+    late = Answers({0: {}}, {5: "no answer within 60 s"}, {5}).trouble("imports", HOSTS)
+    everywhere_broken = Answers({}, {0: "no module", 5: "no module"}).trouble("imports", HOSTS)
+    bad_image = data.judge(seen(r8={"bad": {"a.jpg": "no image"}}), HOSTS)
+    for verdicts, code in (
+        ([], 0),
+        ([Verdict("a", "warn", "")], 0),
+        (late, EXIT_FAILED),
+        ([judge_clocks({8: (3600.0, 0.1)}, HOSTS)], EXIT_FAILED),
+        (node.judge(everywhere(NODE, r9={"ram_per_rank": 1e8}), HOSTS), EXIT_FAILED),
+        (node.judge(everywhere(NODE | {"files": 256}), HOSTS), EXIT_BAD_INPUT),
+        (everywhere_broken, EXIT_BAD_INPUT),
+        (bad_image, EXIT_BAD_INPUT),
+        ([*late, *bad_image], EXIT_BAD_INPUT),
+    ):
+        assert exit_code(verdicts) == code, verdicts
 
 
 def test_a_minibatch_larger_than_the_data_is_a_warning():

@@ -32,6 +32,7 @@ LAYERS["dali_pipeline.loading"] = _GROUND | {
     "dali_pipeline.sampling",
 }
 LAYERS["dali_pipeline.preparation"] = {
+    "hvd_utils.faults",
     "hvd_utils.cli",
     "dali_pipeline.storage",
     "dali_pipeline.dataset",

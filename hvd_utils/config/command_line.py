@@ -5,20 +5,19 @@ A recipe file overrides the defaults, the command line the recipe.
 
 from __future__ import annotations
 
-import argparse
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from hvd_utils.cli.checkout import RECIPES
 from hvd_utils.cli.errors import BadInput
-from hvd_utils.cli.parser import Parser
+from hvd_utils.config.flags import parser
 from hvd_utils.config.recipe import ONLY_WITH, Recipe
-from hvd_utils.config.settings import GONE, SECTIONS, Settings
+from hvd_utils.config.settings import Settings
+from hvd_utils.config.unknown_setting import suggestion, unknown_flag
 
 SHOWN = 100  # characters of a value that is wrong
 
@@ -29,7 +28,10 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     Without --recipe the recipe is ``paper`` where data is named, ``demo`` where not.
     Raises BadInput naming the setting, its value and its bound.
     """
-    given = vars(_parser().parse_args(arguments))
+    flags, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        raise BadInput(unknown_flag(unknown, arguments))
+    given = vars(flags)
     imagenet = environment.get("IMAGENET_DIR")
     if "" in (given.get("recipe"), given.get("output")):
         raise BadInput("--recipe and --output take a name, not an empty text (--help)")
@@ -72,7 +74,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     values = {str(key).replace("-", "_"): value for key, value in values.items()}
     for key in values:
         if key not in Settings.model_fields or key == "recipe":
-            raise BadInput(f"unknown setting {key} in recipe {path}{_suggest(key)}")
+            raise BadInput(f"unknown setting {key} in recipe {path}{suggestion(key, '{}: {}')}")
     return values
 
 
@@ -109,69 +111,3 @@ def validate(values: Mapping[str, Any], source: str) -> Settings:
             else:
                 wrong.append(reason)
         raise BadInput(f"{'; '.join(wrong)} ({source}; --help lists all settings)") from None
-
-
-def _suggest(name: str) -> str:
-    if name in GONE:
-        return f", which is gone: {GONE[name]}"
-    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
-    return f": did you mean {close[0]}?" if close else ": --help lists all settings"
-
-
-class _Parser(Parser):
-    def error(self, message: str) -> NoReturn:
-        _, _, unknown = message.partition("unrecognized arguments: ")
-        if unknown:
-            flag = unknown.split()[0].partition("=")[0]
-            close = _suggest(flag.lstrip("-").replace("-", "_")).replace("_", "-")
-            raise BadInput(f"unknown setting {flag}{close.replace('mean ', 'mean --')}")
-        raise BadInput(f"{message} (--help lists all settings)")
-
-
-def _metavar(annotation: str) -> str:
-    for part, metavar in (
-        ("Path", "PATH"),
-        ("tuple[str", "NAME,NAME"),
-        ("tuple[typing.Literal", "NAME,NAME"),
-        ("tuple", "X,X"),
-        ("int", "N"),
-        ("float", "X"),
-    ):
-        if part in annotation:
-            return metavar
-    return "NAME"
-
-
-def _parser() -> argparse.ArgumentParser:
-    """Build the command line from the declarations; values are checked later, with the recipe's."""
-    parser = _Parser(
-        prog="train_imagenet.py",
-        description="Train a ResNet by the recipe of Goyal et al. 2017 on any number of workers.",
-        epilog="Launch with horovodrun, mpirun or srun; alone, it is one worker. "
-        "Defaults are the paper's; a recipe file overrides them, a flag overrides both.",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--recipe",
-        metavar="NAME",
-        help="name of a file in recipes/ or path of one (default: paper with --data, else demo)",
-    )
-    for section in SECTIONS:
-        group = parser.add_argument_group(section.__doc__.rstrip("."))
-        for name, field in section.model_fields.items():
-            flag = "--" + name.replace("_", "-")
-            default = field.default
-            if isinstance(default, tuple):
-                default = ",".join(f"{value:g}" for value in default) or None
-            elif isinstance(default, float):
-                default = f"{default:.4g}"
-            text = f"{field.description} (default: {'none' if default is None else default})"
-            if "bool" in str(field.annotation):
-                group.add_argument(
-                    flag, dest=name, action=argparse.BooleanOptionalAction, help=text
-                )
-            else:
-                metavar = _metavar(str(field.annotation))
-                group.add_argument(flag, dest=name, metavar=metavar, help=text.replace("%", "%%"))
-    return parser

@@ -30,15 +30,6 @@ from hvd_utils.config.storage_settings import StorageSettings
 
 DIGITS = "digits"  # the embedded data set's name, where a folder's would stand
 
-# Settings that are no more, and what to do instead.
-_BUFFERS = "buffers are made for the largest image, --largest-height by --largest-width"
-GONE = {
-    "hw_decoder_load": "with a load between 0 and 1 an image's pixels depended on its place in the "
-    "batch: set --decode hardware for 1, --decode gpu for 0",
-    "usual_height": _BUFFERS,
-    "usual_width": _BUFFERS,
-}
-
 
 class SpeedSettings(Section):
     """speed (the weights change by rounding alone)."""

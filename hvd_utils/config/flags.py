@@ -1,0 +1,64 @@
+"""The flags of training, one for each setting, and their help."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
+from hvd_utils.config.settings import SECTIONS
+
+
+class _Parser(Parser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} (--help lists all settings)")
+
+
+def _metavar(annotation: str) -> str:
+    for part, metavar in (
+        ("Path", "PATH"),
+        ("tuple[str", "NAME,NAME"),
+        ("tuple[typing.Literal", "NAME,NAME"),
+        ("tuple", "X,X"),
+        ("int", "N"),
+        ("float", "X"),
+    ):
+        if part in annotation:
+            return metavar
+    return "NAME"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return a parser made from the declarations; values are checked later, with the recipe's."""
+    made = _Parser(
+        prog="train_imagenet.py",
+        description="Train a ResNet by the recipe of Goyal et al. 2017 on any number of workers.",
+        epilog="Launch with horovodrun, mpirun or srun; alone, it is one worker. "
+        "Defaults are the paper's; a recipe file overrides them, a flag overrides both.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="name of a file in recipes/ or path of one (default: paper with --data, else demo)",
+    )
+    for section in SECTIONS:
+        group = made.add_argument_group(section.__doc__.rstrip("."))
+        for name, field in section.model_fields.items():
+            flag = "--" + name.replace("_", "-")
+            default = field.default
+            if isinstance(default, tuple):
+                default = ",".join(f"{value:g}" for value in default) or None
+            elif isinstance(default, float):
+                default = f"{default:.4g}"
+            text = f"{field.description} (default: {'none' if default is None else default})"
+            if "bool" in str(field.annotation):
+                group.add_argument(
+                    flag, dest=name, action=argparse.BooleanOptionalAction, help=text
+                )
+            else:
+                metavar = _metavar(str(field.annotation))
+                group.add_argument(flag, dest=name, metavar=metavar, help=text.replace("%", "%%"))
+    return made

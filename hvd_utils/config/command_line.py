@@ -18,8 +18,7 @@ from hvd_utils.config.flags import parser
 from hvd_utils.config.recipe import ONLY_WITH, Recipe
 from hvd_utils.config.settings import Settings
 from hvd_utils.config.unknown_setting import suggestion, unknown_flag
-
-SHOWN = 100  # characters of a value that is wrong
+from hvd_utils.config.wrong_value import reasons
 
 
 def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -100,14 +99,5 @@ def validate(values: Mapping[str, Any], source: str) -> Settings:
     try:
         return Settings.model_validate(dict(values))
     except ValidationError as error:
-        wrong = []
-        for item in error.errors():
-            reason = item["msg"].removeprefix("Value error, ")
-            if item["loc"]:
-                flag = "--" + str(item["loc"][0]).replace("_", "-")
-                value = str(item["input"])
-                value = f"{value[:SHOWN]}…" if len(value) > SHOWN else value
-                wrong.append(f"{flag} {value}: {reason}")
-            else:
-                wrong.append(reason)
-        raise BadInput(f"{'; '.join(wrong)} ({source}; --help lists all settings)") from None
+        wrong = "; ".join(reasons(error))
+        raise BadInput(f"{wrong} ({source}; --help lists all settings)") from None

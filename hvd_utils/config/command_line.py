@@ -5,6 +5,7 @@ A recipe file overrides the defaults, the command line the recipe.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
-        raise BadInput(
-            f"no recipe {name} ({path}: {error.strerror}): give one of "
-            f"{', '.join(known_recipes())}, or a .yaml file"
-        ) from error
+        raise BadInput(_no_recipe(name, error)) from error
     except UnicodeDecodeError as error:
         raise BadInput(f"recipe {path} is not a text in UTF-8: {error.reason}") from error
     except (yaml.YAMLError, ValueError, KeyError, RecursionError) as error:
@@ -75,6 +73,18 @@ def read_recipe(name: str) -> dict[str, Any]:
         if key not in Settings.model_fields or key == "recipe":
             raise BadInput(f"unknown setting {key} in recipe {path}{suggestion(key, '{}: {}')}")
     return values
+
+
+def _no_recipe(name: str, error: OSError) -> str:
+    """Return what to say of a recipe that cannot be read: the one that was probably meant."""
+    names = {known.rpartition("/")[2]: known for known in known_recipes()}
+    stem = Path(name).name.removesuffix(".yaml").removesuffix(".yml")
+    close = difflib.get_close_matches(stem, names, n=1)
+    mean = f"did you mean {names[close[0]]}? " if close else ""
+    top = ", ".join(known for known in names.values() if "/" not in known)
+    is_name = isinstance(error, FileNotFoundError) and not name.endswith((".yaml", ".yml"))
+    why = "" if is_name else f" ({error.strerror})"
+    return f"no recipe {name}{why}: {mean}give one of {top}, one of tables/, or a .yaml file"
 
 
 def check_effect(given: Mapping[str, Any], values: Mapping[str, Any]) -> None:

@@ -84,7 +84,7 @@ NAMES = [
     ("Demo", "no recipe Demo"),
     ("demo.yml", "no recipe demo.yml"),
     ("demo\nstudy", "no recipe demo study"),
-    ("tables", "no recipe tables", "tables/1-baseline"),
+    ("tables", "no recipe tables", "one of tables/"),
     ("x" * 300, "no recipe xxx", "too long"),
     ("/dev/null", "no recipe /dev/null"),
     ("folder.yaml", "folder.yaml", "directory"),

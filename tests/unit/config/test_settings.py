@@ -85,7 +85,9 @@ def test_every_recipe_loads_and_opens_with_its_command_and_expected_result(name)
         (["--epoch", "3"], ["unknown setting --epoch", "did you mean --epochs"]),
         (["--batchsize=3"], ["unknown setting --batchsize"]),
         (["--epochs"], ["--epochs", "expected one argument"]),
-        (["--recipe", "resnet"], ["no recipe resnet", "demo, ", "paper, ", "tables/1-no-warmup"]),
+        (["--recipe", "resnet"], ["no recipe resnet", "give one of demo, finetune, ", ", study, "]),
+        (["--recipe", "papper"], ["no recipe papper", "did you mean paper?"]),
+        (["--recipe", "1-no-warmpu"], ["did you mean tables/1-no-warmup?"]),
         (["--momentum", "0"], ["Nesterov", "--no-nesterov"]),
         (["--decay", "linear"], ["--decay linear", "cosine"]),
         (

@@ -86,7 +86,11 @@ class RunSettings(Section):
     resume: str = Field(
         "auto", description="auto: newest checkpoint of --output, if any; never; or a checkpoint"
     )
-    eval_only: Path | None = Field(None, description="print the errors of this checkpoint and stop")
+    eval_only: Path | None = Field(
+        None,
+        description="print the errors of these weights and stop: a run, a checkpoint, a .pth or "
+        ".safetensors file, timm/NAME or torchvision/NAME",
+    )
     checkpoint_every: str = Field(
         "10min", description="between two checkpoints in an epoch: steps, as 500, or time, as 10min"
     )

@@ -94,12 +94,12 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder or checkpoint")
     first, *others = parser.parse_args().runs
     theirs = _comparable(first)
+    rows = [(path, differences(_comparable(path), theirs)) for path in others]  # or it refuses
     print(f"largest difference from {first} at step {theirs['step']}, relative to each tensor")
     widths = {"weights": 10, "momentum": 10, "running averages": 17}
     if theirs.get("averaged"):
         widths["averaged weights"] = 17
     print(" ".join(f"{kind:>{width}}" for kind, width in widths.items()) + "  run")
-    for path in others:
-        apart = differences(_comparable(path), theirs)
+    for path, apart in rows:
         cells = (f"{apart[kind]:{width}.1e}" for kind, width in widths.items())
         print(f"{' '.join(cells)}  {path}")

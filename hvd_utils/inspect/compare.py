@@ -5,7 +5,6 @@ Runs of the same recipe and k on any number of processes differ by rounding alon
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.run.checkpoint import explained, list_checkpoints, load_checkpoint, require
 
 LEAST = 1e-4  # of the largest magnitude of a kind: the least by which a difference is divided
@@ -90,7 +90,7 @@ def _comparable(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Print how far each run is from the first."""
-    parser = argparse.ArgumentParser(prog="python -m hvd_utils.compare", description=__doc__)
+    parser = Parser(prog="python -m hvd_utils.compare", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder or checkpoint")
     first, *others = parser.parse_args().runs
     theirs = _comparable(first)

@@ -5,7 +5,6 @@ Reads their folders only, so it may be called from anywhere, while they run and 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 import textwrap
@@ -16,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.inspect.run_state import (
     DEAD,
     FINISHED,
@@ -183,7 +183,7 @@ def _count(number: int, noun: str) -> str:
 
 def main() -> None:
     """Read the command line and show the runs, once or again and again."""
-    parser = argparse.ArgumentParser(prog="python -m hvd_utils.status", description=__doc__)
+    parser = Parser(prog="python -m hvd_utils.status", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument(
         "--watch",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from hvd_utils.cli.counted import counted
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.parser import Parser
 from hvd_utils.inspect.run_state import (
@@ -72,12 +73,12 @@ def _details(run: RunState) -> Iterator[tuple[str, str]]:
         yield (
             "recipe",
             (
-                f"{recipe}: {settings.get('model')}, k = {launch['workers']} workers of "
+                f"{recipe}: {settings.get('model')}, k = {counted(launch['workers'], 'worker')} of "
                 f"{settings.get('batch_per_worker')} images, kn = {launch['minibatch']:,}"
             ),
         )
     if launch:
-        hosts, devices = _count(len(launch["hosts"]), "host"), ", ".join(launch["devices"])
+        hosts, devices = counted(len(launch["hosts"]), "host"), ", ".join(launch["devices"])
         yield "processes", f"{launch['processes']} on {hosts}, {devices}"
     if run.state == RUNNING and run.reports:
         yield "ranks", _ranks(run)
@@ -175,10 +176,6 @@ def _length(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{max(0.0, seconds):.0f} s"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import torch
 
 from dali_pipeline.sampling.plan import Plan
 from hvd_utils.cli import run_main
+from hvd_utils.cli.counted import counted
 from hvd_utils.cli.errors import BadInput, Stopped
 from hvd_utils.config.settings import Settings
 from hvd_utils.faults import crash_report
@@ -87,7 +88,7 @@ class Run:
         self.output = self._open_folder(earlier)
         run_main.keep_tracebacks_in(self.output)
         facts = provenance.environment(world)
-        notes = [f"going on with {world.size} processes"] if earlier else []
+        notes = [f"going on with {counted(world.size, 'process')}"] if earlier else []
         if earlier is None:
             earlier, notes = find_state(settings, world, self.output, self._data_facts)
         self.progress = restore_state(earlier, self.training, self._epoch_ends)

@@ -15,7 +15,23 @@ class _Parser(Parser):
         raise BadInput(f"{message} (--help lists all settings)")
 
 
-def _metavar(annotation: str) -> str:
+# Where the type of a setting does not say what it takes.
+METAVARS = {
+    "cache_size": "SIZE",
+    "checkpoint_every": "STEPS|TIME",
+    "data": "DIR|URL",
+    "eval_only": "WEIGHTS",
+    "init": "WEIGHTS",
+    "profile": "FIRST-LAST",
+    "profile_ranks": "N,N",
+    "resolution_ramp": "FIRST,LAST",
+    "resume": "auto|never|FILE",
+}
+
+
+def _metavar(name: str, annotation: str) -> str:
+    if name in METAVARS:
+        return METAVARS[name]
     for part, metavar in (
         ("Path", "PATH"),
         ("tuple[str", "NAME,NAME"),
@@ -53,12 +69,12 @@ def parser() -> argparse.ArgumentParser:
                 default = ",".join(f"{value:g}" for value in default) or None
             elif isinstance(default, float):
                 default = f"{default:.4g}"
-            text = f"{field.description} (default: {'none' if default is None else default})"
+            text = f"{field.description} (default: {'unset' if default is None else default})"
             if "bool" in str(field.annotation):
                 group.add_argument(
                     flag, dest=name, action=argparse.BooleanOptionalAction, help=text
                 )
             else:
-                metavar = _metavar(str(field.annotation))
+                metavar = _metavar(name, str(field.annotation))
                 group.add_argument(flag, dest=name, metavar=metavar, help=text.replace("%", "%%"))
     return made

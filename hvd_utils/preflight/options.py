@@ -88,14 +88,22 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--data", metavar="DIR", help=f"as of the job: a folder, or '{DIGITS}' (or IMAGENET_DIR)")
+    add(
+        "--data",
+        metavar="DIR|URL",
+        help=f"as of the job: a folder, or '{DIGITS}' (or IMAGENET_DIR)",
+    )
     add("--recipe", metavar="NAME", help="as of the job (default: paper with --data, else demo)")
     add("--workers", type=positive, metavar="N", help="k, as of the job (default: ranks)")
     add("--cache", metavar="DIR", help="as of the job, where --data is s3:// or https://")
     add("--cache-size", metavar="SIZE", help="as of the job, likewise: the index has to fit")
     add("--decode", choices=(*WAYS, "auto"), help="as of the job: probed unless cpu")
     add("--model", metavar="NAME", help="as of the job, which --init has to fit")
-    add("--init", metavar="NAME", help="as of the job: can it be read, and does it fit the model?")
+    add(
+        "--init",
+        metavar="WEIGHTS",
+        help="as of the job: can it be read, and does it fit the model?",
+    )
     add("--track", metavar="NAME,NAME", help="as of the job: can they be used on rank 0's host?")
     add("--output", type=Path, metavar="DIR", help="as of the job: is it shared and writable?")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))

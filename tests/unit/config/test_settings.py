@@ -167,7 +167,11 @@ def test_help_groups_the_settings_and_shows_defaults(capsys):
     text = capsys.readouterr().out
     for group in ("the run", "minibatch (§2.1", "learning rate (§2.1", "optimizer (§5.1)"):
         assert f"\n{group}" in text
-    assert "(default: 90)" in " ".join(text.split())
+    words = " ".join(text.split())
+    assert "(default: 90)" in words
+    assert "--init WEIGHTS" in words
+    assert "--max-steps N stop after so many steps of the run (default: unset)" in words
+    assert "none: " not in words  # where it is no value: "none" is one of --compile
 
 
 def test_only_one_rank_prints_the_help(capsys, monkeypatch):

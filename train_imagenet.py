@@ -65,7 +65,6 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
         from hvd_utils.nn.precision import parameter_dtype, set_matmul_precision
         from hvd_utils.paper.logical_workers import default_fuse, passes, share
         from hvd_utils.paper.schedule import make_schedule
-        from hvd_utils.run.evaluate import evaluate_only
         from hvd_utils.run.lifecycle import Run
         from hvd_utils.run.nonfinite_trace import trace_nonfinite
         from hvd_utils.run.profile import profiled
@@ -73,6 +72,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
         from hvd_utils.training.loops import train, validate
         from hvd_utils.training.recompute import recompute_statistics
         from hvd_utils.training.train_state import TrainState
+        from hvd_utils.weights.evaluate import evaluate_only
         from hvd_utils.weights.initial import start_from
 
     # Horovod: P processes, one a GPU, carry the paper's k workers of n images each.

@@ -10,7 +10,6 @@ memory, where a sum is nothing but work for the cores that compute, and cannot h
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from benchmarks.harness.results import check_files
 from benchmarks.harness.slow_link import NoLink, slow_link
 from dali_pipeline.benchmarking.measure import machine, write_json
 from hvd_utils.cli.argument_types import positive
+from hvd_utils.cli.parser import Parser
 from hvd_utils.cli.run_main import run_main
 
 RANK = "benchmarks.harness.allreduce_rank"
@@ -123,7 +123,7 @@ def _against(value: float, target: float) -> str:
 
 def main() -> None:
     """Measure, print, and write what was asked for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.allreduce", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.allreduce", description=__doc__)
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--rounds", type=positive, default=3, help="launches of each kind")
     parser.add_argument("--gbit", type=float, default=1, help="of the slow link, Gbit/s")

@@ -6,7 +6,6 @@ One process carries k workers of n images of noise, through the job's own traini
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from benchmarks.harness.loop import Loop
 from benchmarks.harness.results import check_files
 from dali_pipeline.benchmarking.measure import interleaved, machine, ratios, write_json
 from hvd_utils.cli.argument_types import positive
+from hvd_utils.cli.parser import Parser
 from hvd_utils.cli.run_main import run_main
 from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.world import start_world
@@ -23,7 +23,7 @@ from hvd_utils.paper.logical_workers import default_fuse
 
 def main() -> None:
     """Measure, print a table, and say what the default chooses."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuse", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.fuse", description=__doc__)
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--resolution", type=positive, default=224, help="pixels")
     parser.add_argument("--batch-per-worker", type=positive, default=32, help="n, images")

@@ -25,6 +25,7 @@ from benchmarks.harness.processes import Failed, finish, python
 from benchmarks.harness.results import check_files
 from hvd_utils.cli.argument_types import above_zero
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.cli.run_main import run_main
 from hvd_utils.config.recipe import MinibatchSettings
 
@@ -201,7 +202,7 @@ def _listed(text: str) -> list[str]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--resolution", type=int, default=224, help="pixels")
     parser.add_argument("--batch-per-worker", type=int, default=32, help="n, images")

@@ -20,6 +20,7 @@ from benchmarks.harness.loop import wait
 from benchmarks.harness.results import check_files
 from dali_pipeline.benchmarking.measure import interleaved, machine, write_json
 from hvd_utils.cli.argument_types import positive
+from hvd_utils.cli.parser import Parser
 from hvd_utils.cli.run_main import run_main
 from hvd_utils.config.recipe import Recipe
 from hvd_utils.training.optimizer import make_sgd, minibatch_loss
@@ -82,7 +83,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.head", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.head", description=__doc__)
     parser.add_argument(
         "--classes",
         type=lambda text: [positive(part) for part in text.split(",")],

@@ -6,7 +6,6 @@ polygons. The same options write the same files.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from hvd_utils.cli.argument_types import positive
 from hvd_utils.cli.files import cannot_write
+from hvd_utils.cli.parser import Parser
 from hvd_utils.cli.run_main import run_main
 
 # Corners of each shape. COCO's numbers of categories have gaps too.
@@ -82,7 +82,7 @@ def write_split(folder: Path, split: str, count: int, seed: int) -> None:
 
 def main() -> None:
     """Write both splits."""
-    parser = argparse.ArgumentParser(prog="made_up_coco.py", description=__doc__)
+    parser = Parser(prog="made_up_coco.py", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--train", type=positive, default=400, help="pictures (%(default)s)")
     parser.add_argument("--val", type=positive, default=100, help="pictures (%(default)s)")

@@ -36,6 +36,7 @@ from detection.options import read_options, schedule
 from detection.passes import Pass, on_device, read_passes
 
 from dali_pipeline.loading.prefetch import prefetched
+from hvd_utils.cli.counted import counted
 from hvd_utils.cli.errors import BadInput, Stopped
 from hvd_utils.cli.files import replace_text
 from hvd_utils.cli.run_main import run_main
@@ -108,9 +109,11 @@ def job(
     first = checkpoints.resume()
     if world.is_root:
         print(
-            f"run: {checkpoints.folder}: Mask R-CNN on {settings.model}, {world.size} processes "
-            f"({world.device.type}), {settings.workers} workers of {settings.batch_per_worker} "
-            f"images\ndata: {len(train_set)} training images with objects, {len(val_set)} "
+            f"run: {checkpoints.folder}: Mask R-CNN on {settings.model}, "
+            f"{counted(world.size, 'process')} ({world.device.type}), "
+            f"{counted(settings.workers, 'worker')} of "
+            f"{counted(settings.batch_per_worker, 'image')}\n"
+            f"data: {len(train_set)} training images with objects, {len(val_set)} "
             f"validation images, {len(val_set.categories)} categories\n{told}",
             flush=True,
         )

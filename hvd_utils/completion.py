@@ -18,6 +18,7 @@ from typing import Literal, get_args, get_origin
 from hvd_utils import commands
 from hvd_utils.cli.completion import Command, script
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.cli.run_main import run_main
 from hvd_utils.config.command_line import known_recipes
 from hvd_utils.config.recipe import SMALL_RESNETS
@@ -33,7 +34,7 @@ class _Caught(BaseException):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the script for a shell."""
-    parser = argparse.ArgumentParser(prog="python -m hvd_utils.completion", description=__doc__)
+    parser = Parser(prog="python -m hvd_utils.completion", description=__doc__)
     parser.add_argument("shell", metavar="SHELL", help=" or ".join(SHELLS))
     shell = parser.parse_args(arguments).shell
     if shell not in SHELLS:

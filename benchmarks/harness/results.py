@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from dali_pipeline.benchmarking.measure import machine, write_json
 from hvd_utils.cli.argument_types import positive
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 
 Rates = Mapping[str, list[float]]  # images/s of each round, by candidate
 
@@ -30,7 +31,7 @@ class Target(NamedTuple):
 
 def options_of_results(name: str, description: str, rounds: int) -> argparse.ArgumentParser:
     """Return a parser with the options that every benchmark of jobs has."""
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
+    parser = Parser(prog=f"python -m benchmarks.{name}", description=description)
     parser.add_argument("--rounds", type=positive, default=rounds, help="(default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="prove that it runs; no figures")
     parser.add_argument("--json", type=Path, metavar="FILE")

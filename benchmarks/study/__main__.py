@@ -25,6 +25,7 @@ from benchmarks.study.verdicts import CLAIMS, judge
 from dali_pipeline.benchmarking.measure import machine, write_json
 from hvd_utils.cli.argument_types import positive
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.cli.run_main import run_main
 from hvd_utils.config.command_line import read_recipe
 from hvd_utils.inspect.outcome import Outcome, read_outcome
@@ -36,7 +37,7 @@ QUICK_SEEDS = 2  # in about 6 minutes on 2 cores
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options of the command line; raise BadInput where they cannot work."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.study", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.study", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("runs/study"), help="(%(default)s)")
     parser.add_argument(
         "--design", action="store_true", help="print the seeds that each claim needs; make no runs"

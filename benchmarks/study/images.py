@@ -6,7 +6,6 @@ class and noise: what is on top cannot be told from colours alone, and never qui
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 
 from hvd_utils.cli.argument_types import whole
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.cli.run_main import run_main
 
 SIDE = 8  # pixels
@@ -104,7 +104,7 @@ def _write(folder: Path, size: Size, seed: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the images that the study uses, or others of the kind."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.study.images", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.study.images", description=__doc__)
     parser.add_argument("folder", type=Path)
     for name, default in Size()._asdict().items():
         parser.add_argument(f"--{name}", type=int, default=default, help="(default: %(default)s)")

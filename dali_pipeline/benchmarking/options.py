@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hvd_utils.cli.argument_types import above_zero, positive
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.cli.ranks import launched_rank
 
 GPU_RATE = 2500  # images/s, about what an A100 trains of ResNet-50 with mixed precision
@@ -19,7 +20,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     Raises BadInput where a file to write has no folder or no known kind.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dali_pipeline.benchmark",
         description="Measure the input pipeline alone, stage by stage, and its peers on the same "
         "images. Candidates take turns; medians, extremes and ratios are shown.",

@@ -16,6 +16,7 @@ EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # torchvision's
 )
 
+MAKE_VAL = ": move some images of each class from train/CLASS/ to val/CLASS/"
 UNFINISHED = ".stage/unfinished"  # a file in a data folder whose staging is not finished
 
 
@@ -113,7 +114,10 @@ def check_splits(data: Path) -> None:
     for split in ("train", "val"):
         if state := _why_no_folder(data / split):
             unread = f", or it {state}" if state.startswith("cannot") else ""
-            raise BadInput(f"data folder {data} has no {split}/{unread}: it needs train/ and val/")
+            remedy = MAKE_VAL if split == "val" and not unread else ""
+            raise BadInput(
+                f"data folder {data} has no {split}/{unread}: it needs train/ and val/{remedy}"
+            )
 
 
 def _why_no_folder(path: Path) -> str:

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from dali_pipeline.dataset.scan import EXTENSIONS, is_image, walk
+from dali_pipeline.dataset.scan import EXTENSIONS, MAKE_VAL, is_image, walk
 from dali_pipeline.preparation.devkit import DEVKIT, Devkit, read_devkit
 from dali_pipeline.preparation.imagenet_tars import (
     TRAIN_TAR,
@@ -24,7 +24,10 @@ def check_source(source: Path) -> None:
         raise BadInput(f"folder {source} does not exist: give the folder of the data set")
     for split, tar in (("train", TRAIN_TAR), ("val", VAL_TAR)):
         if not (source / tar).exists() and not (source / split).is_dir():
-            raise BadInput(f"{source} has neither {tar} nor {split}/: put one of them there")
+            raise BadInput(
+                f"{source} has neither {tar} nor {split}/ with a folder for each class: put one of "
+                f"them there{MAKE_VAL if (source / 'train').is_dir() else ''}"
+            )
 
 
 def arrange_folders(source: Path, dest: Path, work: Path) -> None:

@@ -13,13 +13,14 @@ from dali_pipeline.preparation.pack import SHARD_BYTES
 from dali_pipeline.preparation.shard import QUALITY
 from dali_pipeline.storage.address import is_remote
 from hvd_utils.cli.argument_types import positive
+from hvd_utils.cli.parser import Parser
 
 ORIGINALS = "originals"  # folder of what --repair replaced
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of a command line; without one, of this process's."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dali_pipeline.prepare",
         description="Prepare a data set for training: class folders, every image decoded once, "
         "and an index that saves each run the walk of the folders.",

@@ -5,22 +5,21 @@ A recipe file overrides the defaults, the command line the recipe.
 
 from __future__ import annotations
 
-import argparse
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from hvd_utils.cli.checkout import RECIPES
 from hvd_utils.cli.errors import BadInput
-from hvd_utils.cli.parser import Parser
+from hvd_utils.config.flags import parser
 from hvd_utils.config.recipe import ONLY_WITH, Recipe
-from hvd_utils.config.settings import GONE, SECTIONS, Settings
-
-SHOWN = 100  # characters of a value that is wrong
+from hvd_utils.config.settings import Settings
+from hvd_utils.config.unknown_setting import suggestion, unknown_flag
+from hvd_utils.config.wrong_value import reasons
 
 
 def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -29,7 +28,10 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     Without --recipe the recipe is ``paper`` where data is named, ``demo`` where not.
     Raises BadInput naming the setting, its value and its bound.
     """
-    return settings_of(vars(_parser().parse_args(arguments)), environment)
+    flags, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        raise BadInput(unknown_flag(unknown, arguments))
+    return settings_of(vars(flags), environment)
 
 
 def settings_of(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
@@ -64,10 +66,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
-        raise BadInput(
-            f"no recipe {name} ({path}: {error.strerror}): give one of "
-            f"{', '.join(known_recipes())}, or a .yaml file"
-        ) from error
+        raise BadInput(_no_recipe(name, error)) from error
     except UnicodeDecodeError as error:
         raise BadInput(f"recipe {path} is not a text in UTF-8: {error.reason}") from error
     except (yaml.YAMLError, ValueError, KeyError, RecursionError) as error:
@@ -77,8 +76,20 @@ def read_recipe(name: str) -> dict[str, Any]:
     values = {str(key).replace("-", "_"): value for key, value in values.items()}
     for key in values:
         if key not in Settings.model_fields or key == "recipe":
-            raise BadInput(f"unknown setting {key} in recipe {path}{_suggest(key)}")
+            raise BadInput(f"unknown setting {key} in recipe {path}{suggestion(key, '{}: {}')}")
     return values
+
+
+def _no_recipe(name: str, error: OSError) -> str:
+    """Return what to say of a recipe that cannot be read: the one that was probably meant."""
+    names = {known.rpartition("/")[2]: known for known in known_recipes()}
+    stem = Path(name).name.removesuffix(".yaml").removesuffix(".yml")
+    close = difflib.get_close_matches(stem, names, n=1)
+    mean = f"did you mean {names[close[0]]}? " if close else ""
+    top = ", ".join(known for known in names.values() if "/" not in known)
+    is_name = isinstance(error, FileNotFoundError) and not name.endswith((".yaml", ".yml"))
+    why = "" if is_name else f" ({error.strerror})"
+    return f"no recipe {name}{why}: {mean}give one of {top}, one of tables/, or a .yaml file"
 
 
 def check_effect(given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
@@ -103,88 +114,5 @@ def validate(values: Mapping[str, Any], source: str) -> Settings:
     try:
         return Settings.model_validate(dict(values))
     except ValidationError as error:
-        wrong = []
-        for item in error.errors():
-            reason = item["msg"].removeprefix("Value error, ")
-            if item["loc"]:
-                flag = "--" + str(item["loc"][0]).replace("_", "-")
-                value = str(item["input"])
-                value = f"{value[:SHOWN]}…" if len(value) > SHOWN else value
-                wrong.append(f"{flag} {value}: {reason}")
-            else:
-                wrong.append(reason)
-        raise BadInput(f"{'; '.join(wrong)} ({source}; --help lists all settings)") from None
-
-
-def _suggest(name: str) -> str:
-    if name in GONE:
-        return f", which is gone: {GONE[name]}"
-    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
-    return f": did you mean {close[0]}?" if close else ": --help lists all settings"
-
-
-class SettingsParser(Parser):
-    """A parser of settings, which suggests the one that may have been meant."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise BadInput; see ``argparse``."""
-        _, _, unknown = message.partition("unrecognized arguments: ")
-        if unknown:
-            flag = unknown.split()[0].partition("=")[0]
-            close = _suggest(flag.lstrip("-").replace("-", "_")).replace("_", "-")
-            raise BadInput(f"unknown setting {flag}{close.replace('mean ', 'mean --')}")
-        raise BadInput(f"{message} (--help lists all settings)")
-
-
-def _metavar(annotation: str) -> str:
-    for part, metavar in (
-        ("Path", "PATH"),
-        ("tuple[str", "NAME,NAME"),
-        ("tuple[typing.Literal", "NAME,NAME"),
-        ("tuple", "X,X"),
-        ("int", "N"),
-        ("float", "X"),
-    ):
-        if part in annotation:
-            return metavar
-    return "NAME"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = SettingsParser(
-        prog="train_imagenet.py",
-        description="Train a ResNet by the recipe of Goyal et al. 2017 on any number of workers.",
-        epilog="Launch with horovodrun, mpirun or srun; alone, it is one worker. "
-        "Defaults are the paper's; a recipe file overrides them, a flag overrides both.",
-        allow_abbrev=False,
-    )
-    add_settings(parser)
-    return parser
-
-
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add the declared settings; values are checked later, with the recipe's."""
-    left_out = argparse.SUPPRESS  # what is not given has no name among the parsed flags
-    parser.add_argument(
-        "--recipe",
-        default=left_out,
-        metavar="NAME",
-        help="name of a file in recipes/ or path of one (default: paper with --data, else demo)",
-    )
-    for section in SECTIONS:
-        group = parser.add_argument_group(section.__doc__.rstrip("."))
-        for name, field in section.model_fields.items():
-            flag = "--" + name.replace("_", "-")
-            default = field.default
-            if isinstance(default, tuple):
-                default = ",".join(f"{value:g}" for value in default) or None
-            elif isinstance(default, float):
-                default = f"{default:.4g}"
-            text = f"{field.description} (default: {'none' if default is None else default})"
-            if "bool" in str(field.annotation):
-                switch = argparse.BooleanOptionalAction
-                group.add_argument(flag, dest=name, action=switch, help=text, default=left_out)
-            else:
-                metavar = _metavar(str(field.annotation))
-                text = text.replace("%", "%%")
-                group.add_argument(flag, dest=name, metavar=metavar, help=text, default=left_out)
+        wrong = "; ".join(reasons(error))
+        raise BadInput(f"{wrong} ({source}; --help lists all settings)") from None

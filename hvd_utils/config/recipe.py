@@ -62,7 +62,7 @@ class MinibatchSettings(Section):
 
     batch_per_worker: int = Field(32, gt=0, description="n, images of one worker in one step")
     workers: int | None = Field(
-        None, gt=0, le=10**6, description="k, logical workers; none: as many as processes"
+        None, gt=0, le=10**6, description="k, logical workers; unset: as many as processes"
     )
     precision: Literal["fp32", "tf32", "bf16", "fp16", "fp64"] = Field(
         "fp32",
@@ -186,8 +186,8 @@ class AveragingSettings(Section):
         0.9999,
         gt=0,
         lt=1,
-        description="share of the average that a step keeps: 1 / (1 - it) steps count, in the "
-        "beginning the last tenth",
+        description="a step keeps this share of the average, so about the last 1 / (1 - share) "
+        "steps count; early in a run, the last tenth of the steps",
     )
     recompute_statistics: int = Field(
         0,
@@ -202,13 +202,13 @@ class AugmentationSettings(Section):
 
     resolution: int = Field(224, gt=0, description="side of a training and validation crop, pixels")
     resolution_from: int | None = Field(
-        None, gt=0, description="side of the first epochs' training crops, pixels; none: as later"
+        None, gt=0, description="side of the first epochs' training crops, pixels; unset: as later"
     )
     resolution_ramp: tuple[float, float] | None = Field(
         None, description="between which epochs that side grows to --resolution, as 6,13"
     )
     val_resolution: int | None = Field(
-        None, gt=0, description="side of a validation crop, pixels; none: as --resolution"
+        None, gt=0, description="side of a validation crop, pixels; unset: as --resolution"
     )
     val_resize: int = Field(256, gt=0, description="shorter side before validation's crop, pixels")
     min_crop_area: float = Field(0.08, gt=0, le=1, description="smallest crop, share of the image")

@@ -29,22 +29,13 @@ from hvd_utils.config.storage_settings import StorageSettings
 
 DIGITS = "digits"  # the embedded data set's name, where a folder's would stand
 
-# Settings that are no more, and what to do instead.
-_BUFFERS = "buffers are made for the largest image, --largest-height by --largest-width"
-GONE = {
-    "hw_decoder_load": "with a load between 0 and 1 an image's pixels depended on its place in the "
-    "batch: set --decode hardware for 1, --decode gpu for 0",
-    "usual_height": _BUFFERS,
-    "usual_width": _BUFFERS,
-}
-
 
 class SpeedSettings(Section):
     """speed (the weights change by rounding alone)."""
 
     channels_last: bool | None = Field(
         None,
-        description="channels-last in memory; none: where it was measured to be quicker",
+        description="channels-last in memory; unset: where it was measured to be quicker",
     )
     pad_stem: bool = Field(
         False,
@@ -77,7 +68,7 @@ class RunSettings(Section):
         "shards at s3://BUCKET/PREFIX or https://HOST/PATH; or with the index of tars at URLs",
     )
     output: Path | None = Field(
-        None, description="folder of the run; none: a new one below runs/, named after the recipe"
+        None, description="folder of the run; unset: a new one below runs/, named after the recipe"
     )
     loader: Literal["dali", "torchvision", "synthetic"] = Field(
         "dali", description="dali, torchvision (the reference) or synthetic (no files)"
@@ -87,14 +78,18 @@ class RunSettings(Section):
         None,
         gt=0,
         description="most logical workers in one pass through the model, with the same result; "
-        "none: 1 on a CPU, as many as fill a GPU",
+        "unset: 1 on a CPU, as many as fill a GPU",
     )
     max_steps: int | None = Field(None, gt=0, description="stop after so many steps of the run")
     log_every: int = Field(20, gt=0, description="between two logged steps, steps")
     resume: str = Field(
         "auto", description="auto: newest checkpoint of --output, if any; never; or a checkpoint"
     )
-    eval_only: Path | None = Field(None, description="print the errors of this checkpoint and stop")
+    eval_only: Path | None = Field(
+        None,
+        description="print the errors of these weights and stop: a run, a checkpoint, a .pth or "
+        ".safetensors file, timm/NAME or torchvision/NAME",
+    )
     checkpoint_every: str = Field(
         "10min", description="between two checkpoints in an epoch: steps, as 500, or time, as 10min"
     )
@@ -122,17 +117,17 @@ class RunSettings(Section):
     largest_height: int | None = Field(
         None,
         ge=0,
-        description="pixels of the image that --decode gpu and hardware make buffers for; none: "
+        description="pixels of the image that --decode gpu and hardware make buffers for; unset: "
         "the largest of a prepared data set, else ImageNet's; 0: DALI's own choice",
     )
     largest_width: int | None = Field(None, ge=0, description="likewise")
     pin: bool | None = Field(
         None,
         description="keep each process to its share of the node's cores, near its GPU; "
-        "none: with GPUs, where the launcher bound nothing",
+        "unset: with GPUs, where the launcher bound nothing",
     )
     loader_threads: int | None = Field(
-        None, gt=0, description="decoding threads of a process; none: its share of the cores"
+        None, gt=0, description="decoding threads of a process; unset: its share of the cores"
     )
     synthetic_images: int = Field(
         1_281_167, gt=0, le=10**9, description="length of an epoch of the synthetic loader, images"
@@ -205,20 +200,20 @@ class CommunicationSettings(Section):
         None,
         ge=0,
         description="gradients summed in one message, MB, the same ones in every launch; "
-        "0: whichever are ready, up to --fusion-mb; none: 8 on a CPU, 25 on GPUs",
+        "0: whichever are ready, up to --fusion-mb; unset: 8 on a CPU, 25 on GPUs",
     )
     fusion_mb: float | None = Field(
-        None, ge=0, description="Horovod's fusion buffer, MB; none: as --bucket-mb needs it"
+        None, ge=0, description="Horovod's fusion buffer, MB; unset: as --bucket-mb needs it"
     )
     cycle_ms: float | None = Field(
-        None, gt=0, description="between two looks for gradients; none: 1 on a CPU, 0.1 on GPUs"
+        None, gt=0, description="between two looks for gradients; unset: 1 on a CPU, 0.1 on GPUs"
     )
     allreduce: Literal["flat", "hierarchical", "torus"] = Field(
         "flat",
         description="over NCCL: flat, torus (between nodes by NCCL) or hierarchical (by MPI)",
     )
     nccl_streams: int | None = Field(
-        None, gt=0, description="sums under way at once on a GPU; none: Horovod's default, 1"
+        None, gt=0, description="sums under way at once on a GPU; unset: Horovod's default, 1"
     )
     autotune: Path | None = Field(
         None,

@@ -16,7 +16,7 @@ class StorageSettings(Section):
     cache: Path | None = Field(
         None,
         description="folder on each node's disk, shared by its processes and kept between jobs, "
-        "for the index and what was read; none: one below TMPDIR",
+        "for the index and what was read; unset: one below TMPDIR",
     )
     cache_size: str = Field("20GB", description="the most that it holds, as 500GB")
     storage_patience: float = Field(

@@ -5,7 +5,6 @@ Runs of the same recipe and k on any number of processes differ by rounding alon
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.run.checkpoint import explained, list_checkpoints, load_checkpoint, require
 
 LEAST = 1e-4  # of the largest magnitude of a kind: the least by which a difference is divided
@@ -90,16 +90,16 @@ def _comparable(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Print how far each run is from the first."""
-    parser = argparse.ArgumentParser(prog="python -m hvd_utils.compare", description=__doc__)
+    parser = Parser(prog="python -m hvd_utils.compare", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder or checkpoint")
     first, *others = parser.parse_args().runs
     theirs = _comparable(first)
+    rows = [(path, differences(_comparable(path), theirs)) for path in others]  # or it refuses
     print(f"largest difference from {first} at step {theirs['step']}, relative to each tensor")
     widths = {"weights": 10, "momentum": 10, "running averages": 17}
     if theirs.get("averaged"):
         widths["averaged weights"] = 17
     print(" ".join(f"{kind:>{width}}" for kind, width in widths.items()) + "  run")
-    for path in others:
-        apart = differences(_comparable(path), theirs)
+    for path, apart in rows:
         cells = (f"{apart[kind]:{width}.1e}" for kind, width in widths.items())
         print(f"{' '.join(cells)}  {path}")

@@ -6,7 +6,6 @@ their seed alone are summarised as mean ± standard deviation (section 5.1).
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.config.recipe import Recipe
 from hvd_utils.run.event_log import METRICS, read_events, what_is_wrong
 from hvd_utils.run.progress import Progress
@@ -116,7 +116,7 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print each run's error and what they are together."""
-    parser = argparse.ArgumentParser(prog="python -m hvd_utils.final", description=__doc__)
+    parser = Parser(prog="python -m hvd_utils.final", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     options = parser.parse_args(arguments)

@@ -5,7 +5,6 @@ python -m hvd_utils.requeue RUN --code CODE    exit code 75: again; 0: done; els
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from hvd_utils.cli.argument_types import whole
 from hvd_utils.cli.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RESUME
 from hvd_utils.cli.files import replace_text
+from hvd_utils.cli.parser import Parser
 from hvd_utils.faults import crash_report
 from hvd_utils.faults.signals import EXIT_INTERRUPTED
 from hvd_utils.run.event_log import last_event
@@ -102,7 +102,7 @@ def finished(run: Path) -> bool:
 
 def main() -> None:
     """Judge, record and print the verdict, and exit with its code."""
-    parser = argparse.ArgumentParser(prog="python -m hvd_utils.requeue", description=__doc__)
+    parser = Parser(prog="python -m hvd_utils.requeue", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     parser.add_argument("--code", type=int, required=True, help="exit code of the launcher")
     parser.add_argument("--told", action="store_true", help="it was told to stop")

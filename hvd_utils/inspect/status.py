@@ -5,7 +5,6 @@ Reads their folders only, so it may be called from anywhere, while they run and 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 import textwrap
@@ -15,7 +14,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from hvd_utils.cli.counted import counted
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.inspect.run_state import (
     DEAD,
     FINISHED,
@@ -72,12 +73,12 @@ def _details(run: RunState) -> Iterator[tuple[str, str]]:
         yield (
             "recipe",
             (
-                f"{recipe}: {settings.get('model')}, k = {launch['workers']} workers of "
+                f"{recipe}: {settings.get('model')}, k = {counted(launch['workers'], 'worker')} of "
                 f"{settings.get('batch_per_worker')} images, kn = {launch['minibatch']:,}"
             ),
         )
     if launch:
-        hosts, devices = _count(len(launch["hosts"]), "host"), ", ".join(launch["devices"])
+        hosts, devices = counted(len(launch["hosts"]), "host"), ", ".join(launch["devices"])
         yield "processes", f"{launch['processes']} on {hosts}, {devices}"
     if run.state == RUNNING and run.reports:
         yield "ranks", _ranks(run)
@@ -177,13 +178,9 @@ def _length(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def main() -> None:
     """Read the command line and show the runs, once or again and again."""
-    parser = argparse.ArgumentParser(prog="python -m hvd_utils.status", description=__doc__)
+    parser = Parser(prog="python -m hvd_utils.status", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument(
         "--watch",

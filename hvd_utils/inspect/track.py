@@ -6,7 +6,6 @@ launch, or this command by hand, goes on in the same run behind what it has.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import json
@@ -23,6 +22,7 @@ import yaml
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.files import replace_text
+from hvd_utils.cli.parser import Parser
 from hvd_utils.run.event_log import METRICS, EventReader
 from hvd_utils.timing.stopwatch import PARTS
 from hvd_utils.trackers.follower import FOLDER, LIMIT
@@ -125,7 +125,7 @@ def _leave_in_time() -> None:
 
 def main() -> None:
     """Read the command line and send."""
-    parser = argparse.ArgumentParser(prog="python -m hvd_utils.track", description=__doc__)
+    parser = Parser(prog="python -m hvd_utils.track", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument("tracker", choices=TRACKERS, metavar="NAME", help=" or ".join(TRACKERS))
     parser.add_argument("--follow", action="store_true", help="until standard input is closed")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from hvd_utils.cli.argument_types import positive
+from hvd_utils.cli.parser import Parser
 from hvd_utils.cli.run_main import run_main
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and do one of the two."""
-    parser = argparse.ArgumentParser(prog="python -m hvd_utils.paper", description=__doc__)
+    parser = Parser(prog="python -m hvd_utils.paper", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     figures = commands.add_parser("figures", help="draw all figures and tables beside runs")
     figures.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folder of a run")

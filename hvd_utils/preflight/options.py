@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hvd_utils.cli.argument_types import above_zero, positive
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.ranks import launched_rank
-from hvd_utils.config.command_line import SettingsParser, add_settings, settings_of
+from hvd_utils.config.command_line import settings_of
+from hvd_utils.config.flags import SettingsParser, add_settings
 from hvd_utils.config.settings import Settings
+from hvd_utils.config.unknown_setting import unknown_flag
 
 CHECKS = (
     "software",
@@ -46,7 +49,7 @@ def read_options(
     flags = {name: given.pop(name) for name in list(given) if name in Settings.model_fields}
     options = argparse.Namespace(**given)
     if unknown and not options.ignore_unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        raise BadInput(unknown_flag(unknown, sys.argv[1:] if arguments is None else arguments))
     options.checks = tuple(
         name
         for name in CHECKS

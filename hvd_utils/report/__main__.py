@@ -5,19 +5,19 @@ Reads their folders only, so it may be called from anywhere, while they run and 
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.cli.run_main import run_main
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and write the requested page, pictures and text."""
-    parser = argparse.ArgumentParser(prog="python -m hvd_utils.report", description=__doc__)
+    parser = Parser(prog="python -m hvd_utils.report", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument(
         "--out",

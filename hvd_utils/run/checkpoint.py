@@ -90,10 +90,10 @@ def _keep_best(output: Path, path: Path) -> Path:
     return best
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, remedy: str = "") -> dict[str, Any]:
     """Return what ``save_checkpoint`` wrote, on the CPU, refusing pickled code.
 
-    Raises BadInput if the file is not there, damaged or not ours.
+    Raises BadInput if the file is not there, with the ``remedy``, damaged or not ours.
     """
     try:
         with zipfile.ZipFile(path) as file:  # PyTorch writes checksums but does not read them
@@ -101,7 +101,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
                 raise zipfile.BadZipFile
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise BadInput(f"no checkpoint {path}") from error
+        raise BadInput(f"no checkpoint {path}{remedy}") from error
     except OSError as error:
         raise BadInput(f"cannot read checkpoint {path}: {error.strerror}") from error
     except Exception as error:  # PyTorch raises many kinds on damaged bytes

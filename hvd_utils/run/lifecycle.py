@@ -12,6 +12,7 @@ import torch
 
 from dali_pipeline.sampling.plan import Plan
 from hvd_utils.cli import run_main
+from hvd_utils.cli.counted import counted
 from hvd_utils.cli.errors import BadInput, Stopped
 from hvd_utils.config.settings import Settings
 from hvd_utils.faults import crash_report
@@ -87,7 +88,7 @@ class Run:
         self.output = self._open_folder(earlier)
         run_main.keep_tracebacks_in(self.output)
         facts = provenance.environment(world)
-        notes = [f"going on with {world.size} processes"] if earlier else []
+        notes = [f"going on with {counted(world.size, 'process')}"] if earlier else []
         if earlier is None:
             earlier, notes = find_state(settings, world, self.output, self._data_facts)
         self.progress = restore_state(earlier, self.training, self._epoch_ends)
@@ -280,8 +281,7 @@ class Run:
         """Tell the user at once, from a thread: the ranks may be waiting for one that died."""
         if self.world.is_root:
             line = f"told to stop ({self._stop.signal_name}) at step {self.step}: saving after it"
-            text = f"{line}; {how_to_go_on(self.output)}\n"
-            os.write(2, text.encode(errors="backslashreplace"))
+            os.write(2, f"{line}; {how_to_go_on(self.output)}\n".encode(errors="backslashreplace"))
 
     def _leave(self) -> None:
         """Save, wait until it is on the disk, and raise Stopped on all ranks; collective."""

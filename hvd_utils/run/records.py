@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dali_pipeline.sampling.plan import Plan
+from hvd_utils.cli.counted import counted
 from hvd_utils.config.interval import Timer, parse
 from hvd_utils.config.settings import Settings
 from hvd_utils.horovod_backend.world import World
@@ -59,9 +60,9 @@ class Records:
             self.print_line(note)
         self.print_line(
             f"run: {self._output}: {settings.model}, recipe {Path(settings.recipe).stem}, "
-            f"{world.size} processes on {len(facts['hosts'])} hosts "
-            f"({world.device.type}), {settings.workers} workers of "
-            f"{settings.batch_per_worker} images, kn = {settings.minibatch}"
+            f"{counted(world.size, 'process')} on {counted(len(facts['hosts']), 'host')} "
+            f"({world.device.type}), {counted(settings.workers, 'worker')} of "
+            f"{counted(settings.batch_per_worker, 'image')}, kn = {settings.minibatch:,}"
         )
         if step < self._last_step:
             self._log.write(

@@ -18,6 +18,7 @@ from hvd_utils.run.folder import list_checkpoints, step_of
 from hvd_utils.run.state import State
 
 BEGUN_FROM = "begun-from.txt"  # in a run's folder: the checkpoint that --resume named
+MISSING = ": give a file below RUN/checkpoints, or leave out --resume"
 SET_ASIDE = ".pt.set-aside"  # ending of checkpoints that a run went back behind
 
 
@@ -113,7 +114,7 @@ def _find(resume: str, output: Path) -> tuple[Path | None, dict[str, Any] | None
         path, state, notes = _newest(output)
         again = f"to begin there again, remove {output / BEGUN_FROM}"
         return path, state, [*notes, f"{named} is where this run began: {again}"]
-    state = checkpoint.load_checkpoint(named)
+    state = checkpoint.load_checkpoint(named, MISSING)
     if existing and named.parent != output / "checkpoints":
         raise BadInput(
             f"{output} already holds a run, which --resume {named} would break off: leave out "

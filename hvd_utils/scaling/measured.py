@@ -6,7 +6,6 @@ of GPUs in one file, as ``slurm/scaling.sh`` has them (Figures 7 and 8).
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hvd_utils.cli.errors import BadInput
+from hvd_utils.cli.parser import Parser
 from hvd_utils.cli.run_main import run_main
 from hvd_utils.inspect.run_state import launches, read_state
 from hvd_utils.scaling.predict import BACKWARD_SHARE, Step
@@ -199,9 +199,7 @@ def efficiency(point: Measured, points: Sequence[Measured]) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the points of the given runs."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hvd_utils.scaling.measured", description=__doc__
-    )
+    parser = Parser(prog="python -m hvd_utils.scaling.measured", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="to write")
     options = parser.parse_args(arguments)

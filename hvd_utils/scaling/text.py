@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from hvd_utils.cli.counted import counted
 from hvd_utils.scaling.answers import MOST_GPUS, Stop
 from hvd_utils.scaling.calibration import INTERVAL, interval
 from hvd_utils.scaling.gradients import Gradient
@@ -28,13 +29,13 @@ def describe(
     size = sum(gradient.elements for gradient in gradients) * cluster.element_bytes / 1e6
     yield (
         f"step       {1000 * step.seconds:.4g} ms for n = {step.images} images on "
-        f"{_count(step.gpus, 'GPU')} ({step.source}), "
+        f"{counted(step.gpus, 'GPU')} ({step.source}), "
         f"{100 * step.backward_share:.0f} % of it backprop"
         + (f"; one alone: {1000 * one.seconds:.4g} ms" if step.gpus > 1 else "")
     )
     yield f"gradients  {len(gradients)} of {step.model}, {size:.1f} MB"
     yield (
-        f"network    {network.name} ({network.source}): {_count(network.gpus_per_node, 'GPU')} a "
+        f"network    {network.name} ({network.source}): {counted(network.gpus_per_node, 'GPU')} a "
         f"node, {network.node_gbit:.3g} of {network.links * network.gbit:g} Gbit/s usable, "
         f"{1e6 * network.latency:.3g} µs; {network.gpu_bandwidth / 1e9:.3g} GB/s within a node"
     )
@@ -71,7 +72,7 @@ def table(
         )
         last = row
     yield (
-        f"Efficiency is against {_count(base.gpus, 'GPU')}; stragglers, nodes, network and input "
+        f"Efficiency is against {counted(base.gpus, 'GPU')}; stragglers, nodes, network and input "
         "are shares of the step. Validation is left out."
     )
     yield INTERVALS
@@ -173,7 +174,3 @@ def _duration(hours: float) -> str:
     if hours >= 1:
         return f"{hours:.1f} h"
     return f"{60 * hours:.1f} min"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

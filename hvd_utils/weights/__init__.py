@@ -1,4 +1,4 @@
-"""Weights in and out: published ones to start from, a run's own for other programs.
+"""Weights in and out: published ones to start from, a run's own for others; their evaluation.
 
-May import ``nn``, ``run``, ``inspect`` and what those import. Start with ``trained``.
+May import ``nn``, ``training``, ``run``, ``inspect`` and what those import. Start with ``trained``.
 """

@@ -5,19 +5,19 @@ The averaged weights where the run keeps them, with classes, mean, std, recipe a
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.imports import quick_imports
+from hvd_utils.cli.parser import Parser
 
 ENDINGS = {"torchvision": ".pth", "safetensors": ".safetensors", "onnx": ".onnx"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the file and name it."""
-    parser = argparse.ArgumentParser(prog="python -m hvd_utils.export", description=__doc__)
+    parser = Parser(prog="python -m hvd_utils.export", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run, or a checkpoint")
     parser.add_argument("--to", required=True, choices=ENDINGS, help="format of the file")
     parser.add_argument(

@@ -27,7 +27,7 @@ def from_hub(source: str) -> Weights:
         reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise BadInput(
             f"cannot get the weights {source} ({reason}): fetch them once where there is a "
-            "network, which keeps them in a cache, or download a file and give --init FILE"
+            "network, which keeps them in a cache, or download a file and give that"
         ) from error
 
 

@@ -46,8 +46,10 @@ def start_from(settings: Settings, model: nn.Module, world: Processes) -> Settin
     return settings.with_init(world.broadcast(checksum))
 
 
-def match(model: nn.Module, weights: Weights, source: str, name: str) -> Match:
-    """Return what of ``weights`` fits the model called ``name``, by name and shape.
+def match(
+    model: nn.Module, weights: Weights, source: str, name: str, flag: str = "--init"
+) -> Match:
+    """Return what of ``weights``, which ``flag`` names, fits the model ``name``, by name and shape.
 
     The head is new as a whole where some of it does not fit: another number of classes. Raises
     BadInput where anything else does not, or is not finite.
@@ -62,14 +64,14 @@ def match(model: nn.Module, weights: Weights, source: str, name: str) -> Match:
     others = [f"{each} ({why})" for each, why in unlike.items() if each not in head]
     if others:
         raise BadInput(
-            f"--init {source} is of another network than --model {name}: {len(others)} of "
+            f"{flag} {source} is of another network than --model {name}: {len(others)} of "
             f"{len(wanted)} tensors do not fit, {some(others)}: set --model to match"
         )
     new = head if unlike else set()
     loaded = {each: weights[each] for each in wanted if each in weights and each not in new}
     for each, value in loaded.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise BadInput(f"--init {source} has weights that are not finite ({each})")
+            raise BadInput(f"{flag} {source} has weights that are not finite ({each})")
     told = [
         f"{each} ({unlike[each]})" if each in unlike else each for each in wanted if each in new
     ]

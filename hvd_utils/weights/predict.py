@@ -5,17 +5,17 @@ Pictures are resized and cropped as the run validates them.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from hvd_utils.cli.argument_types import positive
 from hvd_utils.cli.imports import quick_imports
+from hvd_utils.cli.parser import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print each picture's likeliest classes."""
-    parser = argparse.ArgumentParser(prog="python -m hvd_utils.predict", description=__doc__)
+    parser = Parser(prog="python -m hvd_utils.predict", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run, or a checkpoint")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="file of a picture")
     parser.add_argument("--top", type=positive, default=5, help="classes of each (default: 5)")

@@ -23,19 +23,19 @@ INSIDE = ("averaged", "model_ema", "state_dict_ema", "model", "state_dict")
 WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel, AveragedModel and torch.compile
 
 
-def read_weights(source: str) -> Weights:
-    """Return the weights that ``--init`` names, on the CPU; pickled code is refused.
+def read_weights(source: str, flag: str = "--init") -> Weights:
+    """Return the weights that ``flag`` names, on the CPU; pickled code is refused.
 
     Raises BadInput where there are none, or they are damaged.
     """
     path = Path(source)
     if path.exists():
-        weights = _read_file(newest_file(path))
+        weights = _read_file(newest_file(path), flag)
     elif source.startswith(HUBS):
         weights = from_hub(source)
     else:
         raise BadInput(
-            f"no weights {source}: --init takes a run, a checkpoint, a .pth, .pt or .safetensors "
+            f"no weights {source}: {flag} takes a run, a checkpoint, a .pth, .pt or .safetensors "
             "file, timm/NAME or torchvision/NAME"
         )
     return {_unwrapped(name): value for name, value in weights.items()}
@@ -51,7 +51,7 @@ def digest(weights: Mapping[str, torch.Tensor]) -> str:
     return f"sha256:{checksum.hexdigest()[:16]}"
 
 
-def _read_file(path: Path) -> Weights:
+def _read_file(path: Path, flag: str) -> Weights:
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -59,14 +59,14 @@ def _read_file(path: Path) -> Weights:
             return load_file(path)
         content = _read_pickle(path)
     except OSError as error:
-        raise BadInput(f"cannot read --init {path}: {error.strerror or error}") from error
+        raise BadInput(f"cannot read {flag} {path}: {error.strerror or error}") from error
     except Exception as error:  # PyTorch and safetensors raise many kinds on damaged bytes
         raise BadInput(
-            f"--init {path} is damaged, or holds more than tensors: give a state dict"
+            f"{flag} {path} is damaged, or holds more than tensors: give a state dict"
         ) from error
     found = next((content[name] for name in INSIDE if content.get(name)), content)
     if not found or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise BadInput(f"--init {path} holds no state dict: give one, a run or a checkpoint")
+        raise BadInput(f"{flag} {path} holds no state dict: give one, a run or a checkpoint")
     return dict(found)
 
 

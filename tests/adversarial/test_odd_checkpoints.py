@@ -44,7 +44,7 @@ FILES: dict[str, tuple] = {
     "nothing": (lambda path, whole: None, "no checkpoint"),
     "empty": (lambda path, whole: path.touch(), "damaged or no checkpoint"),
     "text": (lambda path, whole: path.write_text("epoch 3"), "damaged or no checkpoint"),
-    "a folder": (lambda path, whole: path.mkdir(), "directory"),
+    "a folder": (lambda path, whole: path.mkdir(), "checkpoint"),
     "a link to itself": (lambda path, whole: path.symlink_to(path), "symbolic links"),
     "a link to nothing": (lambda path, whole: path.symlink_to("none"), "no checkpoint"),
     "a device": (lambda path, whole: path.symlink_to("/dev/null"), "damaged or no checkpoint"),

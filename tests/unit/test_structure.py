@@ -74,6 +74,8 @@ LAYERS["hvd_utils.inspect"] = _GROUND | {
 LAYERS["hvd_utils.weights"] = _GROUND | {
     "hvd_utils.networks",
     "hvd_utils.nn",
+    "hvd_utils.horovod_backend",
+    "hvd_utils.training",
     "hvd_utils.run",
     "hvd_utils.inspect",
     "dali_pipeline.dataset",

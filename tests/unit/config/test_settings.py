@@ -63,7 +63,7 @@ def test_every_recipe_loads_and_opens_with_its_command_and_expected_result(name)
     [
         (["--epochs", "0"], ["--epochs 0", "greater than 0"]),
         (["--epochs", "-1"], ["--epochs -1"]),
-        (["--epochs", "many"], ["--epochs many", "integer"]),
+        (["--epochs", "many"], ["--epochs many: takes a whole number ("]),
         (["--batch-per-worker", "0"], ["--batch-per-worker 0"]),
         (["--reference-rate", "0"], ["--reference-rate 0"]),
         (["--reference-rate", "-0.1"], ["--reference-rate -0.1"]),
@@ -71,7 +71,13 @@ def test_every_recipe_loads_and_opens_with_its_command_and_expected_result(name)
         (["--average", "swa"], ["--average swa", "ema"]),
         (["--average", "ema", "--average-decay", "1"], ["--average-decay 1", "less than 1"]),
         (["--average", "ema", "--average-decay", "0"], ["--average-decay 0", "greater than 0"]),
-        (["--workers", "0"], ["--workers 0"]),
+        (["--workers", "0"], ["--workers 0: must be greater than 0 ("]),
+        (["--epochs", "2000000"], ["--epochs 2000000: must be at most 1000000 ("]),
+        (["--stall-timeout", "1e9"], ["--stall-timeout 1e9: must be at most 100000000 ("]),
+        (["--seed", "-1"], ["--seed -1: must be at least 0 ("]),
+        (["--erase", "x"], ["--erase x: takes a number ("]),
+        (["--resolution-ramp", "6"], ["--resolution-ramp 6: takes more values"]),
+        (["--resolution-ramp", "1,2,3"], ["--resolution-ramp 1,2,3: takes at most 2 values"]),
         (["--max-steps", "0"], ["--max-steps 0"]),
         (["--decay-epochs", "30,x"], ["--decay-epochs x"]),
         (["--decay-epochs", "0"], ["decay epoch", "greater than 0"]),
@@ -79,7 +85,9 @@ def test_every_recipe_loads_and_opens_with_its_command_and_expected_result(name)
         (["--epoch", "3"], ["unknown setting --epoch", "did you mean --epochs"]),
         (["--batchsize=3"], ["unknown setting --batchsize"]),
         (["--epochs"], ["--epochs", "expected one argument"]),
-        (["--recipe", "resnet"], ["no recipe resnet", "demo, ", "paper, ", "tables/1-no-warmup"]),
+        (["--recipe", "resnet"], ["no recipe resnet", "give one of demo, finetune, ", ", study, "]),
+        (["--recipe", "papper"], ["no recipe papper", "did you mean paper?"]),
+        (["--recipe", "1-no-warmpu"], ["did you mean tables/1-no-warmup?"]),
         (["--momentum", "0"], ["Nesterov", "--no-nesterov"]),
         (["--decay", "linear"], ["--decay linear", "cosine"]),
         (
@@ -100,9 +108,9 @@ def test_every_recipe_loads_and_opens_with_its_command_and_expected_result(name)
         (["--profile", "1-2", "--profile-ranks", ""], ["--profile-ranks : takes ranks, from 0"]),
         (["--mixup", "-1"], ["--mixup -1"]),
         (["--erase", "1.5"], ["--erase 1.5"]),
-        (["--augment", "auto"], ["--augment auto", "'none' or 'trivial'"]),
+        (["--augment", "auto"], ["--augment auto", "takes one of none, trivial"]),
         (["--cutmix", "1", "--batch-per-worker", "1"], ["--batch-per-worker to 2 or more"]),
-        (["--track", "wandb,visdom"], ["--track visdom", "'wandb' or 'mlflow'"]),
+        (["--track", "wandb,visdom"], ["--track visdom", "takes one of wandb, mlflow"]),
         (["--profile-ranks", "0,7"], ["--profile-ranks has no effect without --profile"]),
         (["--eval-only", "x.pt", "--track", "wandb"], ["--track has no effect with --eval-only"]),
         (["--eval-only", "x.pt", "--profile", "1-2"], ["--profile has no effect with --eval-only"]),
@@ -159,7 +167,11 @@ def test_help_groups_the_settings_and_shows_defaults(capsys):
     text = capsys.readouterr().out
     for group in ("the run", "minibatch (§2.1", "learning rate (§2.1", "optimizer (§5.1)"):
         assert f"\n{group}" in text
-    assert "(default: 90)" in " ".join(text.split())
+    words = " ".join(text.split())
+    assert "(default: 90)" in words
+    assert "--init WEIGHTS" in words
+    assert "--max-steps N stop after so many steps of the run (default: unset)" in words
+    assert "none: " not in words  # where it is no value: "none" is one of --compile
 
 
 def test_only_one_rank_prints_the_help(capsys, monkeypatch):

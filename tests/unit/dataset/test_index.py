@@ -36,7 +36,7 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(BadInput, match="does not exist: set --data"):
         scan_splits(tmp_path / "none")
     write_jpegs(tmp_path / "train", {"ant": 1, "bee": 1})
-    with pytest.raises(BadInput, match="has no val/"):
+    with pytest.raises(BadInput, match="has no val/: .*: move some images of each class from tr"):
         scan_splits(tmp_path)
     (tmp_path / "val").mkdir()
     with pytest.raises(BadInput, match="no class folders in .*val"):

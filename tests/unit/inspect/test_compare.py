@@ -64,3 +64,11 @@ def test_runs_at_other_steps_and_folders_without_runs_are_refused(tmp_path):
         compare.differences(compare.newest(two), compare.newest(one))
     with pytest.raises(BadInput, match="no checkpoint in"):
         compare.newest(tmp_path)
+
+
+def test_nothing_is_shown_where_a_run_is_refused(tmp_path, monkeypatch, capsys):
+    runs = [end_of_run(tmp_path / "a"), end_of_run(tmp_path / "b", step=4)]
+    monkeypatch.setattr("sys.argv", ["compare", *map(str, runs)])
+    with pytest.raises(BadInput, match="steps 4 and 3"):
+        compare.main()
+    assert capsys.readouterr().out == ""

@@ -278,8 +278,12 @@ def test_damaged_and_missing_files_are_named(tars, tmp_path):
     with pytest.raises(BadInput, match=f"no .*{DEVKIT}: it says which class"):
         run(tars, dest, "--any-count")
     (tars / VAL_TAR).unlink()
-    with pytest.raises(BadInput, match=f"has neither {VAL_TAR} nor val/"):
+    with pytest.raises(BadInput, match=f"has neither {VAL_TAR} nor val/ with a folder for each cl"):
         run(tars, dest, "--any-count")
+    folders = tars / "folders"
+    (folders / "train").mkdir(parents=True)
+    with pytest.raises(BadInput, match="nor val/ .*: move some images of each class from train/"):
+        run(folders, dest, "--any-count")
 
 
 def test_a_full_disk_is_one_line(tars, tmp_path, monkeypatch):

@@ -81,7 +81,7 @@ def test_what_cannot_be_is_refused(tmp_path):
         main(["figures", "--out", str(tmp_path / "file")])
     with pytest.raises(BadInput, match="--nonsense"):
         main(["plan", "--nonsense"])
-    with pytest.raises(SystemExit):
+    with pytest.raises(BadInput, match="--nonsense"):
         main(["figures", "--nonsense"])
 
 

@@ -161,3 +161,8 @@ def test_a_damaged_checkpoint_is_not_what_tells_the_order(tmp_path):
         save_checkpoint(tmp_path, saved, keep=0)
     checkpoint_path(tmp_path, 40).write_bytes(b"PK")
     assert order_of(tmp_path) == "stored"
+
+
+def test_a_checkpoint_that_is_not_there_is_told_with_what_to_do(tmp_path):
+    with pytest.raises(BadInput, match="no checkpoint nope.pt: give a file .* or leave out --res"):
+        launch(tmp_path, "nope.pt")

@@ -21,7 +21,6 @@ from hvd_utils.config.settings import Settings
 from hvd_utils.faults.signals import StopRequest
 from hvd_utils.horovod_backend.autotune import autotuning
 from hvd_utils.horovod_backend.node import see_own_gpu_first
-from hvd_utils.trackers.sender import check_trackers
 
 if TYPE_CHECKING:
     from hvd_utils.horovod_backend.elastic import ElasticState
@@ -33,7 +32,6 @@ def main() -> None:
         stop.leave_when_told()  # until a run begins
         settings = load_settings(sys.argv[1:], os.environ)
         check_data(settings)
-        check_trackers(settings)
         if settings.device != "cpu":
             see_own_gpu_first(launched_local_rank())
 
@@ -69,6 +67,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
         from hvd_utils.run.nonfinite_trace import trace_nonfinite
         from hvd_utils.run.profile import profiled
         from hvd_utils.run.resume import as_begun
+        from hvd_utils.trackers.sender import require_trackers
         from hvd_utils.training.loops import train, validate
         from hvd_utils.training.recompute import recompute_statistics
         from hvd_utils.training.train_state import TrainState
@@ -78,6 +77,7 @@ def job(settings: Settings, stop: StopRequest, elastic: ElasticState) -> None:
     # Horovod: P processes, one a GPU, carry the paper's k workers of n images each.
     facts = shared_facts(settings)  # before k is decided, which follows the world
     world = start_world(settings.device, settings.pin, facts)
+    require_trackers(settings, world)
     earlier = elastic.recall()  # the state of the processes that were here before, if any
     settings = as_begun(settings, world, earlier).with_workers(world.size)
     mine = share(settings.workers, world.rank, world.size)

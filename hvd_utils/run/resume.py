@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dali_pipeline.sampling.order import VERSIONS
+from hvd_utils.cli.counted import counted
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.files import replace_text
 from hvd_utils.config.settings import Settings
@@ -36,8 +37,8 @@ def as_begun(settings: Settings, world: World, earlier: State | None) -> Setting
     update = {name: value for name, value in begun.items() if name not in settings.model_fields_set}
     if settings.workers is None and world.size > (update.get("workers") or world.size):
         raise BadInput(
-            f"the run was begun with {update['workers']} workers, which {world.size} processes "
-            f"cannot share: start at most {update['workers']}, or choose another --output"
+            f"the run was begun with {counted(update['workers'], 'worker')}, which {world.size} "
+            f"processes cannot share: start at most {update['workers']}, or choose another --output"
         )
     return settings.model_copy(update=update)
 
@@ -58,8 +59,8 @@ def _begun_as_run(settings: Settings) -> dict[str, Any]:
 
 def _begun_as(state: State) -> dict[str, Any]:
     experiment = {**checkpoint.DEFAULTS, **state["experiment"]}
-    if experiment["order"] not in VERSIONS:
-        raise ValueError(experiment["order"])
+    if experiment["order"] not in VERSIONS or type(experiment["workers"]) not in (int, type(None)):
+        raise ValueError(experiment)
     return {name: experiment[name] for name in ("order", "workers")}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from hvd_utils.cli.errors import BadInput
-from hvd_utils.cli.ranks import launched_rank
+from hvd_utils.cli.ranks import Processes
 from hvd_utils.config.settings import Settings
 
 PROJECT = "imagenet-in-1-hour"  # of wandb, or experiment of MLflow, where the user names none
@@ -42,12 +42,24 @@ TRACKERS = {
 }
 
 
-def check_trackers(settings: Settings) -> None:
-    """Raise BadInput where a tracker that --track names cannot be used; imports none of them.
+def require_trackers(settings: Settings, world: Processes) -> None:
+    """Raise BadInput on all ranks where rank 0 cannot use a tracker of --track; collective.
 
-    On rank 0, which alone sends to them: other hosts need neither package nor variables.
+    Rank 0 alone sends to them: other hosts need neither package nor variables.
     """
-    for name in settings.track if launched_rank() == 0 else ():
+    reason = ""
+    if world.is_root:
+        try:
+            check_trackers(settings)
+        except BadInput as error:
+            reason = str(error)
+    if settings.track and (reason := world.broadcast(reason)):
+        raise BadInput(reason)
+
+
+def check_trackers(settings: Settings) -> None:
+    """Raise BadInput where a tracker of --track cannot be used here; imports none of them."""
+    for name in settings.track:
         check_tracker(name)
 
 

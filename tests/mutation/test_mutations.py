@@ -131,8 +131,8 @@ MUTATIONS = {
     ),
     "a run that goes on changes its order": Mutation(
         "hvd_utils/run/resume.py",
-        'if "order" in settings.model_fields_set:',
-        "if True:",
+        "if name not in settings.model_fields_set",
+        "if False",
         UNIT + "run/test_resume.py",
     ),
     "crops come from the worker's own generator": Mutation(

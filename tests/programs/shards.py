@@ -7,6 +7,8 @@ against the whole assignment. Prints one line that says what was compared.
 from __future__ import annotations
 
 import sys
+import time
+from hashlib import sha256
 from types import SimpleNamespace
 
 import numpy as np
@@ -35,20 +37,26 @@ def main() -> None:
     ]
     epochs, ids = (np.stack(part).astype(np.int32) for part in zip(*mine, strict=True))
     everyone = np.empty((2, k, steps, N), np.int32) if rank == 0 else None
-    world.Gather(epochs, everyone[0] if rank == 0 else None)
-    world.Gather(ids, everyone[1] if rank == 0 else None)
+    for part, values in enumerate((epochs, ids)):
+        wait_for(world.Igather(values, everyone[part] if rank == 0 else None))
 
     total = first_step(EPOCHS, IMAGES, k * N)
     schedule = make_schedule(PAPER, IMAGES, k * N)
     rates = np.array([schedule(step) for step in range(total)])
-    lowest, highest = np.empty_like(rates), np.empty_like(rates)
-    world.Allreduce(rates, lowest, MPI.MIN)
-    world.Allreduce(rates, highest, MPI.MAX)
+    own = np.frombuffer(sha256(rates.tobytes()).digest(), np.uint8)
+    digests = np.empty((k, len(own)), np.uint8) if rank == 0 else None
+    wait_for(world.Igather(own, digests))
     if rank == 0:
         check_images(*everyone, steps, k)
-        assert np.array_equal(lowest, highest)  # to the bit, at each step
+        assert (digests == digests[0]).all()  # to the bit, at each step
         assert (rates[0], rates.max()) == (0.1, 0.1 * k * N / 256)
         print(f"{k} ranks: {IMAGES} images once each, {total} rates agree")
+
+
+def wait_for(request: MPI.Request) -> None:
+    """Sleep until it is done: 256 ranks that spin leave nothing to the tests beside them."""
+    while not request.Test():
+        time.sleep(0.1)
 
 
 def check_images(epochs: np.ndarray, ids: np.ndarray, steps: int, k: int) -> None:

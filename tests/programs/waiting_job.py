@@ -8,7 +8,7 @@ import time
 import train_imagenet
 from dali_pipeline.dataset import open_data
 from hvd_utils.cli.run_main import run_main
-from hvd_utils.run import evaluate
+from hvd_utils.weights import evaluate
 
 WHERE = sys.argv.pop(1)
 

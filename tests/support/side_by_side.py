@@ -1,4 +1,4 @@
-"""Run the tests on several processes (``pytest -n 3``), the longest first.
+"""Run the tests on several processes (``pytest -n 2``), the longest first.
 
 Tests of a file run on one process, in their order, as do those that share what is costly to make.
 """

@@ -99,4 +99,4 @@ def test_both_wheels_train_outside_the_checkout(environment, tmp_path):
     assert "step 3 of" in run("imagenet-status", "run", **options)
     assert "paper" in run("imagenet-train", "--help", **options)
     known = subprocess.run(["imagenet-train", "--recipe", "none"], capture_output=True, **options)
-    assert b"tables/1-no-warmup" in known.stderr, known.stderr
+    assert b"give one of demo, finetune, lars-32k" in known.stderr, known.stderr

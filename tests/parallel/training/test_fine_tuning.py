@@ -64,6 +64,7 @@ def test_one_trajectory_killed_and_resumed_on_other_processes(published, tiny_da
 
 def test_other_weights_are_refused_when_a_run_goes_on(published, tiny_data, tmp_path):
     run, options = tmp_path / "run", (*TINY, "--data", tiny_data, "--max-steps", "1")
+    options += ("--workers", "2")
     assert train(*options, "--output", run, "--init", published, by="python").code == 0
     others = write_checkpoint(tmp_path, some_model("resnet8", 4, seed=2), "abcd", model="resnet8")
     ended = train(*options, "--output", run, "--init", others, ranks=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 from support.wandb_files import rows
@@ -140,15 +141,18 @@ def test_mlflow_has_to_be_told_where_to_write(monkeypatch):
         check_tracker("mlflow")
 
 
-def test_only_rank_0_needs_a_tracker(monkeypatch):
+def test_only_rank_0_needs_a_tracker_and_all_are_told(monkeypatch):
     """The other hosts may lack its package and variables."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     settings = Settings(recipe="test", track=("mlflow",))
-    monkeypatch.setenv("HOROVOD_RANK", "1")
-    sender.check_trackers(settings)
-    monkeypatch.setenv("HOROVOD_RANK", "0")
-    with pytest.raises(BadInput, match="--track mlflow"):
-        sender.check_trackers(settings)
+    root, other = (SimpleNamespace(is_root=is_root) for is_root in (True, False))
+    root.broadcast = lambda value: value
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    other.broadcast = lambda value: ""  # rank 0 has found nothing wrong
+    sender.require_trackers(settings, other)
+    other.broadcast = lambda value: "--track mlflow: as rank 0 says"
+    for world in (root, other):
+        with pytest.raises(BadInput, match="--track mlflow"):
+            sender.require_trackers(settings, world)
 
 
 def test_wandb_is_offline_where_there_is_no_route():

@@ -16,7 +16,7 @@ def test_256_ranks_split_an_imagenet_epoch_and_agree_on_every_rate():
         [str(SHARDS)],
         by="mpirun",
         ranks=256,
-        timeout=600,
+        timeout=1200,
         OMPI_MCA_mpi_yield_when_idle="1",
         OPENBLAS_NUM_THREADS="1",  # or every rank starts a thread per core
         PRTE_MCA_rmaps_default_mapping_policy=":oversubscribe",  # Open MPI 5

@@ -6,7 +6,7 @@
 #                                            MPI: wheel (default), openmpi or mpich (the suite's)
 #
 # Needs root, debootstrap and 15 GB; for Ubuntu also its keys (Debian 13's package ubuntu-keyring). The
-# last line it prints is a row of the table in docs/development.md. The log stays (below $ROOTS, default
+# last line it prints is a row of the README's table. The log stays (below $ROOTS, default
 # /var/tmp/imagenet-roots), and so does a root in which something failed. Environment: MIRROR (default:
 # the machine's own of Debian, archive.ubuntu.com of Ubuntu), ROOTS, CHECK=0 leaves `make check` out.
 set -euo pipefail

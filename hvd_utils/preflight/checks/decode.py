@@ -14,9 +14,9 @@ from hvd_utils.preflight.verdict import FAIL, OK, SKIP, WARN, Verdict, groups_of
 SKIPPED = Verdict("decode", SKIP, "by the CPU's threads (--decode auto probes what a GPU can do)")
 
 
-def is_skipped(settings: Settings, device: str) -> bool:
+def is_skipped(settings: Settings) -> bool:
     """Return whether the job decodes on the CPU anyway, so that nothing is to be probed."""
-    return settings.decode == "cpu" or settings.loader != "dali" or device == "cpu"
+    return settings.decode == "cpu" or settings.loader != "dali" or settings.device == "cpu"
 
 
 def judge(

@@ -161,7 +161,7 @@ class Preflight:
             self.figures["data"] = {key: fact[key] for key in ("images", "classes", "bytes", "how")}
 
     def _decode(self) -> None:
-        if decode.is_skipped(self.settings, self.settings.device):
+        if decode.is_skipped(self.settings):
             self._add(decode.SKIPPED)
             return
         answers = self.lead.ask("child", self._limit(90, 20), "decode", self._leaders,

@@ -19,9 +19,10 @@ def test_a_run_that_is_broken_off_twice_is_one_run_at_wandb(tiny_data, tmp_path)
         assert ended.code == 0, ended.output
         told = f"wandb sync {run}/wandb/offline-run-*", "--track wandb was not done in "
         assert any(words in ended.output for words in told)
-    # On a busy machine some of it may be missing.
+    # On a busy machine some of it may be missing, with the line that says what to do.
     sent = launch(["-m", "hvd_utils.track", str(run), "wandb"], by="python", WANDB_MODE="offline")
     assert sent.code == 0, sent.output
+    assert told[0] in sent.output
     assert [row["step"] for row in rows(run) if "train/loss" in row] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert len({path.stem for path in run.glob("wandb/offline-run-*/*.wandb")}) == 1
 

@@ -138,6 +138,6 @@ def test_whether_decoding_keeps_up_is_told_with_its_way_and_another_to_try():
 
 
 def test_only_a_gpus_dali_loader_needs_the_probe():
-    assert decode.is_skipped(Settings(recipe="demo"), "cuda")
-    assert not decode.is_skipped(Settings(recipe="demo", decode="gpu"), "auto")
-    assert decode.is_skipped(Settings(recipe="demo", decode="auto", loader="synthetic"), "cuda")
+    assert decode.is_skipped(Settings(recipe="demo", device="cuda"))
+    assert not decode.is_skipped(Settings(recipe="demo", decode="gpu"))
+    assert decode.is_skipped(Settings(recipe="demo", decode="auto", loader="synthetic"))

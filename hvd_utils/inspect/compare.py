@@ -13,7 +13,7 @@ import torch
 
 from hvd_utils.cli.errors import BadInput
 from hvd_utils.cli.parser import Parser
-from hvd_utils.run.checkpoint import explained, list_checkpoints, load_checkpoint, require
+from hvd_utils.run.checkpoint import EITHER, explained, list_checkpoints, load_checkpoint, require
 
 LEAST = 1e-4  # of the largest magnitude of a kind: the least by which a difference is divided
 
@@ -76,7 +76,7 @@ def newest_file(path: Path) -> Path:
         return path
     found = list_checkpoints(path)
     if not found:
-        raise BadInput(f"no checkpoint in {path}: give a run's folder or a checkpoint")
+        raise BadInput(f"no checkpoint in {path}: {EITHER}")
     return found[0]
 
 

@@ -17,6 +17,7 @@ from hvd_utils.config.recipe import Recipe
 from hvd_utils.run.folder import best_path, checkpoint_path, list_checkpoints
 
 FORMAT = 1
+EITHER = "give a run's folder or a checkpoint"
 ANOTHER = "give another with --resume FILE, or remove it"
 
 # May differ when a run resumes, since it does not change the steps already made; except where the
@@ -90,7 +91,7 @@ def _keep_best(output: Path, path: Path) -> Path:
     return best
 
 
-def load_checkpoint(path: Path, remedy: str = "") -> dict[str, Any]:
+def load_checkpoint(path: Path, remedy: str = EITHER) -> dict[str, Any]:
     """Return what ``save_checkpoint`` wrote, on the CPU, refusing pickled code.
 
     Raises BadInput if the file is not there, with the ``remedy``, damaged or not ours.
@@ -101,7 +102,7 @@ def load_checkpoint(path: Path, remedy: str = "") -> dict[str, Any]:
                 raise zipfile.BadZipFile
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise BadInput(f"no checkpoint {path}{remedy}") from error
+        raise BadInput(f"no checkpoint {path}: {remedy}") from error
     except OSError as error:
         raise BadInput(f"cannot read checkpoint {path}: {error.strerror}") from error
     except Exception as error:  # PyTorch raises many kinds on damaged bytes

@@ -19,7 +19,7 @@ from hvd_utils.run.folder import list_checkpoints, step_of
 from hvd_utils.run.state import State
 
 BEGUN_FROM = "begun-from.txt"  # in a run's folder: the checkpoint that --resume named
-MISSING = ": give a file below RUN/checkpoints, or leave out --resume"
+MISSING = "give a file below RUN/checkpoints, or leave out --resume"
 SET_ASIDE = ".pt.set-aside"  # ending of checkpoints that a run went back behind
 
 

@@ -18,7 +18,7 @@ from hvd_utils.scaling import __main__ as scaling
 
 COMPARE = [
     ("", "required: RUN"),
-    ("/none", "no checkpoint /none"),
+    ("/none", "no checkpoint /none: give a run's folder"),
     ("{run} /none", "no checkpoint /none"),
     ("{here}", "no checkpoint in", "give a run's folder"),
     ("{run} {here}/notes.txt", "notes.txt is damaged or no checkpoint"),

@@ -83,7 +83,7 @@ VARIANTS: dict[str, tuple[Callable[[nn.Module], nn.Module], tuple[str, ...]]] = 
     "fp64-compiled": (as_it_is, (*DOUBLE, "--compile", "default")),
     "fp64-channels-first": (as_it_is, (*DOUBLE, "--no-channels-last")),
     "bf16": (smooth, ("--precision", "bf16")),
-    "fp16": (overflowing, ("--precision", "fp16")),
+    "fp16": (overflowing, ("--precision", "fp16", "--resolution", "8")),
 }
 
 

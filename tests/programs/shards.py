@@ -31,7 +31,7 @@ PAPER = SimpleNamespace(
 def give_way() -> None:
     """Let the tests beside go first: in MPI's start 256 ranks spin until the last is there."""
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with contextlib.suppress(OSError):  # Open MPI makes each rank a session, Linux each a group
+    with contextlib.suppress(OSError):  # Linux shares a busy core among sessions first
         Path("/proc/self/autogroup").write_text("19")
 
 

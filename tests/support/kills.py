@@ -21,6 +21,7 @@ from hvd_utils.run.event_log import METRICS, read_events
 from hvd_utils.timing.step_times import FIELDS
 from support.failures import note_launch
 from support.launching import JOB, LAUNCHERS, train
+from support.quick_python import forked_for, quick_python
 
 START_LIMIT = 240  # seconds until a launch trains, on a busy machine
 GONE_LIMIT = 240  # seconds until nobody is left of a launch that was killed
@@ -98,7 +99,9 @@ def _launch_and_kill(
 ) -> Kill:
     console = output.with_suffix(".console")
     command = [] if by == "python" else [*LAUNCHERS[by], str(ranks)]
-    command += [sys.executable, JOB, *arguments]
+    # What becomes of ranks without their launcher they see by their parent.
+    python = [sys.executable] if whom == "launcher" else quick_python()
+    command += [*python, JOB, *arguments]
     note_launch(command, console)
     began = time.time()
     with console.open("wb") as file:
@@ -177,8 +180,8 @@ def ranks_of(output: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             command = process.cmdline()
-            if command[1:2] == [JOB] and str(output) in command:
-                found.append(process)
+            if JOB in command[1:4] and str(output) in command:
+                found.append(forked_for(process))
     return found
 
 

@@ -3,7 +3,7 @@
 A rank needs two to three seconds until PyTorch, DALI and Horovod are imported. This server imports
 them once, and nothing of this project, and forks a process for each program that a python_client.py
 asks for. The process has the arguments, environment, folder, cores and open streams of its client;
-only its command line and its parent are the server's. What it does to itself stays its own.
+only its command line, parent and session are the server's. What it does to itself stays its own.
 At its end, what was registered by atexit runs; the interpreter is not taken down, which would copy
 every page that the process shares with the server.
 
@@ -177,7 +177,8 @@ def become(request: dict) -> None:
     """Run the program as ``python`` would, in this process."""
     with contextlib.suppress(ProcessLookupError):
         os.sched_setaffinity(0, os.sched_getaffinity(request["pid"]))
-    os.setsid()
+    os.setpgid(0, 0)
+    Path("/proc/self/comm").write_text(f"for {request['pid']}")  # for who looks for it
     for number, descriptor in enumerate(request["streams"]):
         os.dup2(descriptor, number)
         os.close(descriptor)

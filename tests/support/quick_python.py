@@ -12,12 +12,14 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+import psutil
+
 HERE = Path(__file__).parent
 START_LIMIT = 300  # seconds, on a busy machine
 
 # Read by the interpreter or a library when it starts, which is over by then.
 READ_AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "OPENBLAS_", "MKL_", "LD_")
-READ_AT_START += ("TORCH", "CUDA_", "HOROVOD_")
+READ_AT_START += ("TORCH", "CUDA_", "HF_", "HOROVOD_")
 # A forked process cannot use a GPU that the process it comes from has opened.
 GPU = Path("/dev/nvidiactl")
 
@@ -31,6 +33,12 @@ def quick_python(variables: Iterable[str] = ()) -> list[str]:
         return [sys.executable]
     os.environ["PYTHON_SERVER"] = _server()
     return [sys.executable, "-IS", str(HERE / "python_client.py")]
+
+
+def forked_for(client: psutil.Process) -> psutil.Process:
+    """Return the process that stands behind a quick Python; another process as it is."""
+    named = f"for {client.pid}"
+    return next((p for p in psutil.process_iter(["name"]) if p.info["name"] == named), client)
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from hvd_utils.run.event_log import METRICS, read_events
 from support.failures import note_launch
 from support.launching import LAUNCHERS, PROGRAMS, REPOSITORY, kill_tree
+from support.quick_python import forked_for, quick_python
 
 PACED = str(PROGRAMS / "paced_job.py")
 START_LIMIT = 300  # seconds, on a busy machine
@@ -30,7 +30,7 @@ class RunningJob:
         launcher = [] if by == "python" else [*LAUNCHERS[by], str(ranks)]
         self.output = output
         self._console = output.with_suffix(".console")
-        command = [*launcher, sys.executable, PACED, str(pause), *map(str, options)]
+        command = [*launcher, *quick_python(), PACED, str(pause), *map(str, options)]
         command += ["--output", str(output)]
         note_launch(command, self._console)
         with self._console.open("w") as console:
@@ -73,7 +73,7 @@ class RunningJob:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 command = process.cmdline()
-                if command[1:2] == [PACED] and str(self.output) in command:
+                if PACED in command[1:4] and str(self.output) in command:
                     found.append(process)
         return found
 
@@ -82,7 +82,7 @@ class RunningJob:
         for process in self.ranks():
             ranks = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK")
             if str(number) in [process.environ().get(name) for name in ranks]:
-                return process
+                return forked_for(process)
         raise AssertionError(f"no rank {number}:\n{self.console}")
 
     def wait_for(self, happened: Callable[[], object], seconds: float = START_LIMIT) -> None:

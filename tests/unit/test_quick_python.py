@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.launching import launch
-from support.quick_python import quick_python
+from support.quick_python import forked_for, quick_python
 
 FACTS = """
 import json, os, sys
@@ -128,6 +128,7 @@ def test_signals_reach_it(tmp_path, number, code):
     client = subprocess.Popen([*quick_python(), "-c", program])
     await_(note.exists)
     there = psutil.Process(int(note.read_text()))
+    assert forked_for(psutil.Process(client.pid)) == there
     client.send_signal(number)
     assert client.wait(60) == code
     await_(lambda: not there.is_running())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from support.failures import note_launch
 from support.launching import kill_tree
+from support.quick_python import quick_python
 
 # Names of this machine, which Horovod takes for as many hosts and none of which needs ssh.
 HOSTS = ("localhost", "127.0.0.1", "127.1")
@@ -49,7 +49,7 @@ class ElasticJob:
             str(len(hosts)),
             "--host-discovery-script",
         ]
-        command = [*launcher, str(script), sys.executable, *command]
+        command = [*launcher, str(script), *quick_python(), *command]
         note_launch(command, self._log)
         with self._log.open("w") as log:
             self._process = subprocess.Popen(

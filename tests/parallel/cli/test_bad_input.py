@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 from support.endings import assert_nobody_is_left, assert_one_clear_line
 from support.images import write_jpegs
 from support.launching import JOB, REPOSITORY, TINY, launch, train
+from support.quick_python import quick_python
 
 from dali_pipeline.dataset.scan import scan_splits
 from dali_pipeline.sampling.plan import Plan
@@ -19,7 +19,7 @@ from hvd_utils.run.checkpoint import list_checkpoints, load_checkpoint
 
 def train_unlike(first: list[object], second: list[object], **options):
     """Run the job on two ranks, each with a command line of its own."""
-    other = [":", "-np", 1, sys.executable, JOB, *second]
+    other = [":", "-np", 1, *quick_python(), JOB, *second]
     return train(*first, *other, ranks=1, by="mpirun", **options)
 
 
@@ -144,9 +144,7 @@ def test_one_rank_failing_alone_ends_all(tmp_path, by):
     bad = Path(plan.train.path(ids[0]))
     bad.write_bytes(b"not a picture")
     output = tmp_path / "run"
-    ended = train(
-        "--data", data, "--output", output, *TINY, by=by, ranks=2, timeout=300, quick=False
-    )
+    ended = train("--data", data, "--output", output, *TINY, by=by, ranks=2, timeout=300)
     assert_one_clear_line(ended, str(bad), rank=1)
     assert_nobody_is_left(output)
 
@@ -229,7 +227,7 @@ def test_ranks_of_another_code_do_not_train(tmp_path):
     with (tmp_path / "hvd_utils" / "schedule.py").open("a") as file:
         file.write("# changed\n")
     common = [*TINY, "--workers", "2", "--output", tmp_path / "run"]
-    other = [":", "-np", 1, sys.executable, tmp_path / "train_imagenet.py", *common]
+    other = [":", "-np", 1, *quick_python(), tmp_path / "train_imagenet.py", *common]
     ended = train(*common, *other, ranks=1, by="mpirun")
     assert ended.code == 2
     assert_one_clear_line(ended, "rank 1 (", "code is", "on rank 0")

@@ -21,7 +21,7 @@ SUITES ?= bookworm trixie testing
 SEED := $(or $(SEED),$(shell date +%s))
 
 STUDY ?= runs/study
-TEST := python -m pytest -n 2 --by-file
+TEST := python -m pytest -n 3 --by-file
 
 .PHONY: setup demo test test-quick test-busy test-gpu check study nightly distributions container lint wheel patches clean
 

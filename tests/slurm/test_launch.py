@@ -11,13 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from programs.places import IMAGES, SEED, N
+from programs.one_of_many import assert_they_split_an_epoch
 from support.launching import REPOSITORY, TINY, kill_tree, train
 from support.slurm_job import TIDY, Job
 
-from dali_pipeline.sampling.order import images_in_epoch
 from hvd_utils.cli.errors import EXIT_RESUME
 from hvd_utils.inspect.compare import differences, newest
 from hvd_utils.run.checkpoint import list_checkpoints
@@ -33,7 +31,7 @@ DOUBLE = (*TINY, "--precision", "fp64", "--workers", "4", "--max-steps", STEPS, 
 
 def test_256_ranks_on_32_nodes_have_their_places_and_split_an_epoch(cluster, tiny_data, tmp_path):
     """The script as it stands, for 256 ranks that need neither GPUs nor MPI's own traffic."""
-    job = Job(cluster, tmp_path / "run", JOB="tests/programs/places.py", DATA=str(tiny_data))
+    job = Job(cluster, tmp_path / "run", JOB="tests/programs/one_of_many.py", DATA=str(tiny_data))
     assert job.finish() == "COMPLETED", job.console
     files = sorted((tmp_path / "run" / "logs").glob("*/node*.rank-*.log"))
     places = [json.loads(file.read_text()) for file in files]
@@ -42,10 +40,7 @@ def test_256_ranks_on_32_nodes_have_their_places_and_split_an_epoch(cluster, tin
     spots = {(place["node"], place["local_rank"]) for place in places}
     assert spots == {(node, local) for node in cluster.names() for local in range(8)}
     assert all(place["gpu"] == place["local_rank"] for place in places)
-    parts = [np.load(tmp_path / "run" / f"rank-{rank}.npy") for rank in range(256)]
-    ids = np.stack(parts, axis=1).ravel()  # by step, then rank
-    assert np.array_equal(ids, images_in_epoch(SEED, 0, np.arange(len(ids)), IMAGES))
-    assert IMAGES - len(ids) < 256 * N
+    assert_they_split_an_epoch(tmp_path / "run", 256)
 
 
 def test_steps_are_measured_on_more_and_more_nodes(cluster, tiny_data, tmp_path):

@@ -49,7 +49,7 @@ test-gpu: setup
 	@$(ACTIVATE) && python -m pytest -n 4 -v --durations=0 tests/gpu $(ARGS)
 
 check: setup lint
-	@$(ACTIVATE) && python -m pytest -n 2 tests/unit $(ARGS)
+	@$(ACTIVATE) && python -m pytest -n 2 -m "not long" tests/unit $(ARGS)
 
 study: setup
 	@mkdir -p $(STUDY)

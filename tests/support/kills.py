@@ -21,7 +21,7 @@ from hvd_utils.run.event_log import METRICS, read_events
 from hvd_utils.timing.step_times import FIELDS
 from support.failures import note_launch
 from support.launching import JOB, LAUNCHERS, train
-from support.quick_python import forked_for, quick_python
+from support.quick_python import forked_for, quick_python, runs
 
 START_LIMIT = 240  # seconds until a launch trains, on a busy machine
 GONE_LIMIT = 240  # seconds until nobody is left of a launch that was killed
@@ -99,7 +99,7 @@ def _launch_and_kill(
 ) -> Kill:
     console = output.with_suffix(".console")
     command = [] if by == "python" else [*LAUNCHERS[by], str(ranks)]
-    # What becomes of ranks without their launcher they see by their parent.
+    # A rank notices that its launcher died by its parent, which of a forked one is the server.
     python = [sys.executable] if whom == "launcher" else quick_python()
     command += [*python, JOB, *arguments]
     note_launch(command, console)
@@ -179,8 +179,7 @@ def ranks_of(output: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            command = process.cmdline()
-            if JOB in command[1:4] and str(output) in command:
+            if runs(process, JOB) and str(output) in process.cmdline():
                 found.append(forked_for(process))
     return found
 

@@ -35,6 +35,11 @@ def quick_python(variables: Iterable[str] = ()) -> list[str]:
     return [sys.executable, "-IS", str(HERE / "python_client.py")]
 
 
+def runs(process: psutil.Process, program: str) -> bool:
+    """Whether a process is a Python, quick or not, that was started with a program's file."""
+    return program in process.cmdline()[1:4]
+
+
 def forked_for(client: psutil.Process) -> psutil.Process:
     """Return the process that stands behind a quick Python; another process as it is."""
     named = f"for {client.pid}"

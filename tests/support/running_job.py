@@ -15,7 +15,7 @@ import pytest
 from hvd_utils.run.event_log import METRICS, read_events
 from support.failures import note_launch
 from support.launching import LAUNCHERS, PROGRAMS, REPOSITORY, kill_tree
-from support.quick_python import forked_for, quick_python
+from support.quick_python import forked_for, quick_python, runs
 
 PACED = str(PROGRAMS / "paced_job.py")
 START_LIMIT = 300  # seconds, on a busy machine
@@ -72,8 +72,7 @@ class RunningJob:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                command = process.cmdline()
-                if PACED in command[1:4] and str(self.output) in command:
+                if runs(process, PACED) and str(self.output) in process.cmdline():
                     found.append(process)
         return found
 

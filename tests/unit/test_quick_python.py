@@ -159,7 +159,7 @@ def test_where_there_is_a_gpu_each_python_is_started(monkeypatch, tmp_path):
     assert quick_python() == [sys.executable]
 
 
-@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "HOROVOD_CYCLE_TIME", "LC_ALL"])
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "HOROVOD_CYCLE_TIME", "HF_HOME", "LC_ALL"])
 def test_what_is_read_at_the_start_has_a_real_start(name):
     assert quick_python([name]) == [sys.executable]
     assert quick_python(["PYTHONPATH", "ODD"]) != [sys.executable]

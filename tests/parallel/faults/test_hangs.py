@@ -24,7 +24,9 @@ PROGRAM = str(PROGRAMS / "watched.py")
 )
 def test_a_rank_that_hangs_is_named_and_all_end(tmp_path, by, how, words):
     command = [PROGRAM, str(tmp_path), "4", "1", how]
-    ended = launch(command, ranks=3, by=by, timeout=240, PYTHONPATH=str(REPOSITORY))
+    ended = launch(
+        command, ranks=3, by=by, timeout=240, quick=how == "sleeps", PYTHONPATH=str(REPOSITORY)
+    )
     lines = [line for line in ended.output.splitlines() if "error: " in line]
     assert len(lines) == 1, ended.output
     assert "no step was finished for 4 s: rank 1 (" in lines[0]

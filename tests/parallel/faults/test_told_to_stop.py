@@ -12,7 +12,7 @@ import psutil
 import pytest
 from support.kills import metrics
 from support.launching import JOB, LAUNCHERS, PROGRAMS, REPOSITORY, TINY, kill_tree, launch, train
-from support.quick_python import quick_python
+from support.quick_python import quick_python, runs
 from support.running_job import RunningJob
 
 from hvd_utils.cli.errors import EXIT_RESUME
@@ -171,7 +171,7 @@ def test_where_nothing_is_to_be_saved_it_leaves_at_once(
 
 def _ranks(launcher: subprocess.Popen) -> list[psutil.Process]:
     below = psutil.Process(launcher.pid).children(recursive=True)
-    return [process for process in below if WAITING in process.cmdline()[1:4]]
+    return [process for process in below if runs(process, WAITING)]
 
 
 def test_two_ctrl_c_stop_at_once(tiny_data, tmp_path):

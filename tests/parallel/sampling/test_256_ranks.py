@@ -14,7 +14,6 @@ def test_256_ranks_split_an_imagenet_epoch_and_agree_on_every_rate(tmp_path):
         [str(PROGRAMS / "one_of_many.py"), "--output", str(tmp_path)],
         by="mpirun",
         ranks=256,
-        timeout=1200,
         quick=False,  # each would copy of the server what it changes
         PRTE_MCA_rmaps_default_mapping_policy=":oversubscribe",  # Open MPI 5
         OMPI_MCA_rmaps_base_oversubscribe="1",  # Open MPI 4

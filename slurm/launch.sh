@@ -185,6 +185,8 @@ describe_srun() {
   else
     export OMPI_MCA_btl_tcp_if_exclude=127.0.0.1/8,lo,docker0
   fi
+  # Slurm's other algorithm lets a rank out of MPI's start before the others are in, which crashes them.
+  export SLURM_PMIX_FENCE=${SLURM_PMIX_FENCE:-ring}
   # Two ranks that find each other: Slurm's plugin loads, and this MPI understands it.
   said=$("${mpi[@]}" --nodes=1 --ntasks=2 --ntasks-per-node=2 --overcommit "${inside[@]}" python -c \
     'from mpi4py import MPI; assert MPI.COMM_WORLD.size == 2, "its ranks do not find each other"' 2>&1) ||

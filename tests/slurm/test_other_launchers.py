@@ -227,10 +227,30 @@ def test_srun_trains_on_two_nodes_and_reports_the_first_failure(cluster, tiny_da
     state = trains.finish()
     if "can not load PMIx library" in trains.console:
         pytest.skip("Slurm's PMIx plugin does not load: run tools/install_test_packages.sh")
-    assert state == "COMPLETED", trains.console
+    assert (state, trains.fact("Restarts")) == ("COMPLETED", "0"), trains.console
     (begun,) = [event for event in read_events(trains.output) if event["event"] == "start"]
     assert (begun["workers"], len(begun["hosts"])) == (2, 2)
     logs = sorted(file.name for file in (tmp_path / "trains/logs").glob("*/node*.rank-*.log"))
     assert [name.partition(".")[2] for name in logs] == ["rank-0.log", "rank-1.log"]
     assert broken.finish() == "FAILED"
     assert (broken.fact("ExitCode"), broken.fact("Restarts")) == ("2:0", "0"), broken.console
+
+
+def test_srun_starts_the_ranks_of_many_nodes_each_time(cluster, tmp_path):
+    """A rank crashes if another one writes to it before MPI has started there."""
+    program = tmp_path / "meet.py"
+    program.write_text(
+        "from mpi4py import MPI\n"
+        "MPI.COMM_WORLD.barrier()\n"
+        "from hvd_utils.run.event_log import METRICS\n"
+        "if MPI.COMM_WORLD.rank == 0:\n"
+        "    import os, pathlib\n"
+        "    (pathlib.Path(os.environ['OUTPUT']) / METRICS).write_text('{\"event\": \"end\"}\\n')\n"
+    )
+    given = {"LAUNCHER": "srun", "DATA": "digits", "RANKS_PER_NODE": "2", "MAX_FAILURES": "0"}
+    given |= {"JOB": str(program), "OMPI_MCA_mpi_yield_when_idle": "1"}
+    jobs = [Job(cluster, tmp_path / name, "--nodes=8", **given) for name in "abcd"]
+    states = [job.finish() for job in jobs]
+    if any("can not load PMIx library" in job.console for job in jobs):
+        pytest.skip("Slurm's PMIx plugin does not load: run tools/install_test_packages.sh")
+    assert states == ["COMPLETED"] * len(jobs), "".join(job.console for job in jobs)

@@ -11,8 +11,10 @@ import pytest
 
 LINES = 28  # the rest is pytest's last line and the title
 WIDTH = 150
-SECTION = "launched"
+SECTION, PRINTED = "launched", "printed"
+PRINTED_LINES = 60  # of each launch, in a failure's own report
 RANK = re.compile(r"^\[(?:1,)?(\d+)\]<(?:stdout|stderr)>: ?(.*)")
+HAS_WORDS = re.compile(r"\w")  # as mpirun's rules of dashes have not
 
 _launched: list[tuple[list[str], Path | str]] = []
 
@@ -30,7 +32,7 @@ def launched() -> list[tuple[list[str], Path | str]]:
 def last_words(printed: str) -> dict[str, str]:
     """Return the last line of each rank that the launcher names, else the last line of all."""
     words: dict[str, str] = {}
-    for line in filter(str.strip, printed.splitlines()):
+    for line in filter(HAS_WORDS.search, printed.splitlines()):
         rank = RANK.match(line)
         if rank and rank[2].strip():
             words[f"rank {rank[1]}"] = rank[2]
@@ -41,10 +43,14 @@ def last_words(printed: str) -> dict[str, str]:
 
 def describe_launch(command: list[str], printed: Path | str) -> list[str]:
     """Return a launch as lines: its command, and what its ranks said last."""
-    if isinstance(printed, Path):
-        printed = printed.read_text(errors="replace") if printed.exists() else ""
-    words = [f"{who}: {line}" for who, line in last_words(printed).items()]
+    words = [f"{who}: {line}" for who, line in last_words(_text(printed)).items()]
     return [f"$ {shlex.join(map(str, command))}", *words]
+
+
+def _text(printed: Path | str) -> str:
+    if isinstance(printed, Path):
+        return printed.read_text(errors="replace") if printed.exists() else ""
+    return printed
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -55,10 +61,15 @@ def pytest_runtest_setup() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Add to a failure's report what the test launched last, and where its files are."""
+    """Add to a failure's report what the test launched, the last first, and where its files are."""
     report = yield
     if report.failed:
-        lines = describe_launch(*_launched[-1]) if _launched else []
+        lines = []
+        for command, printed in reversed(_launched[-8:]):
+            described = describe_launch(command, printed)
+            lines += described
+            tail = _text(printed).splitlines()[-PRINTED_LINES:]
+            report.sections.append((f"{PRINTED} by {cut(described[0])}", "\n".join(tail)))
         if folder := getattr(item, "funcargs", {}).get("tmp_path"):
             lines.append(f"files: {folder}")
         report.sections.append((SECTION, "\n".join(lines)))

@@ -10,6 +10,7 @@ PRINTED = """[1,0]<stdout>: run: demo
 [1,1]<stderr>: error on rank 1: no such image
 [1,0]<stdout>: epoch 1
 mpirun has exited
+-----------------
 """
 
 
@@ -46,6 +47,7 @@ def test_a_run_of_tests_ends_with_what_failed(tmp_path):
         "def test_it(tmp_path):\n"
         "    program = 'import os, sys; print(5); '\\\n"
         "        'sys.exit(3 * int(os.environ[\"OMPI_COMM_WORLD_RANK\"]))'\n"
+        "    launch(['-c', 'print(7); print(8)'], ranks=1)\n"
         "    ended = launch(['-c', program], ranks=2)\n"
         "    assert ended.code == 0\n"
     )
@@ -54,6 +56,14 @@ def test_a_run_of_tests_ends_with_what_failed(tmp_path):
     ended = launch(command, by="python", cwd=tmp_path, PYTHONPATH=paths)
     assert ended.code == 1
     last = "\n".join(ended.output.splitlines()[-12:])
-    for words in ("test_it.py::test_it\n", "assert 3 == 0", "$ horovodrun -np 2", "rank 1: 5"):
+    for words in (
+        "test_it.py::test_it\n",
+        "assert 3 == 0",
+        "$ horovodrun -np 2",
+        "rank 1: 5",
+        "rank 0: 8",
+    ):
         assert words in last, ended.output
+    assert last.index("rank 1: 5") < last.index("rank 0: 8")  # the last launch first
+    assert "]<stdout>: 7\n" in ended.output
     assert f"files: {tmp_path / 'base' / 'test_it0'}" in last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -78,9 +79,10 @@ class ElasticJob:
     def kill(self, host: str) -> None:
         """Kill the job's process on a host, as a machine that stops would."""
         for process in psutil.Process(self._process.pid).children(recursive=True):
-            if process.environ().get("HOROVOD_HOSTNAME") == host:
-                process.kill()
-                return
+            with contextlib.suppress(psutil.Error):  # another one may end meanwhile
+                if process.environ().get("HOROVOD_HOSTNAME") == host:
+                    process.kill()
+                    return
         raise AssertionError(f"no process on {host}\n{self.output}")
 
     def wait_until(self, condition: Callable[[], bool], seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import subprocess
 import sys
@@ -37,7 +38,9 @@ def quick_python(variables: Iterable[str] = ()) -> list[str]:
 
 def runs(process: psutil.Process, program: str) -> bool:
     """Whether a process is a Python, quick or not, that was started with a program's file."""
-    return program in process.cmdline()[1:4]
+    with contextlib.suppress(psutil.Error):  # it may end meanwhile
+        return program in process.cmdline()[1:4]
+    return False
 
 
 def forked_for(client: psutil.Process) -> psutil.Process:

@@ -80,8 +80,9 @@ class RunningJob:
         """The process of one rank."""
         for process in self.ranks():
             ranks = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK")
-            if str(number) in [process.environ().get(name) for name in ranks]:
-                return forked_for(process)
+            with contextlib.suppress(psutil.Error):
+                if str(number) in [process.environ().get(name) for name in ranks]:
+                    return forked_for(process)
         raise AssertionError(f"no rank {number}:\n{self.console}")
 
     def wait_for(self, happened: Callable[[], object], seconds: float = START_LIMIT) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from support.launching import LAUNCHERS, PROGRAMS, kill_tree, launch
+from support.quick_python import runs
 
 pytestmark = pytest.mark.long
 
@@ -87,7 +88,7 @@ def test_once_for_two_ranks_of_a_node_and_a_second_job_at_the_same_time(source, 
         ranks = [
             process
             for process in psutil.Process(job.pid).children(recursive=True)
-            if process.cmdline()[1:2] == [PACED]
+            if runs(process, PACED)
         ]
         copies, idle = sorted(ranks, key=lambda rank: rank.environ()["OMPI_COMM_WORLD_RANK"])
         copies.suspend()  # until the second job has found that it must wait

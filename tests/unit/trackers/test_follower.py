@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-import psutil
 import pytest
+from support.endings import assert_nobody_is_left
 from support.fake_wandb import write_fake_wandb
 
 from hvd_utils.run.event_log import METRICS
@@ -49,7 +49,7 @@ def test_a_tracker_that_fails_leaves_one_warning_and_no_process(run, monkeypatch
     assert line.startswith("warning: --track wandb")
     assert WORDS[harm] in line
     assert f"python -m hvd_utils.track {run} wandb sends what is missing" in line
-    assert not [p for p in psutil.Process().children() if str(run) in p.cmdline()]
+    assert_nobody_is_left(run)
     followers.check()
     followers.close()
     assert lines == [line]

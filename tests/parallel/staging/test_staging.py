@@ -17,8 +17,9 @@ from support.quick_python import runs
 
 pytestmark = pytest.mark.long
 
-PACED = str(PROGRAMS / "paced_stage.py")
-FILES = 60  # of the source; each is more than one read
+HELD = str(PROGRAMS / "held_stage.py")
+FILES = 60  # of the source
+READS = 2  # of each file
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +34,11 @@ def source(tmp_path_factory) -> Path:
     return folder
 
 
-def start(*arguments: object, ranks: int | None = None) -> subprocess.Popen:
+def start(*arguments: object, ranks: int | None = None, **environment: str) -> subprocess.Popen:
     launcher = [*LAUNCHERS["mpirun"], str(ranks)] if ranks else []
-    command = [*launcher, sys.executable, PACED, *map(str, arguments)]
+    command = [*launcher, sys.executable, HELD, *map(str, arguments)]
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, start_new_session=True, **pipe)
+    return subprocess.Popen(command, start_new_session=True, env=os.environ | environment, **pipe)
 
 
 def staged(folder: Path) -> list[Path]:
@@ -61,7 +62,9 @@ def test_killed_at_any_moment_it_goes_on_and_copies_nothing_twice(source, tmp_pa
     local = tmp_path / "local"
     left = 0
     for count in (1, 13, 14, 30, 40):
-        job = start(0.04, source, local, "--threads", 3)
+        threads = 3  # each of which may be within a file
+        reads = READS * (count - len(staged(local))) + threads
+        job = start(reads, source, local, "--threads", threads)
         wait_for_files(count, local, job)
         job.send_signal(signal.SIGKILL)
         job.wait()
@@ -82,16 +85,16 @@ def test_killed_at_any_moment_it_goes_on_and_copies_nothing_twice(source, tmp_pa
 
 def test_once_for_two_ranks_of_a_node_and_a_second_job_at_the_same_time(source, tmp_path):
     local = tmp_path / "local"
-    job = start(0.02, source, local, "--threads", 2, ranks=2)
+    released = tmp_path / "released"
+    job = start(2 * READS + 2, source, local, "--threads", 2, ranks=2, RELEASED=str(released))
     try:
         wait_for_files(2, local, job)
         ranks = [
             process
             for process in psutil.Process(job.pid).children(recursive=True)
-            if runs(process, PACED)
+            if runs(process, HELD)
         ]
-        copies, idle = sorted(ranks, key=lambda rank: rank.environ()["OMPI_COMM_WORLD_RANK"])
-        copies.suspend()  # until the second job has found that it must wait
+        _, idle = sorted(ranks, key=lambda rank: rank.environ()["OMPI_COMM_WORLD_RANK"])
         before, began = sum(idle.cpu_times()[:2]), time.monotonic()
         console = tmp_path / "second"
         with console.open("w") as out:
@@ -104,7 +107,7 @@ def test_once_for_two_ranks_of_a_node_and_a_second_job_at_the_same_time(source, 
             time.sleep(0.05)
         time.sleep(1)
         used, took = sum(idle.cpu_times()[:2]) - before, time.monotonic() - began
-        copies.resume()
+        released.touch()
         first, _ = job.communicate(timeout=240)
         second.wait(60)
     finally:
@@ -121,7 +124,7 @@ def test_once_for_two_ranks_of_a_node_and_a_second_job_at_the_same_time(source, 
 def test_a_node_that_fails_is_named_while_the_others_finish(source, tmp_path):
     (tmp_path / "node1").write_text("where a folder should be")
     destination = f"{tmp_path}/node{{rank}}/data"
-    ended = launch([PACED, "0", str(source), destination], ranks=2, by="mpirun")
+    ended = launch([HELD, str(READS * FILES), str(source), destination], ranks=2, by="mpirun")
     assert ended.code == 2, ended.output
     assert f"error: node1: {tmp_path}/node1/data" in ended.output
     assert "Traceback" not in ended.output
@@ -129,7 +132,7 @@ def test_a_node_that_fails_is_named_while_the_others_finish(source, tmp_path):
     assert "staged: train" not in ended.output
 
     (tmp_path / "node1").unlink()
-    ended = launch([PACED, "0", str(source), destination], ranks=2, by="mpirun")
+    ended = launch([HELD, str(READS * FILES), str(source), destination], ranks=2, by="mpirun")
     assert ended.code == 0, ended.output
     assert "node0: nothing to copy" in ended.output
     assert f"node1: {FILES} of {FILES} files" in ended.output

@@ -185,7 +185,7 @@ describe_srun() {
   else
     export OMPI_MCA_btl_tcp_if_exclude=127.0.0.1/8,lo,docker0
   fi
-  # Slurm's other algorithm lets a rank out of MPI's start before the others are in, which crashes them.
+  # By Slurm's default some ranks leave MPI's start too early; their first message crashes another rank.
   export SLURM_PMIX_FENCE=${SLURM_PMIX_FENCE:-ring}
   # Two ranks that find each other: Slurm's plugin loads, and this MPI understands it.
   said=$("${mpi[@]}" --nodes=1 --ntasks=2 --ntasks-per-node=2 --overcommit "${inside[@]}" python -c \

@@ -211,6 +211,11 @@ def test_srun_is_refused_where_it_cannot_start_ranks(site, tmp_path):
         assert done.stderr.count("\n") == 1
 
 
+def skip_without_pmix(job: Job) -> None:
+    if "can not load PMIx library" in job.console:
+        pytest.skip("Slurm's PMIx plugin does not load: run tools/install_test_packages.sh")
+
+
 def test_srun_trains_on_two_nodes_and_reports_the_first_failure(cluster, tiny_data, tmp_path):
     """What cannot work fails once, though srun itself returns the code of a rank it killed."""
     given = ("--nodes=2", "--ntasks-per-node=1")
@@ -225,8 +230,7 @@ def test_srun_trains_on_two_nodes_and_reports_the_first_failure(cluster, tiny_da
     )
     broken = Job(cluster, tmp_path / "broken", *given, **srun | {"JOB": str(program)})
     state = trains.finish()
-    if "can not load PMIx library" in trains.console:
-        pytest.skip("Slurm's PMIx plugin does not load: run tools/install_test_packages.sh")
+    skip_without_pmix(trains)
     assert (state, trains.fact("Restarts")) == ("COMPLETED", "0"), trains.console
     (begun,) = [event for event in read_events(trains.output) if event["event"] == "start"]
     assert (begun["workers"], len(begun["hosts"])) == (2, 2)
@@ -251,6 +255,5 @@ def test_srun_starts_the_ranks_of_many_nodes_each_time(cluster, tmp_path):
     given |= {"JOB": str(program), "OMPI_MCA_mpi_yield_when_idle": "1"}
     jobs = [Job(cluster, tmp_path / name, "--nodes=8", **given) for name in "abcd"]
     states = [job.finish() for job in jobs]
-    if any("can not load PMIx library" in job.console for job in jobs):
-        pytest.skip("Slurm's PMIx plugin does not load: run tools/install_test_packages.sh")
+    skip_without_pmix(jobs[0])
     assert states == ["COMPLETED"] * len(jobs), "".join(job.console for job in jobs)

@@ -13,6 +13,7 @@ LINES = 28  # the rest is pytest's last line and the title
 WIDTH = 150
 SECTION, PRINTED = "launched", "printed"
 PRINTED_LINES = 60  # of each launch, in a failure's own report
+LAUNCHES = 8  # told of, the last ones
 RANK = re.compile(r"^\[(?:1,)?(\d+)\]<(?:stdout|stderr)>: ?(.*)")
 HAS_WORDS = re.compile(r"\w")  # as mpirun's rules of dashes have not
 
@@ -65,7 +66,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     if report.failed:
         lines = []
-        for command, printed in reversed(_launched[-8:]):
+        for command, printed in reversed(_launched[-LAUNCHES:]):
             described = describe_launch(command, printed)
             lines += described
             tail = _text(printed).splitlines()[-PRINTED_LINES:]
